@@ -1,0 +1,267 @@
+"""The catalogue: applications, offerings, PCC rules, campaigns. Pydantic, since people write these files.
+
+Topic `ott.catalogue.v1` carries one `CatalogueEntry` per object and one version marker; see `services.engine.feed`.
+Names follow TMF620 (offering, price), TS 29.122/29.251 (PFD) and TS 23.503 (PCC rule).
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from schemas.fields import Category, GateStatus, RatType
+from schemas.units import format_micros, parse_micros, parse_octets
+
+CATALOGUE_VERSION = "1.0"
+
+
+def _octets(value: object) -> object:
+    return parse_octets(value) if isinstance(value, str) else value
+
+
+def _micros(value: object) -> object:
+    return parse_micros(value) if isinstance(value, str) else value
+
+
+OctetAmount = Annotated[int, BeforeValidator(_octets), Field(ge=0, strict=True)]
+"""Octets; files may write `5 GB`."""
+
+MoneyAmount = Annotated[
+    int, BeforeValidator(_micros), Field(ge=0, strict=True),
+    PlainSerializer(format_micros, return_type=str),
+]  # fmt: skip
+"""Micro-units of the catalogue's currency inside; a decimal string such as `4.99` in files and on the wire."""
+
+CatalogueId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pfd(_Model):
+    """Packet flow description: what an application's traffic looks like (TS 29.122 clause 5.11.2.1.4).
+
+    At least one detector is needed. A domain name covers itself and every name below it.
+    """
+
+    pfd_id: str = Field(min_length=1, max_length=64, description="Unique within the application.")
+    service: str | None = Field(
+        None, max_length=32, description="Service inside the application: chat, call, video ..."
+    )
+    domain_names: tuple[str, ...] = Field((), description="Domain suffixes; `=name` for this exact name only.")
+    shared: bool = Field(False, description="The names serve other applications too: weak evidence.")
+    flow_descriptions: tuple[str, ...] = Field((), description="Flow descriptions, IPFilterRule form (RFC 6733 4.3.1).")
+    prefixes: tuple[str, ...] = Field((), description="Address prefixes owned by this application alone.")
+    ports: tuple[str, ...] = Field(
+        (), description="`udp/3478`, `tcp/5222` or a range `udp/19302-19309`; weak evidence."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_detector(self) -> Self:
+        if not (self.domain_names or self.flow_descriptions or self.prefixes or self.ports):
+            raise ValueError(
+                f"pfd {self.pfd_id!r} detects nothing; give domain_names, prefixes, flow_descriptions or ports"
+            )
+        return self
+
+
+class Application(_Model):
+    """An OTT application that traffic can belong to (TS 29.251 application identifier)."""
+
+    id: CatalogueId
+    name: str = Field(min_length=1, max_length=80)
+    provider: str = Field("", max_length=80, description="Company that runs it.")
+    category: Category
+    subcategory: str | None = Field(None, max_length=40, description="Finer kind: short_video, music, games, vpn ...")
+    pfds: tuple[Pfd, ...] = ()
+    exporter_ids: tuple[str, ...] = Field((), description="Names that exporters use for it, e.g. `ndpi:WhatsApp`.")
+    ja4: tuple[str, ...] = Field((), description="JA4 fingerprints; a tie-break, never decisive.")
+
+
+class Scope(_Model):
+    """Which traffic an allowance or a rule is about. An empty list means any; all lists must agree."""
+
+    applications: tuple[CatalogueId, ...] = ()
+    categories: tuple[Category, ...] = ()
+    services: tuple[str, ...] = Field((), description="Services inside an application, e.g. only `call`.")
+    rat_types: tuple[RatType, ...] = ()
+
+    def specificity(self) -> int:
+        """3 application, 2 category, 1 any: how narrow the scope is; the waterfall draws the narrowest first."""
+        return 3 if self.applications else 2 if self.categories else 1
+
+
+class Allowance(_Model):
+    """Volume that a product grants per cycle; it becomes a Bucket (TMF654) of the account."""
+
+    id: CatalogueId
+    name: str = Field("", max_length=80)
+    octets: OctetAmount = Field(description="Granted volume per cycle.")
+    scope: Scope = Scope()
+    priority: int = Field(100, ge=0, description="Among equally narrow buckets: lower is drawn first.")
+    validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
+    valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
+    on_exhausted: Literal["continue", "throttle", "block"] = Field(
+        "continue", description="What the rest of the traffic in scope meets: next bucket, free at low rate, or a gate."
+    )
+    notify_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        (80, 100), description="Thresholds, % used."
+    )
+
+
+class UsagePrice(_Model):
+    """Out-of-bundle price (TMF620 ProductOfferingPrice of type usage): money per `per_octets`."""
+
+    id: CatalogueId
+    amount: MoneyAmount = Field(description="Price of one unit.")
+    per_octets: OctetAmount = Field(10**6, description="Octets in one unit.")
+    scope: Scope = Scope()
+    cap: MoneyAmount | None = Field(None, description="Cap per billing cycle; null = none.")
+    on_cap: Literal["block", "free"] = Field("block", description="What traffic meets once the cap is reached.")
+
+    @model_validator(mode="after")
+    def _unit_is_not_empty(self) -> Self:
+        if self.per_octets < 1:
+            raise ValueError(f"price {self.id!r}: per_octets is {self.per_octets}; a unit has at least 1 octet")
+        return self
+
+
+class FlatPrice(_Model):
+    """A recurring or one-time price of an offering (TMF620 ProductOfferingPrice)."""
+
+    id: CatalogueId
+    type: Literal["recurring", "one_time"]
+    amount: MoneyAmount
+
+
+class QosProfile(_Model):
+    """QoS that a rule authorises (TS 23.503 table 6.3.1); absent values keep the session's default."""
+
+    five_qi: int | None = Field(None, ge=1, le=255)
+    arp: int | None = Field(None, ge=1, le=15)
+    mbr_up_bps: int | None = Field(None, ge=0)
+    mbr_down_bps: int | None = Field(None, ge=0)
+    gbr_up_bps: int | None = Field(None, ge=0)
+    gbr_down_bps: int | None = Field(None, ge=0)
+
+
+class BucketCondition(_Model):
+    """A condition on the state of one allowance of the product that brings the rule."""
+
+    allowance: CatalogueId
+    state: Literal["available", "exhausted"]
+
+
+class PccRule(_Model):
+    """A policy and charging control rule (TS 23.503 clause 6.3.1). The lowest precedence that matches wins."""
+
+    id: CatalogueId
+    name: str = Field("", max_length=120)
+    precedence: int = Field(ge=0, le=100_000, description="Lower wins; unique among rules one account can hold.")
+    scope: Scope = Scope()
+    bucket: BucketCondition | None = None
+    min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
+    gate_status: GateStatus = "open"
+    charging: Literal["charge", "free", "sponsored"] = "charge"
+    campaign: CatalogueId | None = Field(None, description="The campaign that pays, for charging = sponsored.")
+    rating_group: int = Field(1, ge=0, le=2**32 - 1)
+    service_identifier: int | None = Field(None, ge=0, le=2**32 - 1)
+    qos: QosProfile | None = None
+
+    @model_validator(mode="after")
+    def _sponsored_names_its_campaign(self) -> Self:
+        if (self.charging == "sponsored") != (self.campaign is not None):
+            raise ValueError(f"rule {self.id!r}: charging 'sponsored' and campaign go together; give both or neither")
+        return self
+
+
+class Campaign(_Model):
+    """Sponsored data connectivity (TS 23.503 clause 6.2.1.5): a partner pays for its application's traffic."""
+
+    id: CatalogueId
+    name: str = Field("", max_length=80)
+    sponsor_id: str = Field(min_length=1, max_length=64)
+    asp_id: str = Field("", max_length=64, description="Application service provider (TS 29.214).")
+    per_subscriber_octets: OctetAmount | None = Field(None, description="Cap per subscriber and cycle; null = none.")
+    valid_from_ms: int = Field(0, ge=0)
+    valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
+
+
+class ProductOffering(_Model):
+    """Something a subscriber can hold (TMF620 ProductOffering)."""
+
+    id: CatalogueId
+    name: str = Field(min_length=1, max_length=120)
+    description: str = Field("", max_length=1000)
+    version: str = Field("1.0", max_length=16)
+    kind: Literal["base_plan", "add_on", "pass"]
+    lifecycle_status: Literal["in_study", "active", "retired"] = "active"
+    valid_from_ms: int = Field(0, ge=0)
+    valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
+    prices: tuple[FlatPrice, ...] = ()
+    usage_prices: tuple[UsagePrice, ...] = ()
+    allowances: tuple[Allowance, ...] = ()
+    rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
+    requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
+    excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
+    term_days: int | None = Field(None, ge=1, le=3660, description="Life in days; null = until cancelled.")
+
+
+class Catalogue(_Model):
+    """One version of everything; references are checked here, so that a worker never meets a dangling one."""
+
+    version: str = Field(min_length=1, max_length=64)
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    applications: tuple[Application, ...] = ()
+    offerings: tuple[ProductOffering, ...] = ()
+    rules: tuple[PccRule, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
+
+    @model_validator(mode="after")
+    def _references_hold(self) -> Self:
+        problems = list(_problems(self))
+        if problems:
+            raise ValueError("; ".join(problems[:20]))
+        return self
+
+
+def _problems(catalogue: Catalogue) -> Iterator[str]:
+    groups: dict[str, list[str]] = {
+        "application": [item.id for item in catalogue.applications],
+        "offering": [item.id for item in catalogue.offerings],
+        "rule": [item.id for item in catalogue.rules],
+        "campaign": [item.id for item in catalogue.campaigns],
+    }
+    for kind, ids in groups.items():
+        for duplicate in sorted({item for item in ids if ids.count(item) > 1} if len(ids) != len(set(ids)) else ()):
+            yield f"{kind} {duplicate!r} is defined twice; keep one"
+    known = {kind: set(ids) for kind, ids in groups.items()}
+    for holder, kind, reference in _references(catalogue):
+        if reference not in known[kind]:
+            yield f"{holder} names {kind} {reference!r}, which does not exist; define it or mend the name"
+
+
+def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
+    for rule in catalogue.rules:
+        yield from ((f"rule {rule.id!r}", "application", item) for item in rule.scope.applications)
+        if rule.campaign:
+            yield f"rule {rule.id!r}", "campaign", rule.campaign
+    for offering in catalogue.offerings:
+        holder = f"offering {offering.id!r}"
+        yield from ((holder, "rule", item) for item in offering.rules)
+        yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
+        scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
+        yield from ((holder, "application", item) for scope in scopes for item in scope.applications)
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
+
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.0.")]
+    entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
+    kind: Annotated[
+        Literal["application", "offering", "rule", "campaign", "version"], msgspec.Meta(description="What body is.")
+    ]
+    body: Annotated[dict[str, Any], msgspec.Meta(description="The object as in the catalogue files, or the marker.")]

@@ -1,0 +1,85 @@
+"""AccountCommand: what the rating service asks a lane to do to an account. Topic `ott.account-commands.v1`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.fields import Currency, Decimal, EpochMs, Id, Version
+
+COMMAND_MAJOR = "1"
+COMMAND_VERSION = "1.0"
+
+
+class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
+    """What every command carries. A command id is applied once per account, however often it arrives."""
+
+    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
+    account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
+    issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]
+
+
+class ChangeProfile(_Command, frozen=True, kw_only=True, tag="change_profile"):
+    """Create the account or change its profile. Fields left null keep their value."""
+
+    subscriber_ids: Annotated[
+        tuple[Id, ...] | None, Meta(description="All members of the account; null keeps them.")
+    ] = None
+    segment: Annotated[str | None, Meta(description="Segment, e.g. `individual`, `group`; null keeps it.")] = None
+    age_band: Annotated[str | None, Meta(description="Age band, e.g. `18-25`; null keeps it.")] = None
+    consumption_level: Annotated[
+        str | None, Meta(description="low, middle, high or potential_high; null keeps it.")
+    ] = None
+    payment: Annotated[str | None, Meta(description="prepaid or postpaid; null keeps it.")] = None
+    currency: Annotated[Currency | None, Meta(description="ISO 4217 code of the account; null keeps it.")] = None
+    time_zone: Annotated[str | None, Meta(description="IANA zone of the subscriber; null keeps it.")] = None
+    cycle_day: Annotated[
+        Annotated[int, Meta(ge=1, le=31)] | None,
+        Meta(description="Day of month on which the billing cycle begins; null keeps it."),
+    ] = None
+
+
+class ActivateProduct(_Command, frozen=True, kw_only=True, tag="activate_product"):
+    """Activate a product: grant its buckets, book its one-time price."""
+
+    product_id: Annotated[Id, Meta(description="The new product's id, unique in the account (TMF637).")]
+    offering_id: Annotated[Id, Meta(description="ProductOffering (TMF620).")]
+    start_ms: Annotated[EpochMs | None, Meta(description="Start; null = when issued.")] = None
+
+
+class CancelProduct(_Command, frozen=True, kw_only=True, tag="cancel_product"):
+    """Cancel a product at once: its buckets expire, nothing is charged after it."""
+
+    product_id: Annotated[Id, Meta(description="The product to end.")]
+    reason: Annotated[str | None, Meta(description="The subscriber's reason, or null.")] = None
+
+
+class Credit(_Command, frozen=True, kw_only=True, tag="credit"):
+    """Put money into the account's main balance (top-up, refund)."""
+
+    amount: Annotated[Decimal, Meta(description="Positive decimal string in the account's currency.")]
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
+class Debit(_Command, frozen=True, kw_only=True, tag="debit"):
+    """Take money from the account's main balance (a purchase)."""
+
+    amount: Annotated[Decimal, Meta(description="Positive decimal string in the account's currency.")]
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
+class Reserve(_Command, frozen=True, kw_only=True, tag="reserve"):
+    """Hold money of the main balance for a purchase; ended by commit or release of the same reservation."""
+
+    reservation_id: Annotated[Id, Meta(description="The hold's id, unique in the account.")]
+    amount: Annotated[Decimal, Meta(description="Positive decimal string; ignored on commit and release.")]
+    action: Annotated[str, Meta(pattern=r"^(hold|commit|release)$", description="hold, commit or release.")] = "hold"
+
+
+class EmitUsage(_Command, frozen=True, kw_only=True, tag="emit_usage"):
+    """Emit the usage gathered so far, without waiting for the interval's end."""
+
+
+AccountCommand = ChangeProfile | ActivateProduct | CancelProduct | Credit | Debit | Reserve | EmitUsage
+"""Told apart by the field `type`."""

@@ -1,0 +1,127 @@
+"""AccountState: what a lane knows of one account. Topic `ott.state.v1`, MessagePack, fields by position.
+
+The key `a/<account id>` holds an AccountState, `s/<slot>` a SeenRecords.
+
+Fields may be added at the end with a default, never moved or removed within a major version. Values are immutable:
+a decision makes a new state, so a transaction that fails leaves the old one as it was.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+STATE_VERSION = 1
+
+
+class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is left of one grant (TMF654 Bucket)."""
+
+    bucket_id: Annotated[str, Meta(description="`<product id>/<allowance id>`.")]
+    product_id: Annotated[str, Meta(description="Product that granted it.")]
+    offering_id: Annotated[str, Meta(description="Its offering.")]
+    allowance_id: Annotated[str, Meta(description="Allowance of the offering.")]
+    remaining_octets: Annotated[int, Meta(description="Octets left.")]
+    granted_octets: Annotated[int, Meta(description="Octets granted.")]
+    valid_from_ms: Annotated[int, Meta(description="Start, inclusive.")]
+    valid_until_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
+    notified_percent: Annotated[int, Meta(description="Highest threshold already told, per cent used.")] = 0
+
+
+class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A product that the account holds (TMF637)."""
+
+    product_id: Annotated[str, Meta(description="Unique in the account.")]
+    offering_id: Annotated[str, Meta(description="ProductOffering.")]
+    start_ms: Annotated[int, Meta(description="Start, inclusive.")]
+    end_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
+
+
+class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A running total of the billing cycle: out-of-bundle use of a price, or sponsored octets of a campaign."""
+
+    counter_id: Annotated[str, Meta(description="`price:<price id>` or `campaign:<campaign id>`.")]
+    octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
+    micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
+
+
+class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Octets drawn from one bucket and not yet emitted to the ledger."""
+
+    bucket_id: Annotated[str, Meta(description="The bucket.")]
+    octets: Annotated[int, Meta(description="Octets drawn since the last emission.")]
+    remaining_octets: Annotated[int, Meta(description="What the bucket held after the last draw.")]
+
+
+class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Rated usage of one rating key that is gathered until the interval ends."""
+
+    subscriber_id: Annotated[str, Meta(description="Whose usage.")]
+    rule_id: Annotated[str, Meta(description="PCC rule.")]
+    application: Annotated[str | None, Meta(description="Application id.")]
+    service: Annotated[str | None, Meta(description="Service inside it.")]
+    category: Annotated[str, Meta(description="OTT category.")]
+    treatment: Annotated[str, Meta(description="Who pays.")]
+    rating_group: Annotated[int, Meta(description="Charging key.")]
+    sponsor_id: Annotated[str | None, Meta(description="Sponsor.")]
+    price_id: Annotated[str | None, Meta(description="Price used.")]
+    catalogue_version: Annotated[str, Meta(description="Catalogue version.")]
+    first_offset: Annotated[int, Meta(description="First contributing flow offset.")]
+    last_offset: Annotated[int, Meta(description="Last contributing flow offset.")]
+    start_ms: Annotated[int, Meta(description="Earliest event time.")]
+    end_ms: Annotated[int, Meta(description="Latest event time.")]
+    record_count: Annotated[int, Meta(description="Flow records.")]
+    charged_octets: Annotated[int, Meta(description="Paid from buckets or by price.")]
+    free_octets: Annotated[int, Meta(description="Free.")]
+    sponsored_octets: Annotated[int, Meta(description="Sponsored.")]
+    blocked_octets: Annotated[int, Meta(description="Blocked.")]
+    not_charged_octets: Annotated[int, Meta(description="Failed flows.")]
+    micros: Annotated[int, Meta(description="Money charged, micro-units.")]
+    draws: Annotated[tuple[PendingDraw, ...], Meta(description="Bucket draws.")]
+    money: Annotated[int, Meta(description="Micros taken from the main balance (prepaid).")] = 0
+    evidence: Annotated[str | None, Meta(description="`<kind>:<matched>` of the last record.")] = None
+
+
+class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Money of the main balance held for a purchase."""
+
+    reservation_id: Annotated[str, Meta(description="Unique in the account.")]
+    micros: Annotated[int, Meta(description="Held amount.")]
+
+
+class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything that decisions about one account depend on."""
+
+    version: Annotated[int, Meta(description="State version; this is 1.")]
+    account_id: Annotated[str, Meta(description="The account.")]
+    subscriber_ids: Annotated[tuple[str, ...], Meta(description="Members; the account itself when alone.")]
+    currency: Annotated[str, Meta(description="ISO 4217 code.")] = "EUR"
+    payment: Annotated[str, Meta(description="prepaid or postpaid.")] = "postpaid"
+    time_zone: Annotated[str, Meta(description="IANA zone of billing periods.")] = "UTC"
+    cycle_day: Annotated[int, Meta(description="Day of month on which the cycle begins.")] = 1
+    segment: Annotated[str, Meta(description="Segment.")] = "individual"
+    age_band: Annotated[str, Meta(description="Age band.")] = ""
+    consumption_level: Annotated[str, Meta(description="low, middle, high, potential_high.")] = ""
+    cycle_start_ms: Annotated[int, Meta(description="Start of the present billing cycle.")] = 0
+    cycle_end_ms: Annotated[int, Meta(description="Its end, exclusive; 0 = no cycle yet.")] = 0
+    balance_micros: Annotated[int, Meta(description="Main balance, micro-units; may be negative on postpaid.")] = 0
+    products: Annotated[tuple[Product, ...], Meta(description="Products held.")] = ()
+    buckets: Annotated[tuple[Bucket, ...], Meta(description="Buckets, in the order they are drawn.")] = ()
+    counters: Annotated[tuple[Counter, ...], Meta(description="Totals of the cycle.")] = ()
+    reservations: Annotated[tuple[Reservation, ...], Meta(description="Holds on the main balance.")] = ()
+    pending: Annotated[tuple[PendingUsage, ...], Meta(description="Rated usage not yet emitted.")] = ()
+    pending_since_ms: Annotated[int, Meta(description="Wall clock of the oldest pending usage; 0 = none.")] = 0
+    installed_rules: Annotated[tuple[str, ...], Meta(description="PCC rules last told to the gateway.")] = ()
+    recent_commands: Annotated[tuple[str, ...], Meta(description="Last command ids applied, newest last.")] = ()
+    next_update: Annotated[int, Meta(description="Number of the next enforcement update.")] = 0
+    next_notification: Annotated[int, Meta(description="Number of the next notification.")] = 0
+    told_blocked: Annotated[tuple[str, ...], Meta(description="Rules whose block was told in this cycle.")] = ()
+    catalogue_version: Annotated[str, Meta(description="Catalogue of the installed rules.")] = ""
+
+
+class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One slot of the lane's memory of record ids: eight octets per id (BLAKE2b), newest slot overwrites the oldest."""
+
+    version: Annotated[int, Meta(description="State version; this is 1.")]
+    sequence: Annotated[int, Meta(description="Rising number; the slot is its remainder.")]
+    digests: Annotated[bytes, Meta(description="Digests of eight octets each, in arrival order.")]

@@ -1,0 +1,71 @@
+"""RatedUsage: the ledger's input. Topic `ott.usage.v1`, key = account id."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
+
+USAGE_VERSION = "1.0"
+
+UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A change of one bucket: positive puts in (grant, credit), negative takes out (draw, expiry, debit)."""
+
+    bucket_id: Annotated[Id, Meta(description="Bucket of the account: `<product id>/<allowance id>`, or `main`.")]
+    unit: Annotated[
+        Literal["octets", "micros"], Meta(description="What the bucket holds; micros = micro-units of money.")
+    ]
+    amount: Annotated[Decimal, Meta(description="Signed change as a decimal string of whole octets or of micros.")]
+    remaining: Annotated[Decimal, Meta(description="What the bucket held after it, same unit.")]
+
+
+class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Rated usage of one account and one rating key over an interval, or one balance movement by a command.
+
+    (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
+    """
+
+    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    usage_id: Annotated[
+        Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
+    ]
+    kind: Annotated[UsageKind, Meta(description="What moved: usage by flows, or a movement by a command or a timer.")]
+    account_id: Annotated[Id, Meta(description="Who is charged.")]
+    subscriber_id: Annotated[Id, Meta(description="Whose usage it was; the account id for movements of the account.")]
+    source_topic: Annotated[str, Meta(description="Input topic of the offsets: flows or account commands.")]
+    partition: Annotated[int, Meta(ge=0, description="Input partition.")]
+    first_offset: Annotated[int, Meta(ge=0, description="First input offset that contributed.")]
+    last_offset: Annotated[int, Meta(ge=0, description="Last input offset that contributed.")]
+    ordinal: Annotated[int, Meta(ge=0, description="Number among the rows with the same offsets.")]
+    start_ms: Annotated[EpochMs, Meta(description="Earliest event time that contributed.")]
+    end_ms: Annotated[EpochMs, Meta(description="Latest event time that contributed.")]
+    rated_at_ms: Annotated[EpochMs, Meta(description="Wall clock when the row was emitted.")]
+    catalogue_version: Annotated[str, Meta(description="Catalogue version of the rating.")]
+    category: Annotated[Category | None, Meta(description="OTT category; null for movements.")] = None
+    application: Annotated[str | None, Meta(description="Application id, or null.")] = None
+    service: Annotated[str | None, Meta(description="Service inside the application, or null.")] = None
+    rule_id: Annotated[str | None, Meta(description="PCC rule; null for movements.")] = None
+    rating_group: Annotated[int | None, Meta(description="Charging key; null for movements.")] = None
+    treatment: Annotated[Treatment | None, Meta(description="Who pays; null for movements.")] = None
+    product_id: Annotated[str | None, Meta(description="Product that a movement belongs to, or null.")] = None
+    offering_id: Annotated[str | None, Meta(description="Its offering, or null.")] = None
+    sponsor_id: Annotated[str | None, Meta(description="Sponsor, or null.")] = None
+    record_count: Annotated[int, Meta(ge=0, description="Flow records that contributed.")] = 0
+    octets: Annotated[int, Meta(ge=0, description="Octets of these records, all treatments.")] = 0
+    charged_octets: Annotated[int, Meta(ge=0, description="Octets paid from buckets or by price.")] = 0
+    free_octets: Annotated[int, Meta(ge=0, description="Octets free of charge.")] = 0
+    sponsored_octets: Annotated[int, Meta(ge=0, description="Octets paid by a sponsor.")] = 0
+    blocked_octets: Annotated[int, Meta(ge=0, description="Octets blocked.")] = 0
+    not_charged_octets: Annotated[int, Meta(ge=0, description="Octets of failed flows.")] = 0
+    currency: Annotated[Currency | None, Meta(description="ISO 4217 code, where money is involved.")] = None
+    amount: Annotated[Decimal, Meta(description="Money charged (positive) or given back (negative).")] = "0"
+    price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
+    movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
+    evidence: Annotated[
+        str | None, Meta(description="What decided the application of the last record: `<kind>:<matched>`.")
+    ] = None
+    cause: Annotated[str | None, Meta(description="For movements: the command id or timer that caused it.")] = None

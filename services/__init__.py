@@ -1,0 +1,1 @@
+"""The services of Smartpipe: engine (pure), runtime (machinery), ingest, policy, rating, and the command line."""

@@ -1,0 +1,1 @@
+"""One command, `smartpipe`, that wires everything."""

@@ -1,0 +1,1 @@
+"""Adapters that turn the records of real exporters into FlowRecord."""

@@ -1,0 +1,1 @@
+"""The policy service: the stream shell around the engine."""

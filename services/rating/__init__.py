@@ -1,0 +1,1 @@
+"""The rating service: catalogue, subscriptions, ledger and the HTTP door for partners."""

@@ -1,0 +1,1 @@
+"""Machinery: settings, telemetry, and the two logs (Kafka and embedded)."""
