@@ -43,28 +43,49 @@ class _Model(BaseModel):
 class Pfd(_Model):
     """Packet flow description: what an application's traffic looks like (TS 29.122 clause 5.11.2.1.4).
 
-    At least one detector is needed. A domain name covers itself and every name below it.
+    At least one detector is needed; detectors are alternatives. A domain name covers itself and every name below it,
+    and is looked for in the TLS or QUIC server name, HTTP host, DNS name and STUN realm alike.
     """
 
     pfd_id: str = Field(min_length=1, max_length=64, description="Unique within the application.")
     service: str | None = Field(
-        None, max_length=32, description="Service inside the application: chat, call, video ..."
+        None, max_length=32, description="Service inside the application: chat, call, video, upload, live ..."
+    )
+    category: Category | None = Field(
+        None, description="Where this service is rated elsewhere than its application: a call in a social app."
     )
     domain_names: tuple[str, ...] = Field((), description="Domain suffixes; `=name` for this exact name only.")
-    shared: bool = Field(False, description="The names serve other applications too: weak evidence.")
+    urls: tuple[str, ...] = Field((), description="URL patterns (TS 29.122); only their host part can be seen.")
+    shared: bool = Field(False, description="The names serve other applications too: they never decide alone.")
+    public_name: bool = Field(
+        False, description="The names are outer names of encrypted client hellos (ECH): no evidence at all."
+    )
     flow_descriptions: tuple[str, ...] = Field((), description="Flow descriptions, IPFilterRule form (RFC 6733 4.3.1).")
     prefixes: tuple[str, ...] = Field((), description="Address prefixes owned by this application alone.")
     ports: tuple[str, ...] = Field(
         (), description="`udp/3478`, `tcp/5222` or a range `udp/19302-19309`; weak evidence."
     )
+    ip_protocols: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
+        (), description="IANA protocol numbers that belong to it whatever the ports: 50 = ESP."
+    )
+    stun_realms: tuple[str, ...] = Field((), description="STUN/TURN realms that are no domain name of it.")
+    user_agents: tuple[str, ...] = Field((), description="Beginnings of HTTP User-Agent headers, e.g. `WhatsApp/`.")
+    content_types: tuple[str, ...] = Field((), description="Beginnings of HTTP Content-Type headers; weak evidence.")
+    exporter_ids: tuple[str, ...] = Field((), description="Exporters' names of this service: `ndpi:WhatsAppCall`.")
+    source: str | None = Field(None, max_length=120, description="Where the entries come from: partner, list, person.")
 
     @model_validator(mode="after")
     def _has_a_detector(self) -> Self:
-        if not (self.domain_names or self.flow_descriptions or self.prefixes or self.ports):
-            raise ValueError(
-                f"pfd {self.pfd_id!r} detects nothing; give domain_names, prefixes, flow_descriptions or ports"
-            )
+        if not any(getattr(self, name) for name in DETECTORS):
+            raise ValueError(f"pfd {self.pfd_id!r} detects nothing; give one of {', '.join(DETECTORS)}")
         return self
+
+
+DETECTORS = (
+    "domain_names", "urls", "flow_descriptions", "prefixes", "ports", "ip_protocols", "stun_realms", "user_agents",
+    "content_types", "exporter_ids",
+)  # fmt: skip
+"""The fields of a Pfd that detect something; the others qualify what was detected."""
 
 
 class Application(_Model):
@@ -72,12 +93,23 @@ class Application(_Model):
 
     id: CatalogueId
     name: str = Field(min_length=1, max_length=80)
-    provider: str = Field("", max_length=80, description="Company that runs it.")
+    provider: str = Field(
+        "", max_length=80, description="Company that runs it; its applications share addresses without suspicion."
+    )
     category: Category
-    subcategory: str | None = Field(None, max_length=40, description="Finer kind: short_video, music, games, vpn ...")
+    subcategory: str | None = Field(
+        None, max_length=40, description="Finer kind: short_video, music, games, vpn, cdn, protocol ..."
+    )
     pfds: tuple[Pfd, ...] = ()
     exporter_ids: tuple[str, ...] = Field((), description="Names that exporters use for it, e.g. `ndpi:WhatsApp`.")
     ja4: tuple[str, ...] = Field((), description="JA4 fingerprints; a tie-break, never decisive.")
+    media_service: str | None = Field(
+        None, max_length=32,
+        description="Service that nameless UDP media belongs to when the subscriber used the application just before.",
+    )  # fmt: skip
+    media_category: Category | None = Field(
+        None, description="Category of that media where it differs: a call inside a social application is voip_im."
+    )
 
 
 class Scope(_Model):
