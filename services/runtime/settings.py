@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PREFIX = "SMARTPIPE_"
 
-TOOL_VARIABLES = frozenset({"SMARTPIPE_REQUIRE_KAFKA", "SMARTPIPE_REQUIRE_POSTGRES", "SMARTPIPE_CACHE"})
+TOOL_VARIABLES = frozenset(
+    {"SMARTPIPE_REQUIRE_KAFKA", "SMARTPIPE_REQUIRE_POSTGRES", "SMARTPIPE_REQUIRE_TOOLS", "SMARTPIPE_CACHE"}
+)
 """Variables of the developer tools; not settings of the product."""
 
 
@@ -76,10 +78,10 @@ class Settings(BaseModel):
     ] = 10_000
     dedup_records_per_lane: Annotated[
         int, Field(ge=0, le=10_000_000, description="Record ids that a lane remembers against duplicates; 0 = off.")
-    ] = 200_000
+    ] = 100_000
     state_cache_accounts: Annotated[
         int, Field(ge=0, le=10_000_000, description="Decoded account states kept per lane; 0 = none.")
-    ] = 20_000
+    ] = 10_000
     name_cache_entries: Annotated[
         int, Field(ge=0, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
     ] = 65_536
