@@ -15,6 +15,7 @@ MAX_KEPT_OCTETS = 8_192
 DeadLetterCause = Literal[
     "null_key", "null_value", "too_large", "bad_utf8", "not_json", "invalid_field", "unknown_version",
     "end_before_start", "key_mismatch", "misrouted", "duplicate", "unknown_account", "unknown_command",
+    "refused_command",
     "output_too_large",
 ]  # fmt: skip
 

@@ -1,0 +1,114 @@
+"""The life of a lane: restore, then one transaction after the other until the partition is lost."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from services.policy.books import BookKeeper
+from services.policy.metrics import PolicyMetrics
+from services.policy.restore import restore
+from services.policy.transaction import LaneState, Transaction
+from services.runtime.log import Lane, Polled
+from services.runtime.settings import Settings
+
+CHUNK_RECORDS = 500
+"""Records processed without giving the event loop a turn: about ten milliseconds."""
+
+MAX_TRANSACTION_OCTETS = 16 * 1024 * 1024
+IDLE_WAIT_MS = 1_000
+
+
+class LaneKeeper:
+    """Serves lanes; one object per process, holding what all its lanes share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keeper: BookKeeper,
+        metrics: PolicyMetrics,
+        *,
+        partitions: int,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._settings = settings
+        self._keeper = keeper
+        self._metrics = metrics
+        self._partitions = partitions
+        self._clock_ms = clock_ms
+        self._accounts: dict[int, int] = {}
+
+    async def serve(self, lane: Lane) -> None:
+        """Serve `lane` until a LogError ends it. The state lives in this call: a failure drops it as a whole."""
+        await self._keeper.first()
+        began = time.monotonic()
+        state = await restore(lane, self._settings)
+        self._metrics.restore_seconds.observe(time.monotonic() - began)
+        self._metrics.lanes.inc()
+        try:
+            while True:
+                await self._transact(lane, state)
+        finally:
+            self._leave(lane.partition)
+
+    async def _transact(self, lane: Lane, state: LaneState) -> None:
+        """Gather and process until the batch is full or its time is over, then make it durable."""
+        polled = await self._first_records(lane, state)
+        began = time.monotonic()
+        transaction = Transaction(
+            lane,
+            state,
+            self._keeper.current,
+            partitions=self._partitions,
+            max_record_octets=self._settings.max_record_octets,
+            now_ms=self._clock_ms(),
+        )
+        await self._process(transaction, polled)
+        polled = await self._gather(lane, transaction, polled, began)
+        transaction.run_timers()
+        transaction.close()
+        await lane.commit(transaction.next_offsets)
+        self._report(lane.partition, state, transaction, polled, began)
+
+    async def _first_records(self, lane: Lane, state: LaneState) -> Polled:
+        due_ms = state.agenda.next_ms()
+        wait_ms = IDLE_WAIT_MS if due_ms is None else max(0, min(IDLE_WAIT_MS, due_ms - self._clock_ms()))
+        return await lane.poll(max_records=self._settings.transaction_max_records, max_wait_ms=wait_ms)
+
+    async def _gather(self, lane: Lane, transaction: Transaction, polled: Polled, began: float) -> Polled:
+        while len(polled):
+            room = self._settings.transaction_max_records - transaction.tally.records
+            left_ms = self._settings.transaction_max_wait_ms - int((time.monotonic() - began) * 1_000)
+            if room <= 0 or left_ms <= 0 or lane.appended_octets() > MAX_TRANSACTION_OCTETS:
+                break
+            polled = await lane.poll(max_records=room, max_wait_ms=left_ms)
+            await self._process(transaction, polled)
+        return polled
+
+    async def _process(self, transaction: Transaction, polled: Polled) -> None:
+        for topic, records in polled.records.items():
+            for at in range(0, len(records), CHUNK_RECORDS):
+                transaction.take(topic, records[at : at + CHUNK_RECORDS])
+                await asyncio.sleep(0)
+
+    def _report(self, partition: int, state: LaneState, transaction: Transaction, polled: Polled, began: float) -> None:
+        tally, metrics, now_s = transaction.tally, self._metrics, self._clock_ms() / 1_000
+        tally.publish(metrics)
+        self._accounts[partition] = len(state.accounts)
+        metrics.accounts.set(sum(self._accounts.values()))
+        metrics.lag_records.labels(str(partition)).set(polled.backlog)
+        age_s = max(0.0, now_s - tally.oldest_ms / 1_000) if tally.records else 0.0
+        metrics.lag_seconds.labels(str(partition)).set(age_s)
+        if tally.records:
+            metrics.batch_seconds.observe(time.monotonic() - began)
+            metrics.end_to_end_seconds.observe(age_s)
+            metrics.last_commit.labels(str(partition)).set(now_s)
+
+    def _leave(self, partition: int) -> None:
+        """Take back what this process said of the partition: a series that nobody updates would lie."""
+        self._metrics.lanes.dec()
+        self._accounts.pop(partition, None)
+        for gauge in (self._metrics.lag_records, self._metrics.lag_seconds, self._metrics.last_commit):
+            try:
+                gauge.remove(str(partition))
+            except KeyError:
+                continue

@@ -1,0 +1,60 @@
+"""A lane's beginning: rebuild its state from the changelog, then its agenda from the state."""
+
+import asyncio
+
+import msgspec
+
+from schemas.state import SeenRecords
+from schemas.topics import STATE
+from services.engine.classify import SubscriberMemory
+from services.policy.accounts import KEY_PREFIX, Accounts
+from services.policy.agenda import Agenda
+from services.policy.seen import SeenIds
+from services.policy.transaction import LaneState
+from services.runtime.log import Lane
+from services.runtime.settings import Settings
+
+YIELD_EVERY = 5_000
+
+_decode_slot = msgspec.msgpack.Decoder(SeenRecords).decode
+
+
+async def restore(lane: Lane, settings: Settings) -> LaneState:
+    """The state as of the last commit. Values are kept as they are; only the newest of a key is ever decoded."""
+    newest: dict[bytes, bytes] = {}
+    async for records in lane.replay(STATE):
+        for record in records:
+            if record.key is None:
+                continue
+            if record.value is None:
+                newest.pop(record.key, None)
+            else:
+                newest[record.key] = record.value
+    return await _rebuild(newest, settings)
+
+
+async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:
+    state = LaneState(
+        accounts=Accounts(settings.state_cache_accounts),
+        seen=SeenIds(settings.dedup_records_per_lane),
+        agenda=Agenda(settings.usage_interval_ms),
+        memory=SubscriberMemory(),
+    )
+    slots = []
+    while newest:
+        key, raw = newest.popitem()
+        if key.startswith(KEY_PREFIX):
+            state.accounts.restore(key[len(KEY_PREFIX) :].decode(), raw)
+        else:
+            slots.append(_decode_slot(raw))
+    state.seen.restore(slots)
+    await _fill_agenda(state)
+    return state
+
+
+async def _fill_agenda(state: LaneState) -> None:
+    for number, account in enumerate(state.accounts.states(), start=1):
+        state.agenda.note_usage(account)
+        state.agenda.note_calendar(account)
+        if number % YIELD_EVERY == 0:
+            await asyncio.sleep(0)

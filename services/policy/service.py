@@ -1,0 +1,127 @@
+"""The policy service: wires log, catalogue, lanes and operations port, in reading order."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from schemas.topics import COMMANDS, FLOWS
+from services.policy.books import BookKeeper, Books
+from services.policy.lane import LaneKeeper
+from services.policy.metrics import PolicyMetrics
+from services.runtime.log import LaneHost, Log
+from services.runtime.settings import Settings
+from services.runtime.telemetry import Health, HttpServer, OpsApp, events, serve_ops
+
+STUCK_AFTER_S = 60.0
+"""A fetch loop that has not gone round for so long is stuck: twice the longest wait for a lane to make room."""
+
+_events = events("policy.service")
+
+
+class PolicyService:
+    """Classifies, tariffs and charges flow records. Inert until `start`."""
+
+    def __init__(self, settings: Settings, log: Log, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._log = log
+        self._registry = registry
+        self._metrics = PolicyMetrics(registry)
+        self._host: LaneHost | None = None
+        self._keeper = BookKeeper(log, name_cache_entries=settings.name_cache_entries, on_change=self._on_books)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ops: HttpServer | None = None
+
+    @property
+    def ops_port(self) -> int:
+        """Where metrics and health are served; known after `start`."""
+        if self._ops is None:
+            raise RuntimeError("the operations port is known after start()")
+        return self._ops.port
+
+    async def start(self) -> None:
+        """Reach the log, serve the operations port, follow the catalogue, join the group."""
+        self._ops = await serve_ops(self._ops_app(), self._settings.ops_host, self._settings.policy_ops_port)
+        await self._log.start()
+        partitions = await self._log.partitions_of(FLOWS)
+        lanes = LaneKeeper(self._settings, self._keeper, self._metrics, partitions=partitions)
+        # Commands come before flows: a subscription must be there when the traffic that it pays for arrives.
+        self._host = self._log.lanes(group=self._settings.group, inputs=(COMMANDS, FLOWS))
+        self._tasks = [
+            asyncio.create_task(self._keeper.follow(), name="catalogue"),
+            asyncio.create_task(self._host.run(lanes.serve), name="lanes"),
+            self._ops.task,
+        ]
+        _events.info("started", group=self._settings.group, partitions=partitions, ops_port=self.ops_port)
+
+    async def wait(self) -> None:
+        """Return when a part of the service ends by itself; raises what ended it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeError(f"{', '.join(task.get_name() for task in done)} ended unasked")
+
+    async def stop(self) -> None:
+        """Finish the batches in flight, leave the group, close the ports: within the drain time."""
+        if self._host is not None:
+            await self._host.stop()
+        own = [task for task in self._tasks if self._ops is None or task is not self._ops.task]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+        if self._ops is not None:
+            await self._ops.stop()
+        await self._log.close()
+        _events.info("stopped")
+
+    async def run_until_signal(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, stop. Raises what broke the service, after stopping it."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        _calm_garbage_collector()
+        try:
+            await self.start()
+            await _first_of(stopping.wait(), self.wait())
+        finally:
+            await self.stop()
+
+    def _ops_app(self) -> OpsApp:
+        return OpsApp(registry=self._registry, ready=self._ready, live=self._live)
+
+    def _ready(self) -> Mapping[str, Health]:
+        joined = self._host is not None and self._host.joined()
+        owned = sorted(self._host.owned_partitions()) if self._host is not None else []
+        return {
+            "catalogue": Health(self._keeper.loaded(), "loaded" if self._keeper.loaded() else "waiting for a version"),
+            "group": Health(joined, f"lanes up: {owned}" if joined else "waiting for an assignment"),
+        }
+
+    def _live(self) -> Mapping[str, Health]:
+        age_s = self._host.last_poll_age_s() if self._host is not None else 0.0
+        return {"fetch_loop": Health(age_s < STUCK_AFTER_S, f"last round {age_s:.1f} s ago")}
+
+    def _on_books(self, books: Books, at_s: float) -> None:
+        self._metrics.catalogue_loaded.set(at_s)
+        _events.info("catalogue_effective", version=books.version)
+
+
+def _calm_garbage_collector() -> None:
+    # States are immutable and free of cycles; what the collector would scan again and again is freed by reference
+    # counts. A rare full round remains for the little that libraries leave in cycles.
+    gc.set_threshold(50_000, 50, 1_000)
+
+
+async def _first_of(*waits: object) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    for task in done:
+        task.result()

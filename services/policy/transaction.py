@@ -1,0 +1,204 @@
+"""Steps 1 to 5 for one transaction of a lane: intake, account, classify, decide, tell.
+
+Everything here is synchronous and in memory; the lane commits what was told, together with the input offsets. The
+wall clock and the catalogue are taken once, at the start, so that a replay of the batch decides the same.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from schemas.command import AccountCommand
+from schemas.dead_letter import DEAD_LETTER_VERSION, MAX_KEPT_OCTETS, DeadLetter
+from schemas.decision import PolicyDecision
+from schemas.flow import FlowRecord
+from schemas.state import AccountState
+from schemas.topics import COMMANDS, DEAD_LETTERS, DECISIONS, ENFORCEMENT, FLOWS, NOTIFICATIONS, STATE, USAGE
+from schemas.units import parse_micros
+from services.engine.classify import SubscriberMemory
+from services.engine.commands import apply_command
+from services.engine.decide import decide
+from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.timers import on_timer
+from services.engine.usage import emit_usage
+from services.policy.accounts import Accounts
+from services.policy.agenda import Agenda
+from services.policy.books import Books
+from services.policy.intake import Refused, read_command, read_flow
+from services.policy.seen import SeenIds
+from services.policy.tally import Tally
+from services.runtime.log import Lane, LogRecord
+from services.runtime.partitioning import partition_of
+
+MAX_KEPT_KEY_OCTETS = 256
+MAX_TIMERS = 2_000
+"""Most accounts whose timers run in one transaction; the rest follow in the next one."""
+
+_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
+_msgpack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+
+
+@dataclasses.dataclass
+class LaneState:
+    """All that a lane remembers between transactions."""
+
+    accounts: Accounts
+    seen: SeenIds
+    agenda: Agenda
+    memory: SubscriberMemory
+
+
+class Transaction:
+    """One transaction: feed it records, run its timers, close it, then commit the lane."""
+
+    def __init__(
+        self, lane: Lane, state: LaneState, books: Books, *, partitions: int, max_record_octets: int, now_ms: int
+    ) -> None:
+        self._lane = lane
+        self._state = state
+        self._books = books
+        self._partitions = partitions
+        self._max_octets = max_record_octets
+        self._now_ms = now_ms
+        self.next_offsets: dict[str, int] = {}
+        self.tally = Tally()
+
+    def take(self, topic: str, records: Sequence[LogRecord]) -> None:
+        """Process records of one input, in order."""
+        step = self._flow if topic == FLOWS else self._command
+        for record in records:
+            step(record)
+        if records:
+            self.next_offsets[topic] = records[-1].offset + 1
+            self.tally.records += len(records)
+            oldest = min(records[0].timestamp, self.tally.oldest_ms or records[0].timestamp)
+            self.tally.oldest_ms = oldest
+
+    def run_timers(self) -> None:
+        """Renew what has ended and emit the usage whose interval is over."""
+        accounts, agenda, partition = self._state.accounts, self._state.agenda, self._lane.partition
+        for account_id in agenda.calendar_due(self._now_ms, MAX_TIMERS):
+            if (account := accounts.get(account_id)) is not None:
+                outcome = on_timer(account, self._books.tariff, partition=partition, now_ms=self._now_ms)
+                self._settle(account, outcome)
+                agenda.note_calendar(outcome.account)
+        for account_id in agenda.usage_due(self._now_ms, MAX_TIMERS):
+            if (account := accounts.get(account_id)) is not None:
+                self._settle(account, emit_usage(account, partition=partition, now_ms=self._now_ms))
+
+    def close(self) -> None:
+        """Add the changed state to the outputs."""
+        for key, raw in self._state.accounts.changed():
+            self._lane.append(STATE, key=key, value=raw, timestamp_ms=self._now_ms)
+        for name, slot in self._state.seen.changed_slots():
+            self._lane.append(STATE, key=name.encode(), value=_msgpack(slot), timestamp_ms=self._now_ms)
+
+    def _flow(self, record: LogRecord) -> None:
+        flow = read_flow(record, self._max_octets)
+        if isinstance(flow, Refused):
+            return self._refuse(FLOWS, record, flow)
+        account = self._state.accounts.get(flow.account_id or flow.subscriber_id)
+        if account is None:
+            return self._refuse(FLOWS, record, self._stranger(record, flow))
+        if not self._state.seen.add(flow.record_id):
+            return self._refuse(FLOWS, record, _duplicate(flow))
+        classification = self._books.classifier.classify(flow, self._state.memory)
+        at = Position(FLOWS, self._lane.partition, record.offset)
+        outcome = decide(flow, classification, account, self._books.tariff, at=at, now_ms=self._now_ms)
+        return self._settle(account, outcome)
+
+    def _command(self, record: LogRecord) -> None:
+        command = read_command(record, self._max_octets)
+        if isinstance(command, Refused):
+            return self._refuse(COMMANDS, record, command)
+        if partition_of(command.account_id.encode(), self._partitions) != self._lane.partition:
+            return self._refuse(COMMANDS, record, self._misrouted(command.account_id, command.command_id))
+        account = self._state.accounts.get(command.account_id)
+        at = Position(COMMANDS, self._lane.partition, record.offset)
+        outcome = apply_command(command, account, self._books.tariff, at=at, now_ms=self._now_ms)
+        if isinstance(outcome, Refusal):
+            return self._refuse_command(record, command, outcome)
+        self.tally.commands[_type_of(command), "applied"] += 1
+        self._settle(account, outcome)
+        return self._state.agenda.note_calendar(outcome.account)
+
+    def _settle(self, before: AccountState | None, outcome: Outcome) -> None:
+        """Keep the new state and tell the world what happened, in the order of DESIGN's topics."""
+        after = outcome.account
+        self._state.accounts.put(after)
+        self._state.agenda.note_usage(after)
+        if before is not None and (after.products is not before.products or after.cycle_end_ms != before.cycle_end_ms):
+            self._state.agenda.note_calendar(after)
+        key = after.account_id.encode()
+        if outcome.decision is not None:
+            self._tell_decision(key, outcome.decision)
+        if outcome.updates or outcome.usage or outcome.notifications:
+            self._tell_rest(key, outcome)
+
+    def _tell_decision(self, key: bytes, decision: PolicyDecision) -> None:
+        self._lane.append(DECISIONS, key=key, value=_json(decision), timestamp_ms=self._now_ms)
+        label = (decision.classification.category, decision.treatment)
+        self.tally.flows[label] += 1
+        self.tally.octets[label] += decision.octets
+        if decision.price is not None:
+            self.tally.micros[decision.price.currency] += parse_micros(decision.price.amount)
+
+    def _tell_rest(self, key: bytes, outcome: Outcome) -> None:
+        lane, now_ms, tally = self._lane, self._now_ms, self.tally
+        for update in outcome.updates:
+            lane.append(ENFORCEMENT, key=key, value=_json(update), timestamp_ms=now_ms)
+            tally.updates[update.action] += 1
+        for usage in outcome.usage:
+            lane.append(USAGE, key=key, value=_json(usage), timestamp_ms=now_ms)
+            tally.usage_rows += 1
+        for notification in outcome.notifications:
+            lane.append(NOTIFICATIONS, key=key, value=_json(notification), timestamp_ms=now_ms)
+            tally.notifications[notification.kind] += 1
+
+    def _refuse_command(self, record: LogRecord, command: AccountCommand, refusal: Refusal) -> None:
+        self.tally.commands[_type_of(command), "refused"] += 1
+        detail = f"{refusal.cause}: {refusal.detail}"
+        self._refuse(COMMANDS, record, Refused("refused_command", detail, command.command_id))
+
+    def _refuse(self, topic: str, record: LogRecord, refused: Refused) -> None:
+        partition, value = self._lane.partition, record.value
+        letter = DeadLetter(
+            version=DEAD_LETTER_VERSION,
+            dead_letter_id=f"{topic}-{partition}-{record.offset}",
+            source_topic=topic,
+            partition=partition,
+            offset=record.offset,
+            cause=refused.cause,
+            detail=refused.detail,
+            at_ms=self._now_ms,
+            key=record.key[:MAX_KEPT_KEY_OCTETS] if record.key is not None else None,
+            value=value[:MAX_KEPT_OCTETS] if value is not None else None,
+            value_octets=len(value) if value is not None else 0,
+            record_id=refused.record_id,
+        )
+        self._lane.append(DEAD_LETTERS, key=letter.key, value=_json(letter), timestamp_ms=self._now_ms)
+        self.tally.dead_letters[refused.cause] += 1
+
+    def _stranger(self, record: LogRecord, flow: FlowRecord) -> Refused:
+        account_id = flow.account_id or flow.subscriber_id
+        if record.key is not None and partition_of(record.key, self._partitions) != self._lane.partition:
+            return self._misrouted(account_id, flow.record_id)
+        detail = f"account_id: {account_id!r} is not known here; create it with a change_profile command, then replay"
+        return Refused("unknown_account", detail, flow.record_id)
+
+    def _misrouted(self, account_id: str, record_id: str) -> Refused:
+        wanted, found = partition_of(account_id.encode(), self._partitions), self._lane.partition
+        detail = (
+            f"key: {account_id!r} belongs to partition {wanted}, found in {found}; publish with murmur2 partitioning"
+        )
+        return Refused("misrouted", detail, record_id)
+
+
+def _duplicate(flow: FlowRecord) -> Refused:
+    detail = f"record_id: {flow.record_id!r} was decided before; nothing to do, it is charged once"
+    return Refused("duplicate", detail, flow.record_id)
+
+
+def _type_of(command: AccountCommand) -> str:
+    return str(command.__struct_config__.tag)
