@@ -1,0 +1,255 @@
+"""Catalogue files: readable YAML in, one checked `Catalogue` out, and for each part of it the line it came from.
+
+A file holds any of the keys `applications`, `offerings`, `rules`, `campaigns`, `currency` and `version`; all files of
+a folder and of the folders in it make one catalogue.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.catalogue import Application, Campaign, Catalogue, PccRule, ProductOffering
+from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
+
+PARTS: Mapping[str, type[BaseModel]] = {
+    "applications": Application,
+    "offerings": ProductOffering,
+    "rules": PccRule,
+    "campaigns": Campaign,
+}
+"""The lists a file may hold, and what each of their items is."""
+
+MONEY_KEYS = frozenset({"amount", "cap"})
+"""Keys whose value is money: `5` in a file means five units of the currency, never five micro-units."""
+
+DEFAULT_CURRENCY = "EUR"
+
+_SETTINGS = ("currency", "version")
+_KNOWN_KEYS = ", ".join((*PARTS, *_SETTINGS))
+_HOLDER = re.compile(r"(application|offering|rule|campaign) '([^']+)'")
+_BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign) ')")
+_NEXT_STEPS = {
+    "missing": "add the key",
+    "extra_forbidden": "remove it or mend its spelling",
+    "literal_error": "choose one of these",
+    "string_type": "put it in quotes",
+    "tuple_type": "write a list: [a, b]",
+    "value_error": "",
+}
+
+
+class CatalogueFilesError(ValueError):
+    """The files do not make a catalogue. `problems` holds every one found, each with file and line."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CatalogueSource:
+    """A catalogue and where its parts stand in the files."""
+
+    catalogue: Catalogue
+    locations: Mapping[tuple[str, str], Location] = dataclasses.field(default_factory=dict)
+    """(part, id) -> where the item begins, e.g. ("applications", "whatsapp")."""
+
+    lines: Mapping[tuple[str, str], Mapping[KeyPath, int]] = dataclasses.field(default_factory=dict)
+    """(part, id) -> path inside the item -> line, e.g. ("pfds", 0, "domain_names", 3) -> 17."""
+
+    def locate(self, part: str, item_id: str, path: KeyPath = ()) -> Location:
+        """Where the value at `path` inside an item stands, or the nearest thing around it that has a line."""
+        start = self.locations.get((part, item_id), Location("", 0))
+        return Location(start.file, _nearest_line(self.lines.get((part, item_id), {}), path, start.line))
+
+
+def load_catalogue(folder: Path | Traversable | None = None, *, version: str | None = None) -> Catalogue:
+    """The catalogue of all `*.yaml` files under `folder`; the shipped one when no folder is given.
+
+    `version` wins over a `version:` key in the files; without either it is a digest of the content, so that the same
+    content has the same version whatever its layout or comments. Raises CatalogueFilesError naming every problem.
+    """
+    return read_catalogue(folder, version=version).catalogue
+
+
+def read_catalogue(folder: Path | Traversable | None = None, *, version: str | None = None) -> CatalogueSource:
+    """As `load_catalogue`, with the line of every part: for lint, and for whatever points people at a file."""
+    reader = _Reader()
+    for name, file in _yaml_files(folder if folder is not None else shipped_folder(), ""):
+        reader.read(name, file)
+    return reader.finish(version)
+
+
+def shipped_folder() -> Traversable:
+    """The folder of catalogue files that comes with the package, also when that is a zipped wheel."""
+    return files("services.rating").joinpath("catalogue")
+
+
+def content_version(catalogue: Catalogue) -> str:
+    """Twelve hexadecimal digits of a SHA-256 over the content, whatever the version and the order of its items."""
+    body = catalogue.model_dump(mode="json", exclude_defaults=True, exclude={"version", "currency"})
+    ordered = {part: sorted(items, key=lambda item: str(item["id"])) for part, items in body.items()}
+    text = json.dumps([catalogue.currency, ordered], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _yaml_files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    if not folder.is_dir():
+        rule, step = "a catalogue is a folder of *.yaml files", "name an existing folder"
+        raise CatalogueFilesError((Problem(Location("", 0), "folder", str(folder), rule, step),))
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _yaml_files(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith((".yaml", ".yml")):
+            yield f"{prefix}{entry.name}", entry
+
+
+class _Reader:
+    """Gathers items and problems file by file; `finish` makes the catalogue or raises."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._items: dict[str, list[Any]] = {part: [] for part in PARTS}
+        self._locations: dict[tuple[str, str], Location] = {}
+        self._lines: dict[tuple[str, str], Mapping[KeyPath, int]] = {}
+        self._settings: dict[str, tuple[str, Location]] = {}
+
+    def read(self, name: str, file: Traversable) -> None:
+        if name.endswith(".yml"):
+            self._report(Location(name, 0), "file name", name, "catalogue files end in .yaml", "rename it")
+            return
+        try:
+            text = file.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            where = f"octet {error.start}"
+            self._report(Location(name, 0), "encoding", where, "catalogue files are UTF-8", "save the file as UTF-8")
+            return
+        tree = parse_yaml(name, text)
+        self._problems += tree.problems
+        if isinstance(tree.value, dict):
+            self._read_file(name, tree)
+        elif tree.value is not None:
+            rule = f"a catalogue file is a mapping with the keys {_KNOWN_KEYS}"
+            self._report(Location(name, 1), "file", tree.value, rule, "begin with `applications:`, for instance")
+
+    def finish(self, version: str | None) -> CatalogueSource:
+        self._stop_on_problems()
+        settings = {key: value for key, (value, _) in self._settings.items()}
+        stated = version if version is not None else settings.get("version")
+        content = {**self._items, "currency": settings.get("currency", DEFAULT_CURRENCY)}
+        try:
+            catalogue = Catalogue.model_validate({**content, "version": stated if stated is not None else "unstated"})
+        except ValidationError as error:
+            self._problems += [problem for detail in error.errors() for problem in self._blame(detail)]
+            raise CatalogueFilesError(tuple(self._problems)) from None
+        if stated is None:
+            catalogue = catalogue.model_copy(update={"version": content_version(catalogue)})
+        return CatalogueSource(catalogue, self._locations, self._lines)
+
+    def _read_file(self, name: str, tree: YamlTree) -> None:
+        for key, value in tree.value.items():
+            location = Location(name, tree.lines[(key,)])
+            if key in PARTS and isinstance(value, list):
+                self._read_part(name, tree, key)
+            elif key in PARTS and value is not None:
+                self._report(location, key, value, f"{key} is a list", "begin each item with `- id: ...`")
+            elif key in _SETTINGS:
+                self._read_setting(location, key, value)
+            elif key not in PARTS:
+                rule = f"the keys of a catalogue file are {_KNOWN_KEYS}"
+                self._report(location, "key", key, rule, "remove it or mend its spelling")
+
+    def _read_setting(self, location: Location, key: str, value: object) -> None:
+        if not isinstance(value, str):
+            self._report(location, key, value, f"{key} is text", "put it in quotes")
+            return
+        stated, elsewhere = self._settings.setdefault(key, (value, location))
+        if stated != value:
+            rule = f"{elsewhere} states {stated!r}, and a catalogue has one {key}"
+            self._report(location, key, value, rule, "keep one")
+
+    def _read_part(self, name: str, tree: YamlTree, part: str) -> None:
+        lines: list[dict[KeyPath, int]] = [{} for _ in tree.value[part]]
+        for path, line in tree.lines.items():
+            if len(path) > 1 and path[0] == part:
+                lines[int(path[1])][path[2:]] = line
+        for index, data in enumerate(tree.value[part]):
+            self._read_item(name, part, data, lines[index])
+
+    def _read_item(self, name: str, part: str, data: object, lines: Mapping[KeyPath, int]) -> None:
+        start = Location(name, lines[()])
+        try:
+            item: Any = PARTS[part].model_validate(_money_as_text(data))
+        except ValidationError as error:
+            subject = _subject(part, data)
+            self._problems += [_explain(detail, subject, name, lines) for detail in error.errors()]
+            return
+        first = self._locations.setdefault((part, item.id), start)
+        if first is not start:
+            rule = f"{first} defines this {part[:-1]} already"
+            self._report(start, f"{part[:-1]} id", item.id, rule, "keep one, or choose another id")
+            return
+        self._lines[(part, item.id)] = lines
+        self._items[part].append(item)
+
+    def _blame(self, detail: ErrorDetails) -> Iterator[Problem]:
+        """Problems that show only in the whole: a setting out of bounds, or references that lead nowhere."""
+        if detail["loc"]:
+            _, location = self._settings.get(str(detail["loc"][0]), ("", Location("", 0)))
+            yield Problem(location, dotted(detail["loc"]), detail["input"], detail["msg"], "mend the value")
+            return
+        for message in _BETWEEN_HOLDERS.split(str(detail.get("ctx", {}).get("error", detail["msg"]))):
+            holder = _HOLDER.match(message)
+            key = (f"{holder[1]}s", holder[2]) if holder else ("", "")
+            yield Problem(self._locations.get(key, Location("", 0)), "", None, message, "")
+
+    def _report(self, location: Location, field: str, value: object, rule: str, next_step: str) -> None:
+        self._problems.append(Problem(location, field, value, rule, next_step))
+
+    def _stop_on_problems(self) -> None:
+        if self._problems:
+            raise CatalogueFilesError(tuple(self._problems))
+
+
+def _money_as_text(data: Any) -> Any:
+    """The same data with whole numbers of money as text, since the model takes a bare int for micro-units."""
+    if isinstance(data, list):
+        return [_money_as_text(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: str(value) if key in MONEY_KEYS and type(value) is int else _money_as_text(value)
+        for key, value in data.items()
+    }
+
+
+def _explain(detail: ErrorDetails, subject: str, file: str, lines: Mapping[KeyPath, int]) -> Problem:
+    path: KeyPath = detail["loc"]
+    value = None if detail["type"] == "missing" else detail["input"]
+    rule = str(detail.get("ctx", {}).get("error", detail["msg"]))
+    field = f"{subject}: {dotted(path)}" if path else subject
+    location = Location(file, _nearest_line(lines, path, 0))
+    return Problem(location, field, value, rule, _NEXT_STEPS.get(detail["type"], "mend the value"))
+
+
+def _subject(part: str, data: object) -> str:
+    item_id = data.get("id") if isinstance(data, dict) else None
+    return f"{part[:-1]} {item_id!r}" if isinstance(item_id, str) else part[:-1]
+
+
+def _nearest_line(lines: Mapping[KeyPath, int], path: KeyPath, otherwise: int) -> int:
+    for length in range(len(path), -1, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return otherwise
