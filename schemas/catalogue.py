@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from schemas.fields import Category, GateStatus, RatType
 from schemas.units import format_micros, parse_micros, parse_octets
@@ -24,12 +24,13 @@ def _micros(value: object) -> object:
     return parse_micros(value) if isinstance(value, str) else value
 
 
-OctetAmount = Annotated[int, BeforeValidator(_octets), Field(ge=0, strict=True)]
+OctetAmount = Annotated[int, Field(ge=0, strict=True), BeforeValidator(_octets)]
 """Octets; files may write `5 GB`."""
 
 MoneyAmount = Annotated[
-    int, BeforeValidator(_micros), Field(ge=0, strict=True),
+    int, Field(ge=0, strict=True), BeforeValidator(_micros),
     PlainSerializer(format_micros, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$"}, mode="serialization"),
 ]  # fmt: skip
 """Micro-units of the catalogue's currency inside; a decimal string such as `4.99` in files and on the wire."""
 
@@ -91,16 +92,16 @@ DETECTORS = (
 class Application(_Model):
     """An OTT application that traffic can belong to (TS 29.251 application identifier)."""
 
-    id: CatalogueId
-    name: str = Field(min_length=1, max_length=80)
+    id: CatalogueId = Field(description="Unique among applications.")
+    name: str = Field(min_length=1, max_length=80, description="Name for people.")
     provider: str = Field(
         "", max_length=80, description="Company that runs it; its applications share addresses without suspicion."
     )
-    category: Category
+    category: Category = Field(description="OTT category that its traffic belongs to.")
     subcategory: str | None = Field(
         None, max_length=40, description="Finer kind: short_video, music, games, vpn, cdn, protocol ..."
     )
-    pfds: tuple[Pfd, ...] = ()
+    pfds: tuple[Pfd, ...] = Field((), description="What its traffic looks like; any one is enough.")
     exporter_ids: tuple[str, ...] = Field((), description="Names that exporters use for it, e.g. `ndpi:WhatsApp`.")
     ja4: tuple[str, ...] = Field((), description="JA4 fingerprints; a tie-break, never decisive.")
     media_service: str | None = Field(
@@ -115,10 +116,10 @@ class Application(_Model):
 class Scope(_Model):
     """Which traffic an allowance or a rule is about. An empty list means any; all lists must agree."""
 
-    applications: tuple[CatalogueId, ...] = ()
-    categories: tuple[Category, ...] = ()
+    applications: tuple[CatalogueId, ...] = Field((), description="Application ids; empty = any.")
+    categories: tuple[Category, ...] = Field((), description="OTT categories; empty = any.")
     services: tuple[str, ...] = Field((), description="Services inside an application, e.g. only `call`.")
-    rat_types: tuple[RatType, ...] = ()
+    rat_types: tuple[RatType, ...] = Field((), description="Radio access technologies; empty = any.")
 
     def specificity(self) -> int:
         """3 application, 2 category, 1 any: how narrow the scope is; the waterfall draws the narrowest first."""
@@ -128,10 +129,10 @@ class Scope(_Model):
 class Allowance(_Model):
     """Volume that a product grants per cycle; it becomes a Bucket (TMF654) of the account."""
 
-    id: CatalogueId
-    name: str = Field("", max_length=80)
+    id: CatalogueId = Field(description="Unique in the offering.")
+    name: str = Field("", max_length=80, description="Name for people.")
     octets: OctetAmount = Field(description="Granted volume per cycle.")
-    scope: Scope = Scope()
+    scope: Scope = Field(Scope(), description="Which traffic may draw from it.")
     priority: int = Field(100, ge=0, description="Among equally narrow buckets: lower is drawn first.")
     validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
     valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
@@ -146,10 +147,10 @@ class Allowance(_Model):
 class UsagePrice(_Model):
     """Out-of-bundle price (TMF620 ProductOfferingPrice of type usage): money per `per_octets`."""
 
-    id: CatalogueId
+    id: CatalogueId = Field(description="Names the price in decisions, usage and its running total.")
     amount: MoneyAmount = Field(description="Price of one unit.")
     per_octets: OctetAmount = Field(10**6, description="Octets in one unit.")
-    scope: Scope = Scope()
+    scope: Scope = Field(Scope(), description="Which traffic it prices.")
     cap: MoneyAmount | None = Field(None, description="Cap per billing cycle; null = none.")
     on_cap: Literal["block", "free"] = Field("block", description="What traffic meets once the cap is reached.")
 
@@ -163,44 +164,48 @@ class UsagePrice(_Model):
 class FlatPrice(_Model):
     """A recurring or one-time price of an offering (TMF620 ProductOfferingPrice)."""
 
-    id: CatalogueId
-    type: Literal["recurring", "one_time"]
-    amount: MoneyAmount
+    id: CatalogueId = Field(description="Unique in the offering.")
+    type: Literal["recurring", "one_time"] = Field(description="Every billing cycle, or once at activation.")
+    amount: MoneyAmount = Field(description="Amount per cycle, or once.")
 
 
 class QosProfile(_Model):
     """QoS that a rule authorises (TS 23.503 table 6.3.1); absent values keep the session's default."""
 
-    five_qi: int | None = Field(None, ge=1, le=255)
-    arp: int | None = Field(None, ge=1, le=15)
-    mbr_up_bps: int | None = Field(None, ge=0)
-    mbr_down_bps: int | None = Field(None, ge=0)
-    gbr_up_bps: int | None = Field(None, ge=0)
-    gbr_down_bps: int | None = Field(None, ge=0)
+    five_qi: int | None = Field(None, ge=1, le=255, description="5QI (TS 23.501 table 5.7.4-1).")
+    arp: int | None = Field(None, ge=1, le=15, description="Allocation and retention priority; 1 is highest.")
+    mbr_up_bps: int | None = Field(None, ge=0, description="Maximum bit rate up, bit/s.")
+    mbr_down_bps: int | None = Field(None, ge=0, description="Maximum bit rate down, bit/s.")
+    gbr_up_bps: int | None = Field(None, ge=0, description="Guaranteed bit rate up, bit/s.")
+    gbr_down_bps: int | None = Field(None, ge=0, description="Guaranteed bit rate down, bit/s.")
 
 
 class BucketCondition(_Model):
     """A condition on the state of one allowance of the product that brings the rule."""
 
-    allowance: CatalogueId
-    state: Literal["available", "exhausted"]
+    allowance: CatalogueId = Field(description="Allowance of the same product.")
+    state: Literal["available", "exhausted"] = Field(description="What its bucket has to be for the rule to apply.")
 
 
 class PccRule(_Model):
     """A policy and charging control rule (TS 23.503 clause 6.3.1). The lowest precedence that matches wins."""
 
-    id: CatalogueId
-    name: str = Field("", max_length=120)
+    id: CatalogueId = Field(description="Unique among rules.")
+    name: str = Field("", max_length=120, description="Name for people.")
     precedence: int = Field(ge=0, le=100_000, description="Lower wins; unique among rules one account can hold.")
-    scope: Scope = Scope()
-    bucket: BucketCondition | None = None
+    scope: Scope = Field(Scope(), description="Which traffic it is about.")
+    bucket: BucketCondition | None = Field(None, description="Applies only in this state of a bucket; null = always.")
     min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
-    gate_status: GateStatus = "open"
-    charging: Literal["charge", "free", "sponsored"] = "charge"
+    gate_status: GateStatus = Field("open", description="Whether the traffic may pass.")
+    charging: Literal["charge", "free", "sponsored"] = Field(
+        "charge", description="Who pays: the subscriber, nobody, or the campaign's sponsor."
+    )
     campaign: CatalogueId | None = Field(None, description="The campaign that pays, for charging = sponsored.")
-    rating_group: int = Field(1, ge=0, le=2**32 - 1)
-    service_identifier: int | None = Field(None, ge=0, le=2**32 - 1)
-    qos: QosProfile | None = None
+    rating_group: int = Field(1, ge=0, le=2**32 - 1, description="Charging key (TS 32.299 Rating-Group).")
+    service_identifier: int | None = Field(
+        None, ge=0, le=2**32 - 1, description="TS 32.299 Service-Identifier, or null."
+    )
+    qos: QosProfile | None = Field(None, description="QoS that it authorises; null = the session's default.")
 
     @model_validator(mode="after")
     def _sponsored_names_its_campaign(self) -> Self:
@@ -212,29 +217,35 @@ class PccRule(_Model):
 class Campaign(_Model):
     """Sponsored data connectivity (TS 23.503 clause 6.2.1.5): a partner pays for its application's traffic."""
 
-    id: CatalogueId
-    name: str = Field("", max_length=80)
-    sponsor_id: str = Field(min_length=1, max_length=64)
+    id: CatalogueId = Field(description="Unique among campaigns.")
+    name: str = Field("", max_length=80, description="Name for people.")
+    sponsor_id: str = Field(min_length=1, max_length=64, description="Who pays (TS 29.214 Sponsor-Identity).")
     asp_id: str = Field("", max_length=64, description="Application service provider (TS 29.214).")
     per_subscriber_octets: OctetAmount | None = Field(None, description="Cap per subscriber and cycle; null = none.")
-    valid_from_ms: int = Field(0, ge=0)
+    valid_from_ms: int = Field(0, ge=0, description="Start, inclusive, ms since 1970 UTC.")
     valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
 
 
 class ProductOffering(_Model):
     """Something a subscriber can hold (TMF620 ProductOffering)."""
 
-    id: CatalogueId
-    name: str = Field(min_length=1, max_length=120)
-    description: str = Field("", max_length=1000)
-    version: str = Field("1.0", max_length=16)
-    kind: Literal["base_plan", "add_on", "pass"]
-    lifecycle_status: Literal["in_study", "active", "retired"] = "active"
-    valid_from_ms: int = Field(0, ge=0)
+    id: CatalogueId = Field(description="Unique among offerings.")
+    name: str = Field(min_length=1, max_length=120, description="Name for people.")
+    description: str = Field("", max_length=1000, description="What a subscriber reads before buying.")
+    version: str = Field(
+        "1.0", max_length=16, description="Version of the offering itself, set by the product manager."
+    )
+    kind: Literal["base_plan", "add_on", "pass"] = Field(
+        description="A plan to stand on, an addition to one, or a one-off pass."
+    )
+    lifecycle_status: Literal["in_study", "active", "retired"] = Field(
+        "active", description="Only an active offering can be ordered."
+    )
+    valid_from_ms: int = Field(0, ge=0, description="Start of sale, inclusive, ms since 1970 UTC.")
     valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
-    prices: tuple[FlatPrice, ...] = ()
-    usage_prices: tuple[UsagePrice, ...] = ()
-    allowances: tuple[Allowance, ...] = ()
+    prices: tuple[FlatPrice, ...] = Field((), description="Recurring and one-time prices.")
+    usage_prices: tuple[UsagePrice, ...] = Field((), description="Out-of-bundle prices.")
+    allowances: tuple[Allowance, ...] = Field((), description="Volume granted per cycle or once.")
     rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
     excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
@@ -286,6 +297,14 @@ def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
         yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
         scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
         yield from ((holder, "application", item) for scope in scopes for item in scope.applications)
+
+
+class VersionMarker(_Model):
+    """The last record of a published version: it makes the entries that add up to `digest` effective."""
+
+    version: str = Field(min_length=1, max_length=64, description="Version of the catalogue.")
+    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code of every amount in the catalogue.")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 over the entries, in the order of their keys.")
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
