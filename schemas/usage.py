@@ -12,7 +12,7 @@ USAGE_VERSION = "1.0"
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
 
-class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change of one bucket: positive puts in (grant, credit), negative takes out (draw, expiry, debit)."""
 
     bucket_id: Annotated[Id, Meta(description="Bucket of the account: `<product id>/<allowance id>`, or `main`.")]
@@ -21,6 +21,10 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ]
     amount: Annotated[Decimal, Meta(description="Signed change as a decimal string of whole octets or of micros.")]
     remaining: Annotated[Decimal, Meta(description="What the bucket held after it, same unit.")]
+    valid_from_ms: Annotated[EpochMs | None, Meta(description="For a grant: start of the bucket, inclusive.")] = None
+    valid_until_ms: Annotated[
+        EpochMs | None, Meta(description="For a grant: end of the bucket, exclusive; null = open or not a grant.")
+    ] = None
 
 
 class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -64,6 +68,12 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     currency: Annotated[Currency | None, Meta(description="ISO 4217 code, where money is involved.")] = None
     amount: Annotated[Decimal, Meta(description="Money charged (positive) or given back (negative).")] = "0"
     price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
+    price_octets_from: Annotated[
+        int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow; null = no price.")
+    ] = None
+    price_octets_to: Annotated[
+        int | None, Meta(description="Out-of-bundle octets of the cycle after the last priced flow; null = no price.")
+    ] = None
     movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
     evidence: Annotated[
         str | None, Meta(description="What decided the application of the last record: `<kind>:<matched>`.")
