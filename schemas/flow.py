@@ -8,6 +8,7 @@ from msgspec import Meta
 from schemas.fields import EpochMs, HostName, Id, Octets, OptionalText, Port, RatType, Version
 
 FLOW_MAJOR = "1"
+FLOW_VERSION = "1.0"
 
 EndReason = Literal["idle", "active", "end", "forced", "lack_of_resources", "reset", "no_answer"]
 

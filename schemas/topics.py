@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Any
 
-from schemas.catalogue import CatalogueEntry
-from schemas.command import AccountCommand
-from schemas.dead_letter import DeadLetter
-from schemas.decision import PolicyDecision, PolicyUpdate
-from schemas.flow import FlowRecord
-from schemas.notification import Notification
-from schemas.state import AccountState, SeenRecords
-from schemas.usage import RatedUsage
+from schemas.catalogue import CATALOGUE_VERSION, CatalogueEntry
+from schemas.command import COMMAND_VERSION, AccountCommand
+from schemas.dead_letter import DEAD_LETTER_VERSION, DeadLetter
+from schemas.decision import DECISION_VERSION, UPDATE_VERSION, PolicyDecision, PolicyUpdate
+from schemas.flow import FLOW_VERSION, FlowRecord
+from schemas.notification import NOTIFICATION_VERSION, Notification
+from schemas.state import STATE_VERSION, AccountState, SeenRecords
+from schemas.usage import USAGE_VERSION, RatedUsage
 
 FLOWS = "ott.flows.v1"
 COMMANDS = "ott.account-commands.v1"
@@ -38,6 +38,9 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     about: str
+    version: str = "1.0"
+    """major.minor of the models; the major is also the `.vN` of the name."""
+
     compacted: bool = False
     single_partition: bool = False
     content_type: str = "application/json"
@@ -53,38 +56,43 @@ class Topic:
 ALL: tuple[Topic, ...] = (
     Topic(
         FLOWS, (FlowRecord,), "account_id", ("exporters", "ingest"), ("policy",),
-        "Flow records, one per exporter, flow and interval.", max_message_octets=MAX_INPUT_OCTETS,
+        "Flow records, one per exporter, flow and interval.", FLOW_VERSION,
+        max_message_octets=MAX_INPUT_OCTETS,
     ),
     Topic(
         COMMANDS, (AccountCommand,), "account_id", ("rating",), ("policy",),
         "What a lane has to do to an account: activate, cancel, credit, debit, reserve, change profile.",
-        retention_ms=30 * DAY_MS, max_message_octets=MAX_INPUT_OCTETS,
+        COMMAND_VERSION, retention_ms=30 * DAY_MS, max_message_octets=MAX_INPUT_OCTETS,
     ),
     Topic(
         CATALOGUE, (CatalogueEntry,), "entry_key", ("rating",), ("policy",),
-        "Catalogue entries and the version marker that makes a set of them effective.",
+        "Catalogue entries and the version marker that makes a set of them effective.", CATALOGUE_VERSION,
         compacted=True, single_partition=True, max_message_octets=MAX_INPUT_OCTETS,
     ),
     Topic(
         DECISIONS, (PolicyDecision,), "account_id", ("policy",), ("mediation", "analytics"),
-        "One decision per flow record, with its reasons.",
+        "One decision per flow record, with its reasons.", DECISION_VERSION,
     ),
     Topic(
         ENFORCEMENT, (PolicyUpdate,), "account_id", ("policy",), ("gateways",),
-        "Changes of the PCC rules in force for an account.",
+        "Changes of the PCC rules in force for an account.", UPDATE_VERSION,
     ),
     Topic(
         USAGE, (RatedUsage,), "account_id", ("policy",), ("rating",),
-        "Rated usage and balance movements: the ledger's input.", retention_ms=30 * DAY_MS,
+        "Rated usage and balance movements: the ledger's input.", USAGE_VERSION,
+        retention_ms=30 * DAY_MS,
     ),
-    Topic(NOTIFICATIONS, (Notification,), "account_id", ("policy",), ("notifier",), "What subscribers should be told."),
+    Topic(
+        NOTIFICATIONS, (Notification,), "account_id", ("policy",), ("notifier",), "What subscribers should be told.",
+        NOTIFICATION_VERSION,
+    ),
     Topic(
         STATE, (AccountState, SeenRecords), "entry_key", ("policy",), ("policy",),
-        "Changelog of the lanes' state.", compacted=True, content_type="application/msgpack",
+        "Changelog of the lanes' state.", f"{STATE_VERSION}.0", compacted=True, content_type="application/msgpack",
     ),
     Topic(
         DEAD_LETTERS, (DeadLetter,), "key of the refused record", ("policy",), ("operations",),
-        "Records that could not be processed, with the cause, once.", retention_ms=30 * DAY_MS,
+        "Records that could not be processed, with the cause, once.", DEAD_LETTER_VERSION, retention_ms=30 * DAY_MS,
     ),
 )  # fmt: skip
 
