@@ -26,6 +26,9 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     valid_from_ms: Annotated[int, Meta(description="Start, inclusive.")]
     valid_until_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
     notified_percent: Annotated[int, Meta(description="Highest threshold already told, per cent used.")] = 0
+    notice_at_octets: Annotated[
+        int, Meta(description="At or below this remainder something has to be told; 0 = at the bucket's end.")
+    ] = 0
 
 
 class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,12 +38,15 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     offering_id: Annotated[str, Meta(description="ProductOffering.")]
     start_ms: Annotated[int, Meta(description="Start, inclusive.")]
     end_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
+    status: Annotated[
+        str, Meta(description="TMF637 status: active, pending_active (starts later) or suspended (fee not paid).")
+    ] = "active"
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A running total of the billing cycle: out-of-bundle use of a price, or sponsored octets of a campaign."""
 
-    counter_id: Annotated[str, Meta(description="`price:<price id>` or `campaign:<campaign id>`.")]
+    counter_id: Annotated[str, Meta(description="`price:<price id>` or `campaign:<campaign id>:<subscriber id>`.")]
     octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
 
@@ -50,7 +56,6 @@ class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     bucket_id: Annotated[str, Meta(description="The bucket.")]
     octets: Annotated[int, Meta(description="Octets drawn since the last emission.")]
-    remaining_octets: Annotated[int, Meta(description="What the bucket held after the last draw.")]
 
 
 class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -80,6 +85,10 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     draws: Annotated[tuple[PendingDraw, ...], Meta(description="Bucket draws.")]
     money: Annotated[int, Meta(description="Micros taken from the main balance (prepaid).")] = 0
     evidence: Annotated[str | None, Meta(description="`<kind>:<matched>` of the last record.")] = None
+    price_octets_from: Annotated[
+        int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow.")
+    ] = None
+    price_octets_to: Annotated[int | None, Meta(description="The same after the last priced flow.")] = None
 
 
 class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -104,19 +113,28 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     consumption_level: Annotated[str, Meta(description="low, middle, high, potential_high.")] = ""
     cycle_start_ms: Annotated[int, Meta(description="Start of the present billing cycle.")] = 0
     cycle_end_ms: Annotated[int, Meta(description="Its end, exclusive; 0 = no cycle yet.")] = 0
-    balance_micros: Annotated[int, Meta(description="Main balance, micro-units; may be negative on postpaid.")] = 0
+    balance_micros: Annotated[
+        int, Meta(description="Main balance that can be spent, micro-units, holds already off; < 0 only on postpaid.")
+    ] = 0
     products: Annotated[tuple[Product, ...], Meta(description="Products held.")] = ()
     buckets: Annotated[tuple[Bucket, ...], Meta(description="Buckets, in the order they are drawn.")] = ()
     counters: Annotated[tuple[Counter, ...], Meta(description="Totals of the cycle.")] = ()
     reservations: Annotated[tuple[Reservation, ...], Meta(description="Holds on the main balance.")] = ()
     pending: Annotated[tuple[PendingUsage, ...], Meta(description="Rated usage not yet emitted.")] = ()
     pending_since_ms: Annotated[int, Meta(description="Wall clock of the oldest pending usage; 0 = none.")] = 0
-    installed_rules: Annotated[tuple[str, ...], Meta(description="PCC rules last told to the gateway.")] = ()
+    installed_rules: Annotated[
+        tuple[str, ...], Meta(description="PCC rules last told to the gateway, each `<rule id>#<digest>`.")
+    ] = ()
     recent_commands: Annotated[tuple[str, ...], Meta(description="Last command ids applied, newest last.")] = ()
     next_update: Annotated[int, Meta(description="Number of the next enforcement update.")] = 0
     next_notification: Annotated[int, Meta(description="Number of the next notification.")] = 0
     told_blocked: Annotated[tuple[str, ...], Meta(description="Rules whose block was told in this cycle.")] = ()
     catalogue_version: Annotated[str, Meta(description="Catalogue of the installed rules.")] = ""
+    due_ms: Annotated[int, Meta(description="Earliest time at which something begins or ends; 0 = not yet known.")] = 0
+    settled_ms: Annotated[int, Meta(description="Time of the last change of products, buckets or rules.")] = 0
+    standing: Annotated[
+        str, Meta(description="All that rule selection depends on: offerings held, buckets in order, which are empty.")
+    ] = ""
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
