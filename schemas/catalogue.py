@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from schemas.fields import Category, GateStatus, RatType
+from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 from schemas.units import format_micros, parse_micros, parse_octets
 
 CATALOGUE_VERSION = "1.0"
@@ -74,6 +75,19 @@ class Pfd(_Model):
     content_types: tuple[str, ...] = Field((), description="Beginnings of HTTP Content-Type headers; weak evidence.")
     exporter_ids: tuple[str, ...] = Field((), description="Exporters' names of this service: `ndpi:WhatsAppCall`.")
     source: str | None = Field(None, max_length=120, description="Where the entries come from: partner, list, person.")
+
+    @model_validator(mode="after")
+    def _entries_can_be_read(self) -> Self:
+        try:
+            for text in self.flow_descriptions:
+                parse_flow_description(text)
+            for text in self.prefixes:
+                parse_prefix(text)
+            for text in self.ports:
+                parse_ports(text)
+        except ValueError as error:
+            raise ValueError(f"pfd {self.pfd_id!r}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _has_a_detector(self) -> Self:
