@@ -1,0 +1,148 @@
+"""Host names as exporters send them: made comparable, and looked up by their longest listed suffix.
+
+Everything here is total: whatever text a subscriber's device sent, there is an answer and no exception, in time
+linear in its length.
+"""
+
+import re
+from collections.abc import Iterable
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Generic, TypeVar
+
+import idna
+
+MAX_HOST_CHARACTERS = 255
+"""Longer text is no host name: DNS allows 253 characters, and the contract 255."""
+
+_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+")
+_PORT = re.compile(r"[0-9]{0,5}")
+
+Value = TypeVar("Value")
+
+
+def normalise(text: str) -> str | None:
+    """The one spelling of a host: lower case, A-labels, no port, no brackets, no trailing dot; None if it is no host.
+
+    IP literals come back in the shortest canonical form, an IPv4-mapped IPv6 address as IPv4. Idempotent; never raises.
+    Source: RFC 9110 section 7.2 (Host), RFC 6066 section 3 (server name), UTS #46.
+    """
+    if len(text) > MAX_HOST_CHARACTERS:
+        return None
+    host = _without_port(text.strip())
+    if host is None:
+        return None
+    if ":" in host:
+        return canonical_address(host)
+    if host.endswith("."):
+        host = host[:-1]
+    host = host.lower() if host.isascii() else _a_labels(host)
+    if not _NAME.fullmatch(host):
+        return None
+    return canonical_address(host) or host if host[-1].isdigit() else host
+
+
+def canonical_address(text: str) -> str | None:
+    """The one spelling of an IP address; None when the text is none. IPv4-mapped IPv6 becomes IPv4."""
+    packed = pack_address(text)
+    if packed is None:
+        return None
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
+def pack_address(text: str) -> bytes | None:
+    """4 or 16 octets of an IP address, None when the text is none. IPv4-mapped IPv6 becomes IPv4."""
+    try:
+        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    return packed[12:] if packed.startswith(b"\0" * 10 + b"\xff\xff") else packed
+
+
+def is_address(host: str) -> bool:
+    """True when a normalised host is an IP literal and not a name."""
+    return ":" in host or (host[-1].isdigit() and pack_address(host) is not None)
+
+
+def _without_port(text: str) -> str | None:
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        return host if bracket and ":" in host and (not port or _is_port(port)) else None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host if _PORT.fullmatch(port) else None
+    return text
+
+
+def _is_port(text: str) -> bool:
+    return text.startswith(":") and _PORT.fullmatch(text[1:]) is not None
+
+
+def _a_labels(host: str) -> str:
+    try:
+        return idna.encode(host, uts46=True, transitional=False).decode("ascii").removesuffix(".").lower()
+    except (UnicodeError, ValueError, IndexError):
+        return ""
+
+
+class SuffixTable(Generic[Value]):
+    """Names to values: `example.com` covers itself and all below, `*.example.com` all below, `=example.com` itself.
+
+    The longest entry wins, an exact one over a suffix of the same length. A look-up costs at most as many dictionary
+    probes as the deepest entry has labels, however deep the asked name is.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
+        """Take (entry, value) pairs. Raises ValueError on an entry that is no name or could match a whole registry."""
+        self._exact: dict[str, tuple[str, Value]] = {}
+        self._suffixes: dict[str, tuple[str, Value]] = {}
+        self._below: dict[str, tuple[str, Value]] = {}
+        for entry, value in entries:
+            table, name = self._place(entry)
+            table.setdefault(name, (entry, value))
+        names = [*self._suffixes, *self._below]
+        self._depth = max((name.count(".") + 1 for name in names), default=0)
+
+    def __len__(self) -> int:
+        return len(self._exact) + len(self._suffixes) + len(self._below)
+
+    def find(self, host: str) -> tuple[str, Value] | None:
+        """The entry that covers a normalised `host`, with its value; None when nothing does."""
+        exact = self._exact.get(host)
+        if exact is not None:
+            return exact
+        get, below = self._suffixes.get, self._below
+        rest = self._tail(host)
+        while rest:
+            hit = get(rest)
+            if hit is not None:
+                return hit
+            if below and rest in below and len(rest) < len(host):
+                return below[rest]
+            rest = rest.partition(".")[2]
+        return None
+
+    def _tail(self, host: str) -> str:
+        if host.count(".") < self._depth:
+            return host
+        return ".".join(host.rsplit(".", self._depth)[1:])
+
+    def _place(self, entry: str) -> tuple[dict[str, tuple[str, Value]], str]:
+        kind = "=" if entry.startswith("=") else "*." if entry.startswith("*.") else ""
+        name = normalise(entry[len(kind) :])
+        if name is None or is_address(name):
+            raise ValueError(f"domain name {entry!r} is no host name; write it as example.com, *.example.com or =name")
+        if kind != "=" and is_public_suffix(name):
+            raise ValueError(f"domain name {entry!r} is a public suffix and would match strangers; name the domain")
+        return (self._exact if kind == "=" else self._below if kind else self._suffixes), name
+
+
+_REGISTRY_LABELS = frozenset("ac co com edu gob gouv gov go gr ltd mil ne net nom or org plc sch".split())
+
+
+def is_public_suffix(name: str) -> bool:
+    """True for a name under which anybody can register: a single label, or a registry label under a country's code.
+
+    The usual shapes only (`com`, `co.uk`, `com.br`, `ne.jp`); the catalogue's linter has the longer list.
+    """
+    first, dot, rest = name.partition(".")
+    return not dot or (first in _REGISTRY_LABELS and len(rest) == 2)
