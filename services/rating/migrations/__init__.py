@@ -1,0 +1,1 @@
+"""Alembic migrations of the rating database; they ship inside the package and run from a wheel."""
