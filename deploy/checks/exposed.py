@@ -53,12 +53,7 @@ def rating_metrics() -> list[Metric]:
 
 def declared(holder: object) -> list[Metric]:
     """The metrics among the attributes of `holder`, a PolicyMetrics or RatingMetrics."""
-    found = []
-    for item in vars(holder).values():
-        for metric in item if isinstance(item, (list, tuple)) else [item]:
-            if isinstance(metric, MetricWrapperBase):
-                found.append(_described(metric))
-    return found
+    return [_described(item) for item in vars(holder).values() if isinstance(item, MetricWrapperBase)]
 
 
 def series_of(metrics: Iterable[Metric]) -> dict[str, frozenset[str] | None]:

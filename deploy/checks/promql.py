@@ -8,17 +8,17 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-AGGREGATIONS = frozenset(
-    "sum min max avg group stddev stdvar count count_values bottomk topk quantile limitk limit_ratio".split()
-)
-FUNCTIONS = frozenset(
-    """abs absent absent_over_time acos acosh asin asinh atan atanh avg_over_time ceil changes clamp clamp_max clamp_min
+_AGGREGATION_NAMES = "sum min max avg group stddev stdvar count count_values bottomk topk quantile"
+_FUNCTION_NAMES = """
+    abs absent absent_over_time acos acosh asin asinh atan atanh avg_over_time ceil changes clamp clamp_max clamp_min
     cos cosh count_over_time day_of_month day_of_week day_of_year days_in_month deg delta deriv exp floor
     histogram_quantile hour idelta increase irate label_join label_replace last_over_time ln log10 log2 max_over_time
     min_over_time minute month pi predict_linear present_over_time quantile_over_time rad rate resets round scalar sgn
     sin sinh sort sort_desc sqrt stddev_over_time stdvar_over_time sum_over_time tan tanh time timestamp vector
-    year""".split()
-)
+    year
+"""
+AGGREGATIONS = frozenset(_AGGREGATION_NAMES.split())
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _GROUPING = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
 _OPERATORS = frozenset({"and", "or", "unless", "atan2", "bool"})
 _LITERALS = frozenset({"inf", "nan"})
@@ -120,7 +120,7 @@ def _read_matchers(tokens: Sequence[_Token], at: int) -> tuple[tuple[Matcher, ..
     end = _index_of("}", tokens, at)
     parts = [token for token in tokens[at:end] if token.text != ","]
     if len(parts) % 3:
-        raise PromqlError(f"label matchers at {tokens[at].at} are not of the form label=\"value\"")
+        raise PromqlError(f'label matchers at {tokens[at].at} are not of the form label="value"')
     found = []
     for label, operator, value in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         if label.kind != "name" or operator.text not in {"=", "!=", "=~", "!~"} or value.kind != "string":
