@@ -1,0 +1,29 @@
+"""What the reconciliation has to see of a ledger; the rating service's `SqlLedgerView` keeps this shape."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+LedgerRow = tuple[str, str, str, int, int, int, int, int, int, str | None]
+"""usage_id, account_id, kind, charged, free, sponsored, blocked and not charged octets, amount in micro-units, currency.
+
+A NamedTuple with these ten fields in this order is one, too.
+"""
+
+MovementTotal = tuple[str, str, str, int]
+"""account_id, bucket_id, unit (`octets` or `micros`), sum of all movements; money in micro-units."""
+
+
+class LedgerView(Protocol):
+    """A ledger as it can be read from outside. Synchronous: the caller runs it in a thread.
+
+    The three readings need not be one snapshot: the offsets are read before and after, and must not have moved.
+    """
+
+    def booked_offsets(self) -> Mapping[int, int]:
+        """Next offset of `ott.usage.v1` to be booked, per partition; a partition never booked may be left out."""
+
+    def rows(self) -> Iterable[LedgerRow]:
+        """Every booked row, in any order, streamed."""
+
+    def movement_totals(self) -> Iterable[MovementTotal]:
+        """One sum per account, bucket and unit."""
