@@ -74,6 +74,9 @@ class Pfd(_Model):
     user_agents: tuple[str, ...] = Field((), description="Beginnings of HTTP User-Agent headers, e.g. `WhatsApp/`.")
     content_types: tuple[str, ...] = Field((), description="Beginnings of HTTP Content-Type headers; weak evidence.")
     exporter_ids: tuple[str, ...] = Field((), description="Exporters' names of this service: `ndpi:WhatsAppCall`.")
+    behaviours: tuple[Literal["voice_codec"], ...] = Field(
+        (), description="Rhythms it stands for when nothing else speaks; `voice_codec`: constant-rate voice over RTP."
+    )
     source: str | None = Field(None, max_length=120, description="Where the entries come from: partner, list, person.")
 
     @model_validator(mode="after")
@@ -98,7 +101,7 @@ class Pfd(_Model):
 
 DETECTORS = (
     "domain_names", "urls", "flow_descriptions", "prefixes", "ports", "ip_protocols", "stun_realms", "user_agents",
-    "content_types", "exporter_ids",
+    "content_types", "exporter_ids", "behaviours",
 )  # fmt: skip
 """The fields of a Pfd that detect something; the others qualify what was detected."""
 
