@@ -136,7 +136,9 @@ class SuffixTable(Generic[Value]):
         return (self._exact if kind == "=" else self._below if kind else self._suffixes), name
 
 
-_REGISTRY_LABELS = frozenset("ac co com edu gob gouv gov go gr ltd mil ne net nom or org plc sch".split())
+_REGISTRY_LABELS = frozenset(
+    ("ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "ltd", "mil", "ne", "net", "nom", "or", "org", "plc", "sch")
+)
 
 
 def is_public_suffix(name: str) -> bool:

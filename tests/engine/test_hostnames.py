@@ -1,0 +1,127 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.engine.hostnames import SuffixTable, is_address, is_public_suffix, normalise
+
+
+@pytest.mark.parametrize(
+    ("sent", "host"),
+    [
+        ("WWW.WhatsApp.COM", "www.whatsapp.com"),
+        ("www.whatsapp.com.", "www.whatsapp.com"),
+        ("www.whatsapp.com:443", "www.whatsapp.com"),
+        ("www.whatsapp.com.:443", "www.whatsapp.com"),
+        ("www.whatsapp.com:", "www.whatsapp.com"),
+        (" www.whatsapp.com ", "www.whatsapp.com"),
+        ("münchen.example", "xn--mnchen-3ya.example"),
+        ("XN--MNCHEN-3YA.example", "xn--mnchen-3ya.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+        ("_dmarc.example.com", "_dmarc.example.com"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7:8080", "203.0.113.7"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[2001:DB8::1]", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("localhost", "localhost"),
+        ("a.b.1", "a.b.1"),
+        ("", None),
+        (".", None),
+        ("a..b", None),
+        ("two words.example", None),
+        ("host/path", None),
+        ("user@host", None),
+        ("*.example.com", None),
+        ("example.com:https", None),
+        ("example.com:123456", None),
+        ("[2001:db8::1", None),
+        ("[203.0.113.7]", None),
+        ("fe80::1%eth0", None),
+        ("nul\0.example", None),
+        ("a" * 256, None),
+    ],
+)
+def test_host_has_one_spelling(sent, host):
+    assert normalise(sent) == host
+
+
+@given(st.text(max_size=300) | st.from_regex(r"[A-Za-z0-9.:\[\]\-_äß。]{0,80}", fullmatch=True))
+def test_any_text_has_an_answer_and_a_second_pass_changes_nothing(text):
+    host = normalise(text)
+    assert host is None or normalise(host) == host
+
+
+@given(st.from_regex(r"[a-z0-9.:\[\]\-]{1,60}", fullmatch=True))
+def test_a_host_is_lower_case_ascii_without_dot_at_the_end(text):
+    host = normalise(text)
+    assert host is None or (host.isascii() and host == host.lower() and not host.endswith("."))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("203.0.113.7", True), ("2001:db8::1", True), ("example.com", False), ("a.b.1", False), ("1.2.3.4.5", False)],
+)
+def test_addresses_are_no_names(host, address):
+    assert is_address(host) is address
+
+
+@pytest.mark.parametrize(
+    ("host", "matched"),
+    [
+        ("whatsapp.com", "whatsapp.com"),
+        ("web.whatsapp.com", "whatsapp.com"),
+        ("a.b.c.d.whatsapp.com", "whatsapp.com"),
+        ("notwhatsapp.com", None),
+        ("whatsapp.com.evil.example", None),
+        ("call.whatsapp.com", "call.whatsapp.com"),
+        ("x.call.whatsapp.com", "call.whatsapp.com"),
+        ("exact.example", "=exact.example"),
+        ("below.exact.example", None),
+        ("wild.example", None),
+        ("below.wild.example", "*.wild.example"),
+        ("both.example", "=both.example"),
+        ("x.both.example", "both.example"),
+        ("xn--mnchen-3ya.example", "münchen.example"),
+        ("com", None),
+    ],
+)
+def test_longest_entry_on_a_label_boundary_wins(host, matched):
+    entries = [
+        "whatsapp.com", "call.whatsapp.com", "=exact.example", "*.wild.example", "both.example", "=both.example",
+        "münchen.example",
+    ]  # fmt: skip
+    table = SuffixTable((entry, entry) for entry in entries)
+    assert table.find(host) == (None if matched is None else (matched, matched))
+
+
+def test_deep_hosts_cost_no_more_probes_than_the_deepest_entry_has_labels():
+    table = SuffixTable([("a.example.com", 1)])
+    probes = 0
+
+    class Counting(dict):
+        def get(self, key):
+            nonlocal probes
+            probes += 1
+            return super().get(key)
+
+    table._suffixes = Counting(table._suffixes)
+    assert table.find("x." * 120 + "a.example.com") == ("a.example.com", 1)
+    assert probes <= 3
+
+
+@pytest.mark.parametrize("entry", ["com", "co.uk", "*.com.br", "ne.jp"])
+def test_public_suffix_is_refused(entry):
+    with pytest.raises(ValueError, match="public suffix"):
+        SuffixTable([(entry, 1)])
+
+
+@pytest.mark.parametrize("entry", ["203.0.113.7", "bad name.example", "a.*.example.com", ""])
+def test_entry_that_is_no_name_is_refused(entry):
+    with pytest.raises(ValueError, match="no host name"):
+        SuffixTable([(entry, 1)])
+
+
+@pytest.mark.parametrize(("name", "public"), [("com", True), ("co.jp", True), ("whatsapp.com", False), ("t.me", False)])
+def test_public_suffixes(name, public):
+    assert is_public_suffix(name) is public
