@@ -54,10 +54,14 @@ class Accounts:
 
     def states(self) -> Iterator[AccountState]:
         """Every account, decoded one at a time."""
-        for account_id in list(self._at_rest):
+        for account_id in self.ids():
             state = self.get(account_id)
             if state is not None:
                 yield state
+
+    def ids(self) -> list[str]:
+        """The ids of all accounts at rest."""
+        return list(self._at_rest)
 
     def raw(self) -> dict[str, bytes]:
         """A copy of what is at rest, by account id: equal to the changelog after each transaction."""

@@ -37,7 +37,7 @@ class Agenda:
 
     def usage_due(self, now_ms: int, most: int) -> Iterator[str]:
         """Accounts whose usage is to be emitted now, at most `most`; they stay until `note_usage` sees it emitted."""
-        due = []
+        due: list[str] = []
         for account_id, due_ms in self._usage.items():
             if due_ms > now_ms or len(due) == most:
                 break

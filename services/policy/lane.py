@@ -10,12 +10,15 @@ from services.policy.restore import restore
 from services.policy.transaction import LaneState, Transaction
 from services.runtime.log import Lane, Polled
 from services.runtime.settings import Settings
+from services.runtime.telemetry import events
 
 CHUNK_RECORDS = 500
 """Records processed without giving the event loop a turn: about ten milliseconds."""
 
 MAX_TRANSACTION_OCTETS = 16 * 1024 * 1024
 IDLE_WAIT_MS = 1_000
+
+_events = events("policy.lane")
 
 
 class LaneKeeper:
@@ -40,15 +43,27 @@ class LaneKeeper:
     async def serve(self, lane: Lane) -> None:
         """Serve `lane` until a LogError ends it. The state lives in this call: a failure drops it as a whole."""
         await self._keeper.first()
-        began = time.monotonic()
-        state = await restore(lane, self._settings)
-        self._metrics.restore_seconds.observe(time.monotonic() - began)
+        state = await self._restore(lane)
         self._metrics.lanes.inc()
         try:
             while True:
                 await self._transact(lane, state)
         finally:
             self._leave(lane.partition)
+
+    async def _restore(self, lane: Lane) -> LaneState:
+        began_s = time.monotonic()
+        state, records = await restore(lane, self._settings)
+        ended_s = time.monotonic()
+        self._metrics.restore_seconds.observe(ended_s - began_s)
+        self._metrics.restored_records.inc(records)
+        self._accounts[lane.partition] = len(state.accounts)
+        self._metrics.accounts.set(sum(self._accounts.values()))
+        _events.info(
+            "lane_restored", partition=lane.partition, records=records, accounts=len(state.accounts),
+            began_s=began_s, ended_s=ended_s,
+        )  # fmt: skip
+        return state
 
     async def _transact(self, lane: Lane, state: LaneState) -> None:
         """Gather and process until the batch is full or its time is over, then make it durable."""
@@ -70,7 +85,7 @@ class LaneKeeper:
         self._report(lane.partition, state, transaction, polled, began)
 
     async def _first_records(self, lane: Lane, state: LaneState) -> Polled:
-        due_ms = state.agenda.next_ms()
+        due_ms = self._clock_ms() if state.to_adopt else state.agenda.next_ms()
         wait_ms = IDLE_WAIT_MS if due_ms is None else max(0, min(IDLE_WAIT_MS, due_ms - self._clock_ms()))
         return await lane.poll(max_records=self._settings.transaction_max_records, max_wait_ms=wait_ms)
 

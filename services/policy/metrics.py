@@ -63,6 +63,9 @@ class PolicyMetrics:
         self.restore_seconds = Histogram(
             "ott_policy_restore_seconds", "Time to restore one lane.", buckets=SECONDS, registry=registry
         )
+        self.restored_records = Counter(
+            "ott_policy_restored_records", "Changelog records replayed by restores.", registry=registry
+        )
         self.accounts = Gauge("ott_policy_accounts", "Accounts in memory.", registry=registry)
         self.catalogue_loaded = Gauge(
             "ott_policy_catalogue_loaded_timestamp_seconds", "Wall clock when the catalogue version became effective.",

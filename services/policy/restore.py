@@ -19,10 +19,15 @@ YIELD_EVERY = 5_000
 _decode_slot = msgspec.msgpack.Decoder(SeenRecords).decode
 
 
-async def restore(lane: Lane, settings: Settings) -> LaneState:
-    """The state as of the last commit. Values are kept as they are; only the newest of a key is ever decoded."""
+async def restore(lane: Lane, settings: Settings) -> tuple[LaneState, int]:
+    """The state as of the last commit, and how many changelog records it took.
+
+    Values are kept as they are; only the newest of a key is ever decoded.
+    """
     newest: dict[bytes, bytes] = {}
+    count = 0
     async for records in lane.replay(STATE):
+        count += len(records)
         for record in records:
             if record.key is None:
                 continue
@@ -30,7 +35,7 @@ async def restore(lane: Lane, settings: Settings) -> LaneState:
                 newest.pop(record.key, None)
             else:
                 newest[record.key] = record.value
-    return await _rebuild(newest, settings)
+    return await _rebuild(newest, settings), count
 
 
 async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:

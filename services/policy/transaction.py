@@ -47,6 +47,9 @@ class LaneState:
     seen: SeenIds
     agenda: Agenda
     memory: SubscriberMemory
+    to_adopt: list[str] = dataclasses.field(default_factory=list)
+    """Accounts that have not yet been looked at under the present catalogue version."""
+    adopted_version: str = ""
 
 
 class Transaction:
@@ -77,15 +80,13 @@ class Transaction:
 
     def run_timers(self) -> None:
         """Renew what has ended and emit the usage whose interval is over."""
-        accounts, agenda, partition = self._state.accounts, self._state.agenda, self._lane.partition
+        agenda, accounts = self._state.agenda, self._state.accounts
         for account_id in agenda.calendar_due(self._now_ms, MAX_TIMERS):
-            if (account := accounts.get(account_id)) is not None:
-                outcome = on_timer(account, self._books.tariff, partition=partition, now_ms=self._now_ms)
-                self._settle(account, outcome)
-                agenda.note_calendar(outcome.account)
+            self._run_timer(account_id)
+        self._adopt_catalogue()
         for account_id in agenda.usage_due(self._now_ms, MAX_TIMERS):
             if (account := accounts.get(account_id)) is not None:
-                self._settle(account, emit_usage(account, partition=partition, now_ms=self._now_ms))
+                self._settle(account, emit_usage(account, partition=self._lane.partition, now_ms=self._now_ms))
 
     def close(self) -> None:
         """Add the changed state to the outputs."""
@@ -93,6 +94,25 @@ class Transaction:
             self._lane.append(STATE, key=key, value=raw, timestamp_ms=self._now_ms)
         for name, slot in self._state.seen.changed_slots():
             self._lane.append(STATE, key=name.encode(), value=_msgpack(slot), timestamp_ms=self._now_ms)
+
+    def _run_timer(self, account_id: str) -> None:
+        if (account := self._state.accounts.get(account_id)) is not None:
+            outcome = on_timer(account, self._books.tariff, partition=self._lane.partition, now_ms=self._now_ms)
+            self._settle(account, outcome)
+            self._state.agenda.note_calendar(outcome.account)
+
+    def _adopt_catalogue(self) -> None:
+        """Bring accounts under the present catalogue, some per transaction: its rules have to reach the gateway even
+        where no flow comes.
+        """  # noqa: D205
+        state, version = self._state, self._books.version
+        if state.adopted_version != version:
+            state.to_adopt, state.adopted_version = state.accounts.ids(), version
+        for _ in range(min(MAX_TIMERS, len(state.to_adopt))):
+            account_id = state.to_adopt.pop()
+            account = state.accounts.get(account_id)
+            if account is not None and account.catalogue_version != version:
+                self._run_timer(account_id)
 
     def _flow(self, record: LogRecord) -> None:
         flow = read_flow(record, self._max_octets)
@@ -120,8 +140,7 @@ class Transaction:
         if isinstance(outcome, Refusal):
             return self._refuse_command(record, command, outcome)
         self.tally.commands[_type_of(command), "applied"] += 1
-        self._settle(account, outcome)
-        return self._state.agenda.note_calendar(outcome.account)
+        return self._settle(account, outcome)
 
     def _settle(self, before: AccountState | None, outcome: Outcome) -> None:
         """Keep the new state and tell the world what happened, in the order of DESIGN's topics."""
