@@ -1,6 +1,7 @@
 """The generated files: up to date, valid by the standards they claim, and true to the models."""
 
 import json
+import shutil
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -28,14 +29,20 @@ ASYNCAPI_SCHEMA = Path(__file__).parent / "asyncapi-3.0.0" / "schema.json"
 TOPICS = [pytest.param(topic, id=topic.name) for topic in ALL]
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small copy of the repository: what `generate` reads and writes."""
-    (tmp_path / "docs").mkdir()
-    page = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")
-    (tmp_path / "docs" / "contracts.md").write_text(page, encoding="utf-8")
-    generate.write(tmp_path)
-    return tmp_path
+    root = tmp_path_factory.mktemp("repository")
+    (root / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "contracts.md", root / "docs" / "contracts.md")
+    generate.write(root)
+    return root
+
+
+@pytest.fixture
+def tree(generated: Path, tmp_path: Path) -> Path:
+    """That copy, for one test to damage."""
+    return Path(shutil.copytree(generated, tmp_path, dirs_exist_ok=True))
 
 
 def validate(topic: Topic, example: object) -> list[str]:
