@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.rating.models import TextSum, add_texts
-from services.runtime.settings import PREFIX, Settings
+from services.runtime.settings import PREFIX, Settings, SettingsError
 
 __all__ = [
     "Connection",
@@ -53,7 +53,7 @@ class DatabaseDown(Exception):  # noqa: N818 - a state of affairs
 def open_database(settings: Settings) -> Engine:
     """An engine for the ledger database of `settings`; touches nothing but the data folder.
 
-    Raises ValueError, naming the setting, for a URL that is neither SQLite nor PostgreSQL.
+    Raises SettingsError, naming it, for a URL that is neither SQLite nor PostgreSQL.
     """
     url = _url(settings)
     if url.startswith("sqlite"):
@@ -141,12 +141,12 @@ def _url(settings: Settings) -> str:
     try:
         url = make_url(settings.database_url)
     except ArgumentError:
-        raise ValueError(f"{PREFIX}DATABASE_URL is not a URL; {_URL_RULE}") from None
+        raise SettingsError(f"{PREFIX}DATABASE_URL is not a URL; {_URL_RULE}") from None
     if url.get_backend_name() == "sqlite":
         return settings.database_url
     if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    raise ValueError(f"{PREFIX}DATABASE_URL names {url.drivername!r}, which is not supported; {_URL_RULE}")
+    raise SettingsError(f"{PREFIX}DATABASE_URL names {url.drivername!r}, which is not supported; {_URL_RULE}")
 
 
 _URL_RULE = "write postgresql+psycopg://user:password@host/database, or leave it empty for SQLite"

@@ -265,7 +265,7 @@ buckets = Table(
     Column("catalogue_version", Text, nullable=False),
     Column("currency", Text),
     Column("remaining", WholeNumber, nullable=False),
-    Column("granted", WholeNumber, nullable=False),
+    Column("granted", WholeNumber),
     Column("valid_from_ms", BigInteger),
     Column("valid_until_ms", BigInteger),
     Column("changed_at_ms", BigInteger, nullable=False),

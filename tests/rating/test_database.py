@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select
 
 from services.rating.database import DatabaseDown, answers, migrate, open_database, reading, schema_problem, writing
 from services.rating.models import buckets, ledger_offsets, metadata, movements, refused_usage
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, SettingsError
 
 
 def test_the_migrations_build_exactly_the_tables_of_the_models(engine):
@@ -96,7 +96,7 @@ def test_a_database_that_is_not_there_is_an_outage():
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "no url", "postgresql+asyncpg://x/y"])
 def test_another_kind_of_database_is_refused_with_the_rule(url):
-    with pytest.raises(ValueError, match=r"SMARTPIPE_DATABASE_URL .*write postgresql\+psycopg://"):
+    with pytest.raises(SettingsError, match=r"SMARTPIPE_DATABASE_URL .*write postgresql\+psycopg://"):
         open_database(Settings(database_url=url))
 
 
