@@ -1,0 +1,243 @@
+"""Step 4 of 5: charge. Who pays for each octet of a flow: sponsor, bucket, subscriber, or nobody.
+
+The waterfall: sponsored, application buckets, category buckets, general buckets, out of bundle. It goes octet by octet
+in meaning and part by part in work: when a bucket ends in the middle of a flow, the rest meets what a flow arriving
+just then would meet. So a flow in two records is charged as it would be in one.
+"""
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from schemas.decision import Draw
+from schemas.notification import Notification
+from schemas.state import AccountState, Bucket, Counter
+from schemas.units import format_micros
+from services.engine.case import Case
+from services.engine.notices import notify
+from services.engine.select import Selection, select, standing_of
+from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
+
+BALANCE_MARK = "balance"
+"""In `AccountState.told_blocked`: that the prepaid balance is used up; a credit takes it out."""
+
+
+class Charged(NamedTuple):
+    """An account after a flow, and what has to be told. What became of the octets is in the Case."""
+
+    account: AccountState
+    notifications: tuple[Notification, ...]
+    cause: str | None
+    """Why the rules in force may have changed and the ledger should hear at once: exhausted, cap_reached, balance."""
+
+
+def charge(case: Case, account: AccountState, tariff: Tariff) -> Charged:
+    """Charge the octets of a flow that did not fail. Its parts add up; no bucket and no balance goes below 0.
+
+    The account's calendar must have been brought to the event time. The standing of the result is up to date; its
+    installed rules and due time are not where `cause` is given.
+    """
+    session = _Session(case, account, tariff)
+    session.spend()
+    case.dominate()
+    return Charged(session.account, tuple(session.notifications), session.cause)
+
+
+class _Session:
+    """One flow on its way down the waterfall."""
+
+    def __init__(self, case: Case, account: AccountState, tariff: Tariff) -> None:
+        self.account = account
+        self.notifications: list[Notification] = []
+        self.cause: str | None = None
+        self._case = case
+        self._tariff = tariff
+        self._selection = case.selection
+
+    def spend(self) -> None:
+        """Find a payer for all octets of the flow."""
+        left = self._next_part(self._case.octets, self._selection)
+        while left:
+            left = self._next_part(left, self._selection)
+
+    def _next_part(self, left: int, selection: Selection) -> int:
+        """Let the next payer take its part of `left` octets; returns what is left after it."""
+        if selection.treatment == "blocked":
+            return self._block(left, f"rule {selection.rule.rule.id} closes the gate")
+        if selection.treatment == "free":
+            return self._free(left)
+        if selection.treatment == "sponsored":
+            left = self._sponsor(left, selection)
+        return self._charge(left, selection) if left else 0
+
+    def _charge(self, left: int, selection: Selection) -> int:
+        if selection.bucket_index >= 0:
+            return self._draw(left, selection.bucket_index)
+        if selection.beyond == "free":
+            return self._free(left)
+        if selection.beyond == "blocked":
+            bucket_id = self.account.buckets[selection.beyond_index].bucket_id
+            return self._block(left, f"bucket {bucket_id} is empty and blocks what is beyond it")
+        return self._sell(left, selection.price)
+
+    def _free(self, left: int) -> int:
+        self._case.free += left
+        return 0
+
+    def _block(self, left: int, note: str) -> int:
+        self._case.blocked += left
+        self._case.note = note
+        rule_id = self._case.selection.rule.rule.id
+        self._tell_once(rule_id, "blocked", f"{note}; traffic of this kind does not pass")
+        return 0
+
+    def _sponsor(self, left: int, selection: Selection) -> int:
+        campaign = selection.rule.campaign
+        if campaign is None:
+            return left
+        if campaign.per_subscriber_octets is None:
+            self._case.sponsored += left
+            return 0
+        counter_id = f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
+        counter = self._counter(counter_id)
+        part = max(0, min(left, campaign.per_subscriber_octets - counter.octets))
+        if part:
+            self._case.sponsored += part
+            self._count(Counter(counter_id, counter.octets + part, 0))
+        if part < left:
+            self._case.note = f"campaign {campaign.id} pays {campaign.per_subscriber_octets} octets a cycle, all used"
+        return left - part
+
+    def _draw(self, left: int, index: int) -> int:
+        bucket = self.account.buckets[index]
+        part = min(left, bucket.remaining_octets)
+        after = replace(bucket, remaining_octets=bucket.remaining_octets - part)
+        self._case.charged += part
+        self._case.draws = (*self._case.draws, Draw(bucket_id=bucket.bucket_id, octets=part,
+                                                    remaining_octets=after.remaining_octets))  # fmt: skip
+        if after.remaining_octets <= after.notice_at_octets:
+            after = self._passed(after)
+        buckets = self.account.buckets
+        self.account = replace(self.account, buckets=(*buckets[:index], after, *buckets[index + 1 :]))
+        if not after.remaining_octets:
+            self._bucket_ended()
+        return left - part
+
+    def _bucket_ended(self) -> None:
+        self.cause = "exhausted"
+        self.account = replace(self.account, standing=standing_of(self.account, self._tariff))
+        self._selection = select(
+            self.account.standing, self._case.classification, self._case.flow.rat_type, self._tariff
+        )
+
+    def _passed(self, bucket: Bucket) -> Bucket:
+        """Tell the highest threshold that the bucket has passed, or its end; returns it with the next one set."""
+        compiled = self._tariff.allowance(bucket.offering_id, bucket.allowance_id)
+        if compiled is None:
+            return bucket
+        if not bucket.remaining_octets:
+            self._tell_end(bucket, compiled)
+            return replace(bucket, notified_percent=100, notice_at_octets=0)
+        used_octets = bucket.granted_octets - bucket.remaining_octets
+        percent = max(p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
+        detail = f"{percent} % of {bucket.granted_octets} octets are used; {bucket.remaining_octets} are left"
+        self._tell("threshold", detail, bucket=bucket, percent=percent)
+        notice_at = compiled.notice_at(bucket.granted_octets, percent)
+        return replace(bucket, notified_percent=percent, notice_at_octets=notice_at)
+
+    def _tell_end(self, bucket: Bucket, compiled: CompiledAllowance) -> None:
+        allowance = compiled.allowance
+        used_up = f"all {bucket.granted_octets} octets of {bucket.bucket_id} are used"
+        if allowance.on_exhausted == "throttle":
+            self._tell("throttled", f"{used_up}; the rest is free at a low rate", bucket=bucket, percent=100)
+        elif 100 in allowance.notify_percents:
+            beyond = "the gate is closed for the rest" if allowance.on_exhausted == "block" else "the next source pays"
+            self._tell("exhausted", f"{used_up}; {beyond}", bucket=bucket, percent=100)
+
+    def _sell(self, left: int, price: CompiledPrice | None) -> int:
+        """Charge out of bundle: the interval of the cycle's total that this part is, up to cap and balance."""
+        if price is None:
+            return self._block(left, "no bucket has octets left and no product has a price for this traffic")
+        used_octets = self._counter(price.counter_id).octets
+        cap_octets, balance_octets = price.octets_within_cap(), self._balance_octets(price, used_octets)
+        limits = [limit for limit in (cap_octets, balance_octets) if limit is not None]
+        part = max(0, min([left, *(limit - used_octets for limit in limits)]))
+        self._pay(price, used_octets, part)
+        rest = left - part
+        if cap_octets is not None and used_octets + part >= cap_octets:
+            self._capped(rest, price)
+        elif balance_octets is not None and used_octets + part >= balance_octets:
+            self._broke(rest)
+        return 0
+
+    def _balance_octets(self, price: CompiledPrice, used_octets: int) -> int | None:
+        """The cycle's total that a prepaid balance reaches to; None without such a limit."""
+        if self.account.payment != "prepaid":
+            return None
+        return price.octets_within(price.amount_up_to(used_octets) + max(0, self.account.balance_micros))
+
+    def _pay(self, price: CompiledPrice, used_octets: int, part: int) -> None:
+        micros = price.amount_up_to(used_octets + part) - price.amount_up_to(used_octets)
+        case = self._case
+        case.charged += part
+        case.micros += micros
+        case.price_id, case.price_from, case.price_to = price.price.id, used_octets, used_octets + part
+        if part:
+            spent = self._counter(price.counter_id).micros + micros
+            self._count(Counter(price.counter_id, used_octets + part, spent))
+        if self.account.payment == "prepaid" and micros:
+            case.money += micros
+            self.account = replace(self.account, balance_micros=self.account.balance_micros - micros)
+
+    def _capped(self, rest: int, price: CompiledPrice) -> None:
+        cap = format_micros(price.price.cap or 0)
+        beyond = "free of charge" if price.price.on_cap == "free" else "blocked"
+        note = f"the cap of {cap} {self._tariff.currency} of price {price.price.id} is reached; the rest is {beyond}"
+        if self._tell_once(f"cap:{price.price.id}", "cap_reached", f"{note} until the next cycle"):
+            self.cause = "cap_reached"
+        if rest:
+            self._case.price_capped, self._case.note = True, note
+            if price.price.on_cap == "free":
+                self._case.free += rest
+            else:
+                self._case.blocked += rest
+
+    def _broke(self, rest: int) -> None:
+        balance = format_micros(self.account.balance_micros)
+        note = f"the balance of {balance} {self._tariff.currency} does not pay for more; top it up"
+        if self._tell_once(BALANCE_MARK, "blocked", note):
+            self.cause = "balance"
+        if rest:
+            self._case.blocked += rest
+            self._case.note = note
+
+    def _counter(self, counter_id: str) -> Counter:
+        for counter in self.account.counters:
+            if counter.counter_id == counter_id:
+                return counter
+        return Counter(counter_id, 0, 0)
+
+    def _count(self, total: Counter) -> None:
+        others = [counter for counter in self.account.counters if counter.counter_id != total.counter_id]
+        self.account = replace(self.account, counters=(*others, total))
+
+    def _tell_once(self, mark: str, kind: str, detail: str) -> bool:
+        if mark in self.account.told_blocked:
+            return False
+        self.account = replace(self.account, told_blocked=(*self.account.told_blocked, mark))
+        self._tell(kind, detail)
+        return True
+
+    def _tell(self, kind: str, detail: str, *, bucket: Bucket | None = None, percent: int | None = None) -> None:
+        self.account, notification = notify(
+            self.account,
+            kind,
+            detail,
+            at_ms=self._case.at_ms,
+            subscriber_id=self._case.flow.subscriber_id,
+            product_id=bucket.product_id if bucket else None,
+            offering_id=bucket.offering_id if bucket else None,
+            bucket_id=bucket.bucket_id if bucket else None,
+            percent=percent,
+        )
+        self.notifications.append(notification)

@@ -1,0 +1,318 @@
+"""What an account is told to do: the commands of `ott.account-commands.v1`, applied once each.
+
+A command takes effect at the time when it was issued, or, where the account has already gone on, at the time of the
+account's last change: nothing is ever put in front of what has been decided.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from schemas.command import (
+    AccountCommand,
+    ActivateProduct,
+    CancelProduct,
+    ChangeProfile,
+    Credit,
+    Debit,
+    EmitUsage,
+    Reserve,
+)
+from schemas.state import STATE_VERSION, AccountState, Product, Reservation
+from schemas.units import format_micros, parse_micros
+from services.engine.charge import BALANCE_MARK
+from services.engine.effective import number_updates, reinstall, removal, rule_of
+from services.engine.journal import Journal, Source
+from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.periods import add_days, cycle_at, is_time_zone
+from services.engine.tariff import CompiledOffering, Tariff
+from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
+
+RECENT_COMMANDS = 16
+"""How many of an account's last command ids are remembered: the horizon within which a repeated one does nothing."""
+
+MAX_PRODUCTS = 64
+MAX_RESERVATIONS = 64
+MAX_MEMBERS = 64
+MAX_PRODUCT_ID = 63
+"""Characters of a product id, so that `<product id>/<allowance id>` fits into 128."""
+
+
+class _RefusedError(Exception):
+    """Leaves a command's steps with its refusal; the journal is dropped, so nothing has happened."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.refusal = Refusal(cause, detail)
+
+
+def apply_command(
+    command: AccountCommand, account: AccountState | None, tariff: Tariff, *, at: Position, now_ms: int
+) -> Outcome | Refusal:
+    """Apply `command` to `account`; None is an account that does not exist yet, which ChangeProfile creates.
+
+    A command id among the account's recent ones gives the account back as it is, with no outputs. A Refusal changes
+    nothing: its detail names the value, the rule and the next step.
+    """
+    if account is not None and command.command_id in account.recent_commands:
+        return Outcome(account)
+    issued_ms = event_time_ms(command.issued_at_ms, now_ms)
+    try:
+        before = Outcome(_created(command, tariff, issued_ms) if account is None else account)
+        before = joined(
+            before, advance(before.account, tariff, partition=at.partition, until_ms=issued_ms, now_ms=now_ms)
+        )
+        journal = Journal(
+            before.account, tariff, Source.command(at, command.command_id),
+            at_ms=max(issued_ms, before.account.settled_ms), now_ms=now_ms,
+        )  # fmt: skip
+        _STEPS[type(command)](journal, command)
+    except _RefusedError as refused:
+        return refused.refusal
+    recent = (*journal.account.recent_commands, command.command_id)[-RECENT_COMMANDS:]
+    journal.account = replace(journal.account, recent_commands=recent)
+    return joined(before, journal.outcome())
+
+
+def _created(command: AccountCommand, tariff: Tariff, at_ms: int) -> AccountState:
+    if not isinstance(command, ChangeProfile):
+        detail = f"account_id: {command.account_id!r} does not exist; create it with change_profile first"
+        raise _RefusedError("unknown_account", detail)
+    profile = _profile(command, AccountState(STATE_VERSION, command.account_id, (command.account_id,), tariff.currency))
+    start, end = cycle_at(at_ms, time_zone=profile.time_zone, cycle_day=profile.cycle_day)
+    return replace(profile, cycle_start_ms=start, cycle_end_ms=end, due_ms=end)
+
+
+def _change_profile(journal: Journal, command: ChangeProfile) -> None:
+    before = journal.account
+    if command.currency is not None and command.currency != journal.tariff.currency:
+        detail = f"currency: {command.currency!r} is not the catalogue's {journal.tariff.currency!r}; use that"
+        raise _RefusedError("currency", detail)
+    journal.emit_gathered()
+    journal.account = _profile(command, before)
+    journal.settle("created" if not before.standing else "profile")
+    if before.standing and journal.account.subscriber_ids != before.subscriber_ids:
+        _change_members(journal, before)
+
+
+def _profile(command: ChangeProfile, account: AccountState) -> AccountState:
+    _check_profile(command)
+    given: dict[str, Any] = {
+        name: value
+        for name in (
+            "segment", "age_band", "consumption_level", "payment", "currency", "time_zone", "cycle_day"
+        )
+        if (value := getattr(command, name)) is not None
+    }  # fmt: skip
+    if command.subscriber_ids is not None:
+        given["subscriber_ids"] = tuple(dict.fromkeys(command.subscriber_ids))
+    return replace(account, **given)
+
+
+def _check_profile(command: ChangeProfile) -> None:
+    if command.payment not in (None, "prepaid", "postpaid"):
+        raise _RefusedError("payment", f"payment: {command.payment!r} is unknown; use prepaid or postpaid")
+    if command.time_zone is not None and not is_time_zone(command.time_zone):
+        detail = f"time_zone: {command.time_zone!r} is no IANA zone; use one such as Europe/Paris"
+        raise _RefusedError("time_zone", detail)
+    members = command.subscriber_ids
+    if members is not None and not 1 <= len(members) <= MAX_MEMBERS:
+        detail = f"subscriber_ids: {len(members)} given; an account has 1 to {MAX_MEMBERS} members"
+        raise _RefusedError("subscriber_ids", detail)
+
+
+def _change_members(journal: Journal, before: AccountState) -> None:
+    account = journal.account
+    gone = tuple(member for member in before.subscriber_ids if member not in account.subscriber_ids)
+    if gone:
+        old = replace(account, subscriber_ids=gone)
+        drafts = [
+            removal(old, rule_of(mark), journal.at_ms, "profile", account.catalogue_version)
+            for mark in before.installed_rules
+        ]
+        journal.update(*number_updates(account, drafts))
+    journal.update(*reinstall(journal.account, journal.tariff, at_ms=journal.at_ms, cause="profile"))
+
+
+def _activate(journal: Journal, command: ActivateProduct) -> None:
+    offering = _orderable(journal, command)
+    start_ms = max(command.start_ms or journal.at_ms, journal.account.cycle_start_ms)
+    waits = start_ms > journal.at_ms
+    term = offering.offering.term_days
+    zone = journal.account.time_zone
+    product = Product(
+        command.product_id,
+        command.offering_id,
+        start_ms,
+        None if term is None else add_days(start_ms, term, time_zone=zone),
+        "pending_active" if waits else "active",
+    )
+    if product.end_ms is not None and product.end_ms <= journal.at_ms:
+        raise _RefusedError("ended", f"start_ms: {start_ms} + {term} days is over already; order it from now")
+    journal.emit_gathered()
+    journal.account = replace(journal.account, products=(*journal.account.products, product))
+    if not waits:
+        _begin(journal, product, offering)
+    journal.settle("activated")
+
+
+def _begin(journal: Journal, product: Product, offering: CompiledOffering) -> None:
+    micros = offering.one_time_micros + offering.recurring_micros
+    if not start_product(journal, product):
+        detail = (
+            f"balance {format_micros(journal.account.balance_micros)} does not cover {format_micros(micros)} "
+            f"{journal.tariff.currency} for {product.offering_id}; top it up first"
+        )
+        raise _RefusedError("insufficient_balance", detail)
+    journal.tell("activated", f"{offering.offering.name} is active", product=product)
+    if micros:
+        journal.tell("receipt", f"{format_micros(micros)} {journal.tariff.currency} charged", product=product)
+
+
+def _orderable(journal: Journal, command: ActivateProduct) -> CompiledOffering:
+    """The offering, if the account may hold it now."""
+    offering = journal.tariff.offerings.get(command.offering_id)
+    if offering is None:
+        detail = f"offering_id: {command.offering_id!r} is not in catalogue {journal.tariff.version}; publish it first"
+        raise _RefusedError("unknown_offering", detail)
+    _check_sale(offering, journal.at_ms)
+    _check_product(journal.account, command)
+    _check_company(offering, journal)
+    return offering
+
+
+def _check_sale(offering: CompiledOffering, at_ms: int) -> None:
+    sold = offering.offering
+    if sold.lifecycle_status != "active":
+        detail = f"offering_id: {sold.id!r} is {sold.lifecycle_status}; only an active offering can be ordered"
+        raise _RefusedError("not_on_sale", detail)
+    if at_ms < sold.valid_from_ms or (sold.valid_until_ms is not None and at_ms >= sold.valid_until_ms):
+        detail = f"offering_id: {sold.id!r} is on sale from {sold.valid_from_ms} until {sold.valid_until_ms}, not now"
+        raise _RefusedError("not_on_sale", detail)
+
+
+def _check_product(account: AccountState, command: ActivateProduct) -> None:
+    if len(command.product_id) > MAX_PRODUCT_ID or "/" in command.product_id:
+        detail = f"product_id: {command.product_id!r}; use at most {MAX_PRODUCT_ID} characters and no slash"
+        raise _RefusedError("product_id", detail)
+    if any(product.product_id == command.product_id for product in account.products):
+        raise _RefusedError("product_exists", f"product_id: {command.product_id!r} is held already; use a new id")
+    if len(account.products) >= MAX_PRODUCTS:
+        detail = f"products: {MAX_PRODUCTS} are held, which is the limit; cancel one first"
+        raise _RefusedError("too_many_products", detail)
+
+
+def _check_company(offering: CompiledOffering, journal: Journal) -> None:
+    """Hold the offering against those that the account has: requirements, exclusions, one plan to stand on."""
+    wanted = offering.offering
+    held = [journal.tariff.offerings.get(product.offering_id) for product in journal.account.products]
+    others = [compiled.offering for compiled in held if compiled is not None]
+    if wanted.requires and not any(other.id in wanted.requires for other in others):
+        detail = f"offering_id: {wanted.id!r} requires one of {', '.join(wanted.requires)}; order that first"
+        raise _RefusedError("requires", detail)
+    for other in others:
+        if other.id in wanted.excludes or wanted.id in other.excludes:
+            detail = f"offering_id: {wanted.id!r} and {other.id!r} exclude each other; cancel that first"
+            raise _RefusedError("excludes", detail)
+        if wanted.kind == other.kind == "base_plan":
+            detail = f"offering_id: base plan {other.id!r} is held; cancel it before {wanted.id!r}"
+            raise _RefusedError("base_plan_held", detail)
+
+
+def _cancel(journal: Journal, command: CancelProduct) -> None:
+    product = next((item for item in journal.account.products if item.product_id == command.product_id), None)
+    if product is None:
+        raise _RefusedError("unknown_product", f"product_id: {command.product_id!r} is not held; nothing to cancel")
+    journal.emit_gathered()
+    end_product(journal, product)
+    journal.tell("cancelled", f"{product.offering_id} has ended; nothing is charged for it any more", product=product)
+    journal.settle("cancelled")
+
+
+def _credit(journal: Journal, command: Credit) -> None:
+    micros = _amount(command.amount)
+    journal.emit_gathered()
+    journal.book("credit", amount=-micros, movements=(journal.move_money(micros),))
+    told = tuple(mark for mark in journal.account.told_blocked if mark != BALANCE_MARK)
+    journal.account = replace(journal.account, told_blocked=told)
+    resume_suspended(journal)
+    journal.tell("receipt", f"{command.amount} {journal.tariff.currency} credited")
+    journal.settle("credited")
+
+
+def _debit(journal: Journal, command: Debit) -> None:
+    micros = _affordable(journal, command.amount)
+    journal.emit_gathered()
+    journal.book("debit", amount=micros, movements=(journal.move_money(-micros),))
+    journal.tell("receipt", f"{command.amount} {journal.tariff.currency} debited")
+    journal.settle("debited")
+
+
+def _reserve(journal: Journal, command: Reserve) -> None:
+    held = next((item for item in journal.account.reservations if item.reservation_id == command.reservation_id), None)
+    if command.action == "hold":
+        _hold(journal, command, held)
+    elif held is None:
+        detail = f"reservation_id: {command.reservation_id!r} is not held; it was committed or released, or never made"
+        raise _RefusedError("unknown_reservation", detail)
+    else:
+        journal.emit_gathered()
+        others = tuple(item for item in journal.account.reservations if item is not held)
+        journal.account = replace(journal.account, reservations=others)
+        if command.action == "release":
+            journal.book("release", movements=(journal.move_money(held.micros),))
+        else:
+            # The money left the balance when it was held; now it is spent.
+            journal.book("debit", amount=held.micros)
+    journal.settle("reserved")
+
+
+def _hold(journal: Journal, command: Reserve, held: Reservation | None) -> None:
+    if held is not None:
+        detail = f"reservation_id: {command.reservation_id!r} is held already; use a new id"
+        raise _RefusedError("reservation_exists", detail)
+    if len(journal.account.reservations) >= MAX_RESERVATIONS:
+        detail = f"reservations: {MAX_RESERVATIONS} are held, which is the limit; commit or release one first"
+        raise _RefusedError("too_many_reservations", detail)
+    micros = _affordable(journal, command.amount)
+    journal.emit_gathered()
+    journal.book("reserve", movements=(journal.move_money(-micros),))
+    reservations = (*journal.account.reservations, Reservation(command.reservation_id, micros))
+    journal.account = replace(journal.account, reservations=reservations)
+
+
+def _emit(journal: Journal, _command: EmitUsage) -> None:
+    journal.emit_gathered()
+
+
+def _affordable(journal: Journal, amount: str) -> int:
+    micros = _amount(amount)
+    if journal.account.payment == "prepaid" and micros > journal.account.balance_micros:
+        detail = (
+            f"amount: {amount} is more than the balance of {format_micros(journal.account.balance_micros)} "
+            f"{journal.tariff.currency}; top it up first"
+        )
+        raise _RefusedError("insufficient_balance", detail)
+    return micros
+
+
+def _amount(amount: str) -> int:
+    try:
+        micros = parse_micros(amount)
+    except ValueError as error:
+        raise _RefusedError("amount", f"amount: {error}") from None
+    if micros <= 0:
+        raise _RefusedError("amount", f"amount: {amount} is not positive; give the sum, its direction is the command's")
+    return micros
+
+
+_STEPS: dict[type, Callable[[Journal, Any], None]] = {
+    ChangeProfile: _change_profile,
+    ActivateProduct: _activate,
+    CancelProduct: _cancel,
+    Credit: _credit,
+    Debit: _debit,
+    Reserve: _reserve,
+    EmitUsage: _emit,
+}

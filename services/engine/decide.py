@@ -1,0 +1,158 @@
+"""Steps 3 to 5 for one flow: select, charge, tell. The one function that the lane calls for each record.
+
+Nearly all flows are whole draws from one bucket, or free, or blocked again; they take the short way. All others go
+down the waterfall of `services.engine.charge`. Both ways give the same answer.
+"""
+
+from msgspec.structs import replace
+
+from schemas.classification import Classification
+from schemas.decision import Draw, PolicyDecision, Price
+from schemas.flow import FlowRecord
+from schemas.notification import Notification
+from schemas.state import AccountState, Bucket
+from schemas.units import format_micros
+from services.engine.case import Case
+from services.engine.charge import charge
+from services.engine.effective import settle
+from services.engine.outcome import Outcome, Position
+from services.engine.select import select
+from services.engine.tariff import Tariff
+from services.engine.timers import advance, event_time_ms, joined
+from services.engine.usage import MAX_PENDING, emit_usage, gather
+
+_FAILURES = frozenset(("reset", "no_answer"))
+
+
+def decide(
+    flow: FlowRecord,
+    classification: Classification,
+    account: AccountState,
+    tariff: Tariff,
+    *,
+    at: Position,
+    now_ms: int,
+) -> Outcome:
+    """Decide and charge one flow of `account`.
+
+    The event time of a flow is the start of its interval. What is due in the account by then comes first: a cycle
+    that ended is renewed before the flow is charged. A flow older than the present cycle is charged in the present
+    one. `at` is the record's place in its topic, `now_ms` the wall clock of the transaction.
+
+    Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
+    and not charged.
+    """
+    at_ms = event_time_ms(flow.start_ms, now_ms)
+    if at_ms < account.due_ms and account.catalogue_version == tariff.version:
+        selection = select(account.standing, classification, flow.rat_type, tariff)
+        octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
+        return _decide(
+            Case(flow, classification, selection, at=at, octets=octets, at_ms=at_ms, now_ms=now_ms), account, tariff
+        )
+    first = advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
+    # Nothing is due any more at this time, so the second look takes the way above.
+    return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
+
+
+def has_failed(flow: FlowRecord) -> bool:
+    """Whether the flow was reset or never answered, and nothing came down: such a flow is not charged."""
+    return flow.end_reason in _FAILURES and not flow.octets_down and not flow.packets_down
+
+
+def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
+    selection, octets = case.selection, case.octets
+    if case.flow.end_reason in _FAILURES and has_failed(case.flow):
+        case.not_charged, case.treatment, case.note = octets, "not_charged", "the flow failed, so it costs nothing"
+        return _told(case, account)
+    if selection.treatment == "free":
+        case.free = octets
+        return _told(case, account)
+    index = selection.bucket_index
+    if index >= 0 and octets and selection.treatment == "charged":
+        bucket = account.buckets[index]
+        left = bucket.remaining_octets - octets
+        if left > bucket.notice_at_octets:
+            case.charged = octets
+            case.draws = (Draw(bucket_id=bucket.bucket_id, octets=octets, remaining_octets=left),)
+            buckets = list(account.buckets)
+            buckets[index] = replace(bucket, remaining_octets=left)
+            return _told(case, account, buckets=tuple(buckets))
+    return _decide_slowly(case, account, tariff)
+
+
+def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
+    charged = charge(case, account, tariff)
+    told = _told(case, charged.account, notifications=charged.notifications)
+    if charged.cause is None:
+        return told
+    # Money or a bucket is at its end: the ledger hears now, and the gateway too.
+    emitted = emit_usage(told.account, partition=case.at.partition, now_ms=case.now_ms)
+    after, updates = settle(emitted.account, tariff, at_ms=case.at_ms, cause=charged.cause)
+    return Outcome(after, told.decision, updates, charged.notifications, told.usage + emitted.usage)
+
+
+def _told(
+    case: Case,
+    account: AccountState,
+    *,
+    buckets: tuple[Bucket, ...] | None = None,
+    notifications: tuple[Notification, ...] = (),
+) -> Outcome:
+    """The outcome of a charged flow: its decision, and its usage gathered, or emitted when the keys are too many."""
+    pending = gather(account.pending, case)
+    account = replace(
+        account,
+        buckets=account.buckets if buckets is None else buckets,
+        pending=pending,
+        pending_since_ms=account.pending_since_ms or case.now_ms,
+    )
+    decision = _decision(case, account)
+    if len(pending) <= MAX_PENDING:
+        return Outcome(account, decision, (), notifications)
+    emitted = emit_usage(account, partition=case.at.partition, now_ms=case.now_ms)
+    return Outcome(emitted.account, decision, (), notifications, emitted.usage)
+
+
+def _decision(case: Case, account: AccountState) -> PolicyDecision:
+    flow, at = case.flow, case.at
+    # More than fifteen keyword arguments in one call would make CPython build a dict first; so two calls.
+    decision = replace(
+        case.selection.template,
+        decision_id=f"{at.partition}-{at.offset}",
+        record_id=flow.record_id,
+        subscriber_id=flow.subscriber_id,
+        account_id=account.account_id,
+        start_ms=flow.start_ms,
+        end_ms=flow.end_ms,
+        octets=case.octets,
+        classification=case.classification,
+        decided_at_ms=case.now_ms,
+        charged_octets=case.charged,
+        free_octets=case.free,
+        draws=case.draws,
+    )
+    if case.charged + case.free == case.octets and case.note is None and case.price_id is None:
+        return decision if case.treatment == decision.treatment else replace(decision, treatment=case.treatment)
+    return replace(
+        decision,
+        treatment=case.treatment,
+        gate_status="closed" if case.treatment == "blocked" else decision.gate_status,
+        sponsored_octets=case.sponsored,
+        blocked_octets=case.blocked,
+        not_charged_octets=case.not_charged,
+        price=_price(case, account.currency),
+        note=case.note,
+    )
+
+
+def _price(case: Case, currency: str) -> Price | None:
+    if case.price_id is None or case.price_from is None or case.price_to is None:
+        return None
+    return Price(
+        price_id=case.price_id,
+        currency=currency,
+        amount=format_micros(case.micros),
+        octets_from=case.price_from,
+        octets_to=case.price_to,
+        capped=case.price_capped,
+    )

@@ -1,0 +1,216 @@
+"""Which PCC rules should be installed for an account, and what has to be told to a gateway when they change.
+
+A rule is in force while the account's own conditions for it hold: the product is held, the bucket is in the state that
+the rule wants, the campaign runs. Conditions on the traffic are the gateway's to look at. A rule whose traffic nothing
+could pay for stays in force with its gate closed.
+"""
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from schemas.catalogue import PccRule
+from schemas.decision import UPDATE_VERSION, PolicyUpdate
+from schemas.state import AccountState, Bucket
+from services.engine.identity import short
+from services.engine.select import Plan, plan_of, standing_of
+from services.engine.tariff import CompiledPrice, CompiledRule, Reach, Tariff
+
+
+def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tuple[PccRule, ...]:
+    """The rules in force for `account` at `at_ms`, in order of precedence, the built-in one last.
+
+    A rule without anything to pay for its traffic is returned with its gate closed. Products and buckets count only
+    inside their validity; cycles that end before `at_ms` are not renewed here (`services.engine.timers` does that).
+    """
+    then = _as_of(account, at_ms)
+    plan = plan_of(standing_of(then, tariff), tariff)
+    return tuple(
+        rule.rule.model_copy(update={"gate_status": "closed"}) if barred else rule.rule
+        for rule, barred in _in_force(then, plan, tariff)
+    )
+
+
+def settle(
+    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Bring in order all that follows from a change of products, buckets, money or catalogue at `at_ms`.
+
+    The order of buckets, the standing, the next due time and the installed rules; the updates say what changed for a
+    gateway, with `cause`. Additions come before removals, so that no traffic is without its rule in between.
+    """
+    at_ms = max(at_ms, account.settled_ms)
+    buckets = tuple(sorted(account.buckets, key=lambda bucket: _draw_order(bucket, tariff)))
+    account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
+    account = replace(account, standing=standing_of(account, tariff), due_ms=_due_ms(account, tariff))
+    return _install(account, tariff, at_ms=at_ms, cause=cause)
+
+
+def _as_of(account: AccountState, at_ms: int) -> AccountState:
+    products = tuple(
+        replace(product, status="active") if product.status == "pending_active" else product
+        for product in account.products
+        if product.start_ms <= at_ms and (product.end_ms is None or at_ms < product.end_ms)
+    )
+    buckets = tuple(
+        bucket
+        for bucket in account.buckets
+        if bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
+    )
+    return replace(account, products=products, buckets=buckets, settled_ms=at_ms)
+
+
+def _draw_order(bucket: Bucket, tariff: Tariff) -> tuple[int, int, float, int, str]:
+    """The narrowest first; then by priority, by earliest end, the oldest, the id."""
+    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    narrow, priority = (-compiled.reach.specificity, compiled.allowance.priority) if compiled else (0, 0)
+    end = float("inf") if bucket.valid_until_ms is None else bucket.valid_until_ms
+    return narrow, priority, end, bucket.valid_from_ms, bucket.bucket_id
+
+
+def _due_ms(account: AccountState, tariff: Tariff) -> int:
+    return min(time for time in _boundaries(account, tariff) if time > account.settled_ms)
+
+
+def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
+    yield account.cycle_end_ms
+    for product in account.products:
+        if product.end_ms is not None:
+            yield product.end_ms
+        if product.status == "pending_active":
+            yield product.start_ms
+        offering = tariff.offerings.get(product.offering_id)
+        for rule in offering.rules if offering else ():
+            if rule.campaign:
+                yield rule.campaign.valid_from_ms
+                yield rule.campaign.valid_until_ms or 0
+    yield from (bucket.valid_until_ms for bucket in account.buckets if bucket.valid_until_ms is not None)
+
+
+def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:
+    for line in plan.lines:
+        if line.unmet is None:
+            yield line.rule, _barred(line.rule, account, plan, tariff)
+
+
+def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tariff) -> bool:
+    """Whether nothing could pay for any traffic that the rule may be about."""
+    if rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
+        return False
+    for slot in plan.slots:
+        if slot.allowance is None or not _meet(rule.reach, slot.allowance.reach, tariff):
+            continue
+        on_exhausted = slot.allowance.allowance.on_exhausted
+        if slot.available or on_exhausted == "throttle":
+            return False
+        if on_exhausted == "block" and _covers(slot.allowance.reach, rule.reach):
+            return True
+    return not any(_meet(rule.reach, price.reach, tariff) and can_pay(price, account) for price in plan.prices)
+
+
+def can_pay(price: CompiledPrice, account: AccountState) -> bool:
+    """Whether one more octet at `price` would pass: below a blocking cap, and covered by a prepaid balance."""
+    used = next((counter.octets for counter in account.counters if counter.counter_id == price.counter_id), 0)
+    cap = price.octets_within_cap()
+    if cap is not None and used >= cap:
+        return price.price.on_cap == "free"
+    if account.payment != "prepaid":
+        return True
+    affordable = price.octets_within(price.amount_up_to(used) + account.balance_micros)
+    return affordable is None or used < affordable
+
+
+def _meet(one: Reach, other: Reach, tariff: Tariff) -> bool:
+    """Whether some traffic is in both scopes."""
+    if one.applications and other.applications:
+        return not one.applications.isdisjoint(other.applications)
+    for narrow, wide in ((one, other), (other, one)):
+        # An application outside the catalogue's list has no known category, so it may be anywhere.
+        categories = {tariff.category_of.get(name) for name in narrow.applications}
+        if wide.categories and categories and None not in categories and wide.categories.isdisjoint(categories):
+            return False
+    pairs = (
+        (one.categories, other.categories), (one.services, other.services), (one.rat_types, other.rat_types),
+    )  # fmt: skip
+    return all(not mine or not theirs or not mine.isdisjoint(theirs) for mine, theirs in pairs)
+
+
+def _covers(wide: Reach, narrow: Reach) -> bool:
+    pairs = (
+        (wide.applications, narrow.applications), (wide.categories, narrow.categories),
+        (wide.services, narrow.services), (wide.rat_types, narrow.rat_types),
+    )  # fmt: skip
+    return all(not outer or (inner and inner <= outer) for outer, inner in pairs)
+
+
+def _install(
+    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    in_force = list(_in_force(account, plan_of(account.standing, tariff), tariff))
+    marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+    if marks == account.installed_rules:
+        return account, ()
+    before = {rule_of(mark): mark for mark in account.installed_rules}
+    drafts = [
+        _draft(
+            account, "modify" if rule.rule.id in before else "install", rule, barred=barred, at_ms=at_ms, cause=cause
+        )
+        for (rule, barred), mark in zip(in_force, marks, strict=True)
+        if before.get(rule.rule.id) != mark
+    ]
+    gone = before.keys() - {rule.rule.id for rule, _ in in_force}
+    drafts += [removal(account, rule_id, at_ms, cause, tariff.version) for rule_id in sorted(gone)]
+    account = replace(account, installed_rules=marks)
+    return number_updates(account, drafts)
+
+
+def rule_of(mark: str) -> str:
+    """The rule id in a mark of `AccountState.installed_rules`."""
+    return mark.partition("#")[0]
+
+
+def number_updates(account: AccountState, drafts: list[PolicyUpdate]) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Give each update its number of the account."""
+    first, name = account.next_update, short(account.account_id)
+    updates = tuple(replace(draft, update_id=f"{name}:{first + n}") for n, draft in enumerate(drafts))
+    return replace(account, next_update=first + len(updates)), updates
+
+
+def reinstall(
+    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Tell all rules in force again: the members whom they apply to have changed."""
+    in_force = _in_force(account, plan_of(account.standing, tariff), tariff)
+    drafts = [_draft(account, "modify", rule, barred=barred, at_ms=at_ms, cause=cause) for rule, barred in in_force]
+    return number_updates(account, drafts)
+
+
+def removal(account: AccountState, rule_id: str, at_ms: int, cause: str, catalogue_version: str) -> PolicyUpdate:
+    """The update, not yet numbered, that takes a rule away."""
+    return PolicyUpdate(
+        version=UPDATE_VERSION, update_id="-", account_id=account.account_id, subscriber_ids=account.subscriber_ids,
+        action="remove", rule_id=rule_id, at_ms=at_ms, cause=cause, catalogue_version=catalogue_version,
+    )  # fmt: skip
+
+
+def _draft(
+    account: AccountState, action: str, rule: CompiledRule, *, barred: bool, at_ms: int, cause: str
+) -> PolicyUpdate:
+    return PolicyUpdate(
+        version=UPDATE_VERSION,
+        update_id="-",
+        account_id=account.account_id,
+        subscriber_ids=account.subscriber_ids,
+        action=action,  # type: ignore[arg-type]
+        rule_id=rule.rule.id,
+        at_ms=at_ms,
+        cause=cause,
+        catalogue_version=account.catalogue_version,
+        precedence=rule.rule.precedence,
+        rating_group=rule.rule.rating_group,
+        gate_status="closed" if barred else rule.rule.gate_status,
+        applications=rule.rule.scope.applications,
+        categories=rule.rule.scope.categories,
+        qos=rule.qos,
+        sponsor_id=rule.campaign.sponsor_id if rule.campaign else None,
+    )

@@ -1,0 +1,192 @@
+"""What commands and timers do to an account, written down as it happens: state, rows, notifications, updates.
+
+One Journal is one cause (a command, or a due time). It emits gathered usage before it moves anything, so the ledger
+sees every movement in the order in which the state made it.
+"""
+
+from msgspec.structs import replace
+
+from schemas.decision import PolicyUpdate
+from schemas.notification import Notification
+from schemas.state import AccountState, Bucket, Product
+from schemas.units import format_micros
+from schemas.usage import USAGE_VERSION, Movement, RatedUsage
+from services.engine.effective import settle
+from services.engine.identity import short
+from services.engine.notices import notify
+from services.engine.outcome import Outcome, Position
+from services.engine.periods import add_days
+from services.engine.tariff import CompiledAllowance, CompiledOffering, Tariff
+from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without_gathered
+
+
+class Source:
+    """Where the rows of a journal come from: their ids, and the cause written into each."""
+
+    __slots__ = ("cause", "first_offset", "last_offset", "partition", "prefix", "topic")
+
+    def __init__(self, topic: str, partition: int, number: int, prefix: str, cause: str) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.first_offset = self.last_offset = number
+        self.prefix = prefix
+        self.cause = cause
+
+    @classmethod
+    def command(cls, at: Position, command_id: str) -> "Source":
+        """Rows of a command: `c-<partition>-<offset>-<offset>-<ordinal>`."""
+        prefix = f"c-{at.partition}-{at.offset}-{at.offset}"
+        return cls(at.topic, at.partition, at.offset, prefix, command_id)
+
+    @classmethod
+    def timer(cls, account_id: str, partition: int, due_ms: int) -> "Source":
+        """Rows of a due time: `t-<partition>-<account id>-<due time>-<ordinal>`; it comes once in an account's life."""
+        name = short(account_id)
+        return cls(f"timer:{name}", partition, due_ms, f"t-{partition}-{name}-{due_ms}", f"timer:{due_ms}")
+
+
+class Journal:
+    """The account as it changes, and all that has to be told about it, in order."""
+
+    def __init__(self, account: AccountState, tariff: Tariff, source: Source, *, at_ms: int, now_ms: int) -> None:
+        self.account = account
+        self.tariff = tariff
+        self.at_ms = at_ms
+        self._source = source
+        self._now_ms = now_ms
+        self._ordinal = 0
+        self._usage: list[RatedUsage] = []
+        self._notifications: list[Notification] = []
+        self._updates: list[PolicyUpdate] = []
+
+    def outcome(self) -> Outcome:
+        """What has been written so far."""
+        return Outcome(self.account, None, tuple(self._updates), tuple(self._notifications), tuple(self._usage))
+
+    def emit_gathered(self) -> None:
+        """Emit the usage gathered so far: nothing may overtake it."""
+        self._usage += gathered_rows(self.account, partition=self._source.partition, now_ms=self._now_ms)
+        if self.account.pending:
+            self.account = without_gathered(self.account)
+
+    def settle(self, cause: str) -> None:
+        """Bring standing, due time and installed rules in order."""
+        self.account, updates = settle(self.account, self.tariff, at_ms=self.at_ms, cause=cause)
+        self._updates += updates
+
+    def update(self, account: AccountState, updates: tuple[PolicyUpdate, ...]) -> None:
+        """Take a state and the updates that led to it."""
+        self.account = account
+        self._updates += updates
+
+    def tell(self, kind: str, detail: str, *, product: Product | None = None) -> None:
+        """Write a notification to the account's first member, who stands for it."""
+        self.account, notification = notify(
+            self.account,
+            kind,
+            detail,
+            at_ms=self.at_ms,
+            product_id=product.product_id if product else None,
+            offering_id=product.offering_id if product else None,
+        )
+        self._notifications.append(notification)
+
+    def grant(self, product: Product, allowances: list[CompiledAllowance]) -> None:
+        """Fill a new bucket for each of `allowances`."""
+        movements = []
+        for compiled in allowances:
+            bucket = self._bucket(product, compiled)
+            self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
+            movements.append(_granted(bucket))
+        if movements:
+            self.book("grant", product=product, movements=tuple(movements))
+
+    def expire(self, buckets: list[Bucket]) -> None:
+        """Take what is left out of `buckets` and remove them."""
+        gone = {id(bucket) for bucket in buckets}
+        kept = tuple(bucket for bucket in self.account.buckets if id(bucket) not in gone)
+        self.account = replace(self.account, buckets=kept)
+        for bucket in buckets:
+            if bucket.remaining_octets:
+                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, 0)
+                product = Product(bucket.product_id, bucket.offering_id, 0, None)
+                self.book("expiry", product=product, movements=(taken,))
+
+    def fees(self, product: Product, offering: CompiledOffering, price_types: tuple[str, ...]) -> bool:
+        """Charge the flat prices of these types; False, and nothing done, when a prepaid balance is too small."""
+        prices = [price for price in offering.offering.prices if price.type in price_types and price.amount]
+        prepaid = self.account.payment == "prepaid"
+        if prepaid and sum(price.amount for price in prices) > self.account.balance_micros:
+            return False
+        for price in prices:
+            moved = (self.move_money(-price.amount),) if prepaid else ()
+            self.book("fee", product=product, amount=price.amount, price_id=price.id, movements=moved)
+        return True
+
+    def move_money(self, micros: int) -> Movement:
+        """Change the main balance; the movement goes into the row that explains it."""
+        balance = self.account.balance_micros + micros
+        self.account = replace(self.account, balance_micros=balance)
+        return movement(MAIN_BALANCE, "micros", micros, balance)
+
+    def book(
+        self, kind: str, *, product: Product | None = None, amount: int = 0, price_id: str | None = None,
+        movements: tuple[Movement, ...] = (),
+    ) -> None:  # fmt: skip
+        """Write one row of the ledger."""
+        account, source = self.account, self._source
+        self._usage.append(
+            RatedUsage(
+                version=USAGE_VERSION,
+                usage_id=f"{source.prefix}-{self._ordinal}",
+                kind=kind,  # type: ignore[arg-type]
+                account_id=account.account_id,
+                subscriber_id=account.account_id,
+                source_topic=source.topic,
+                partition=source.partition,
+                first_offset=source.first_offset,
+                last_offset=source.last_offset,
+                ordinal=self._ordinal,
+                start_ms=self.at_ms,
+                end_ms=self.at_ms,
+                rated_at_ms=self._now_ms,
+                catalogue_version=self.tariff.version,
+                product_id=product.product_id if product else None,
+                offering_id=product.offering_id if product else None,
+                currency=account.currency if amount or _has_money(movements) else None,
+                amount=format_micros(amount),
+                price_id=price_id,
+                movements=movements,
+                cause=source.cause,
+            )
+        )
+        self._ordinal += 1
+
+    def _bucket(self, product: Product, compiled: CompiledAllowance) -> Bucket:
+        allowance, account = compiled.allowance, self.account
+        ends = [product.end_ms]
+        if allowance.validity == "cycle":
+            ends.append(account.cycle_end_ms)
+        elif allowance.valid_days is not None:
+            ends.append(add_days(self.at_ms, allowance.valid_days, time_zone=account.time_zone))
+        return Bucket(
+            f"{product.product_id}/{allowance.id}",
+            product.product_id,
+            product.offering_id,
+            allowance.id,
+            allowance.octets,
+            allowance.octets,
+            self.at_ms,
+            min((end for end in ends if end is not None), default=None),
+            0,
+            compiled.notice_at(allowance.octets, 0),
+        )
+
+
+def _granted(bucket: Bucket) -> Movement:
+    put_in = movement(bucket.bucket_id, "octets", bucket.granted_octets, bucket.remaining_octets)
+    return replace(put_in, valid_from_ms=bucket.valid_from_ms, valid_until_ms=bucket.valid_until_ms)
+
+
+def _has_money(movements: tuple[Movement, ...]) -> bool:
+    return any(moved.unit == "micros" for moved in movements)

@@ -1,0 +1,73 @@
+"""Billing periods: the subscriber's time zone, anchored to a day of the month, ends exclusive.
+
+All times are epoch milliseconds UTC. A cycle begins at local midnight of its anchor day; a month that is too short
+for the anchor uses its last day and the next one returns to the anchor (31 January, 28 February, 31 March).
+"""
+
+import calendar
+import functools
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+DAY_MS = 86_400_000
+MIN_CYCLE_MS = 27 * DAY_MS
+"""No cycle is shorter, but for an account's first: a change of zone or anchor never makes two bills out of one."""
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether `name` is an IANA time zone that this installation knows."""
+    try:
+        _zone(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=4096)
+def cycle_at(at_ms: int, *, time_zone: str, cycle_day: int) -> tuple[int, int]:
+    """The cycle that holds `at_ms`: start inclusive, end exclusive. `cycle_day` is 1 to 31."""
+    local = _local(at_ms, time_zone)
+    start = _anchor(local.year, local.month, time_zone, cycle_day)
+    if start > at_ms:
+        year, month = _month_after(local.year, local.month, -1)
+        return _anchor(year, month, time_zone, cycle_day), start
+    year, month = _month_after(local.year, local.month, 1)
+    return start, _anchor(year, month, time_zone, cycle_day)
+
+
+@functools.lru_cache(maxsize=4096)
+def next_cycle_end(end_ms: int, *, time_zone: str, cycle_day: int) -> int:
+    """The end of the cycle that begins when another ended: the first anchor that leaves it MIN_CYCLE_MS or more."""
+    return cycle_at(end_ms + MIN_CYCLE_MS - 1, time_zone=time_zone, cycle_day=cycle_day)[1]
+
+
+def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
+    """The same local time of day, `days` later: a day is 23 or 25 hours long where the clocks change."""
+    local = _local(at_ms, time_zone).replace(tzinfo=None) + timedelta(days=days)
+    return _epoch_ms(local, time_zone)
+
+
+def _anchor(year: int, month: int, time_zone: str, cycle_day: int) -> int:
+    day = min(cycle_day, calendar.monthrange(year, month)[1])
+    return _epoch_ms(datetime(year, month, day), time_zone)
+
+
+def _epoch_ms(local: datetime, time_zone: str) -> int:
+    # fold = 0: a local time that comes twice means its first coming; one that is skipped means the instant when it
+    # would have come, so a midnight that does not exist is the end of the gap.
+    at = local.replace(tzinfo=_zone(time_zone), fold=0).astimezone(UTC)
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _local(at_ms: int, time_zone: str) -> datetime:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).astimezone(_zone(time_zone))
+
+
+def _month_after(year: int, month: int, months: int) -> tuple[int, int]:
+    years, month_index = divmod(month - 1 + months, 12)
+    return year + years, month_index + 1
+
+
+@functools.lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)

@@ -1,0 +1,251 @@
+"""Step 3 of 5: select. Which PCC rule a flow meets, why the others lost, and where its octets are taken from first.
+
+The lowest precedence that matches wins (TS 23.503). All that selection depends on, besides the flow itself, is the
+account's *standing*: a text that names the offerings held, the buckets in the order they are drawn, which of them are
+empty, and the campaigns that do not run. It changes seldom, so what was worked out for a standing is remembered.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from schemas.classification import Classification
+from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
+from schemas.fields import Treatment
+from schemas.state import AccountState
+from services.engine.tariff import BUILT_IN_RULE, CompiledAllowance, CompiledPrice, CompiledRule, Reach, Tariff
+
+MAX_LOSERS = 8
+"""Losers named in a decision: those whose application and category fit first, then by precedence."""
+
+MAX_PLANS = 4_096
+MAX_SELECTIONS_PER_PLAN = 256
+"""Bounds of a tariff's memory; when one is reached, that memory is emptied."""
+
+Beyond = Literal["price", "free", "blocked"]
+"""What octets meet that no bucket takes: the out-of-bundle price, the low rate free of charge, or a closed gate."""
+
+_TREATMENTS: dict[str, Treatment] = {"charge": "charged", "free": "free", "sponsored": "sponsored"}
+_BEYOND: dict[str, Beyond] = {"continue": "price", "throttle": "free", "block": "blocked"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """A rule as one standing sees it: `unmet` names the account's condition that keeps it out, or is None."""
+
+    rule: CompiledRule
+    unmet: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """A bucket's place in the account: what its allowance says (None when unknown) and whether octets are left."""
+
+    allowance: CompiledAllowance | None
+    available: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """The answer for one kind of traffic under one standing."""
+
+    rule: CompiledRule
+    losers: tuple[Loser, ...]
+    treatment: Treatment
+    """What the rule wants: charged, free, sponsored or blocked."""
+    bucket_index: int
+    """Place in `AccountState.buckets` of the bucket that is drawn next; -1 when none is left."""
+    beyond: Beyond
+    """What octets meet when there is no such bucket."""
+    beyond_index: int
+    """Place of the empty bucket that says so; -1 where it is not a bucket that decides."""
+    price: CompiledPrice | None
+    template: PolicyDecision
+    """A decision with all that does not depend on the single flow filled in."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a standing means: rules in order of precedence, buckets in order of drawing, prices by preference."""
+
+    lines: tuple[Line, ...]
+    slots: tuple[Slot, ...]
+    prices: tuple[CompiledPrice, ...]
+    selections: dict[tuple[object, ...], Selection] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+
+def standing_of(account: AccountState, tariff: Tariff) -> str:
+    """The text that `plan_of` reads. Buckets must be in the order they are drawn."""
+    held = list(dict.fromkeys(product.offering_id for product in account.products if product.status == "active"))
+    buckets = [
+        f"{bucket.offering_id}/{bucket.allowance_id}{'+' if bucket.remaining_octets > 0 else '-'}"
+        for bucket in account.buckets
+    ]
+    idle = [name for name in _campaigns(held, tariff) if not _runs(tariff, name, account.settled_ms)]
+    return f"{','.join(held)}|{','.join(buckets)}|{','.join(idle)}"
+
+
+def plan_of(standing: str, tariff: Tariff) -> Plan:
+    """The plan that `standing` spells, remembered in the tariff."""
+    plan: Plan | None = tariff.memory.get(standing)
+    if plan is None:
+        if len(tariff.memory) >= MAX_PLANS:
+            tariff.memory.clear()
+        plan = tariff.memory[standing] = _read_standing(standing, tariff)
+    return plan
+
+
+def select(standing: str, classification: Classification, rat_type: str | None, tariff: Tariff) -> Selection:
+    """The rule and the first source for traffic of this kind; there is always one."""
+    plan: Plan = tariff.memory.get(standing) or plan_of(standing, tariff)
+    key = (
+        classification.application,
+        classification.category,
+        classification.service,
+        rat_type,
+        -1 if classification.suspect else classification.confidence,
+    )
+    found = plan.selections.get(key)
+    if found is None:
+        if len(plan.selections) >= MAX_SELECTIONS_PER_PLAN:
+            plan.selections.clear()
+        found = plan.selections[key] = _select(plan, _Traffic(*key), tariff)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Traffic:
+    """The part of a flow that conditions look at; confidence is -1 when the flow is suspect."""
+
+    application: str | None
+    category: str
+    service: str | None
+    rat_type: str | None
+    confidence: int
+
+
+def _read_standing(standing: str, tariff: Tariff) -> Plan:
+    held, buckets, idle = (tuple(filter(None, part.split(","))) for part in standing.split("|"))
+    slots = tuple(_slot(text, tariff) for text in buckets)
+    available = {text[:-1] for text in buckets if text[-1] == "+"}
+    lines: dict[str, Line] = {}
+    for line in _lines(held, available, frozenset(idle), tariff):
+        # A rule that two products bring applies when it applies for one of them.
+        if line.rule.rule.id not in lines or line.unmet is None:
+            lines[line.rule.rule.id] = line
+    ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
+    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(held, tariff)))
+
+
+def _slot(text: str, tariff: Tariff) -> Slot:
+    offering_id, allowance_id = text[:-1].split("/")
+    return Slot(tariff.allowance(offering_id, allowance_id), text[-1] == "+")
+
+
+def _lines(held: Iterable[str], available: set[str], idle: frozenset[str], tariff: Tariff) -> Iterator[Line]:
+    for offering_id in held:
+        offering = tariff.offerings.get(offering_id)
+        for rule in offering.rules if offering else ():
+            condition = rule.rule.bucket
+            unmet = None
+            if condition and (f"{offering_id}/{condition.allowance}" in available) != (condition.state == "available"):
+                unmet = f"bucket_not_{condition.state}"
+            elif rule.campaign and rule.campaign.id in idle:
+                unmet = "campaign_not_running"
+            yield Line(rule, unmet)
+
+
+def _prices(held: Iterable[str], tariff: Tariff) -> Iterator[CompiledPrice]:
+    found = {
+        price.price.id: price
+        for offering_id in held
+        if offering_id in tariff.offerings
+        for price in tariff.offerings[offering_id].prices
+    }
+    # The narrowest price is meant for the traffic; among equals the cheapest, which a subscriber has bought to use.
+    yield from sorted(
+        found.values(),
+        key=lambda price: (
+            -price.reach.specificity,
+            price.price.amount * 10**12 // price.price.per_octets,
+            price.price.id,
+        ),
+    )
+
+
+def _campaigns(held: Iterable[str], tariff: Tariff) -> list[str]:
+    rules = (
+        rule for offering_id in held if offering_id in tariff.offerings for rule in tariff.offerings[offering_id].rules
+    )
+    return sorted({rule.campaign.id for rule in rules if rule.campaign})
+
+
+def _runs(tariff: Tariff, campaign_id: str, at_ms: int) -> bool:
+    campaign = tariff.campaigns[campaign_id]
+    return campaign.valid_from_ms <= at_ms and (campaign.valid_until_ms is None or at_ms < campaign.valid_until_ms)
+
+
+def _select(plan: Plan, traffic: _Traffic, tariff: Tariff) -> Selection:
+    misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
+    winner = next(line.rule for line, miss in misses if miss is None)
+    losers = _losers(((line.rule, miss) for line, miss in misses), winner)
+    treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
+    bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
+    price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
+    template = _template(winner, losers, treatment, tariff)
+    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, price, template)
+
+
+def _miss(rule: CompiledRule, traffic: _Traffic) -> str | None:
+    miss = rule.reach.miss(traffic.application, traffic.category, traffic.service, traffic.rat_type)
+    if miss is None and max(traffic.confidence, 0) < rule.rule.min_confidence:
+        return "suspect" if traffic.confidence < 0 else "confidence"
+    return miss
+
+
+def _losers(misses: Iterable[tuple[CompiledRule, str | None]], winner: CompiledRule) -> tuple[Loser, ...]:
+    named = [
+        Loser(rule_id=rule.rule.id, reason=miss or "precedence")
+        for rule, miss in misses
+        if rule is not winner and rule.rule.id != BUILT_IN_RULE.id
+    ]
+    near = [loser for loser in named if loser.reason not in ("application", "category")]
+    far = [loser for loser in named if loser.reason in ("application", "category")]
+    return tuple((near + far)[:MAX_LOSERS])
+
+
+def _first_source(slots: tuple[Slot, ...], traffic: _Traffic) -> tuple[int, Beyond, int]:
+    fitting = [
+        (index, slot.allowance, slot.available)
+        for index, slot in enumerate(slots)
+        if slot.allowance is not None and _reaches(slot.allowance.reach, traffic)
+    ]
+    for _, group in itertools.groupby(fitting, key=lambda item: item[1].reach.specificity):
+        members = list(group)
+        first = next((index for index, _, available in members if available), None)
+        if first is not None:
+            return first, "price", -1
+        # Equally narrow buckets are one supply: the last of them says what follows when all are empty.
+        last_index, last, _ = members[-1]
+        if last.allowance.on_exhausted != "continue":
+            return -1, _BEYOND[last.allowance.on_exhausted], last_index
+    return -1, "price", -1
+
+
+def _reaches(reach: Reach, traffic: _Traffic) -> bool:
+    return reach.miss(traffic.application, traffic.category, traffic.service, traffic.rat_type) is None
+
+
+def _template(winner: CompiledRule, losers: tuple[Loser, ...], treatment: Treatment, tariff: Tariff) -> PolicyDecision:
+    rule = winner.rule
+    nothing = Classification(category="other", application=None, service=None, confidence=0, evidence=())
+    fields: dict[str, Any] = {
+        "version": DECISION_VERSION, "decision_id": "", "record_id": "", "subscriber_id": "", "account_id": "",
+        "start_ms": 0, "end_ms": 0, "octets": 0, "classification": nothing, "decided_at_ms": 0,
+        "rule_id": rule.id, "precedence": rule.precedence, "rating_group": rule.rating_group,
+        "service_identifier": rule.service_identifier, "treatment": treatment, "gate_status": rule.gate_status,
+        "catalogue_version": tariff.version, "qos": winner.qos, "losers": losers,
+        "sponsor_id": winner.campaign.sponsor_id if winner.campaign else None,
+    }  # fmt: skip
+    return PolicyDecision(**fields)

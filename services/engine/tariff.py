@@ -1,0 +1,199 @@
+"""A catalogue made ready for deciding: everything by id, sets built, and what was worked out once kept for later.
+
+A Tariff belongs to one catalogue version and never changes in meaning. Its memory of selections is bounded and only
+saves work: with or without it every decision is the same.
+"""
+
+import bisect
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.catalogue import Allowance, Campaign, Catalogue, PccRule, ProductOffering, Scope, UsagePrice
+from schemas.decision import Qos
+
+BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
+"""The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """A Scope with its lists as sets; an empty set means any."""
+
+    applications: frozenset[str]
+    categories: frozenset[str]
+    services: frozenset[str]
+    rat_types: frozenset[str]
+    specificity: int
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Reach":
+        """The sets of `scope`."""
+        return cls(
+            frozenset(scope.applications),
+            frozenset(scope.categories),
+            frozenset(scope.services),
+            frozenset(scope.rat_types),
+            scope.specificity(),
+        )
+
+    def miss(self, application: str | None, category: str, service: str | None, rat_type: str | None) -> str | None:
+        """The first condition that traffic fails, by its name in the catalogue, or None when it is in scope."""
+        if self.applications and application not in self.applications:
+            return "application"
+        if self.categories and category not in self.categories:
+            return "category"
+        if self.services and service not in self.services:
+            return "service"
+        if self.rat_types and rat_type not in self.rat_types:
+            return "rat_type"
+        return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A PccRule with its sets, its QoS as it travels, and the digests that tell one installation from another."""
+
+    rule: PccRule
+    reach: Reach
+    qos: Qos | None
+    campaign: Campaign | None
+    open_mark: str
+    """What an account remembers of the installed rule; it differs as soon as a gateway would see a difference."""
+    closed_mark: str
+    """The same for the rule with its gate closed because nothing can pay for its traffic."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledAllowance:
+    """An Allowance with its sets and thresholds in ascending order."""
+
+    offering_id: str
+    allowance: Allowance
+    reach: Reach
+    percents: tuple[int, ...]
+
+    def notice_at(self, granted_octets: int, notified_percent: int) -> int:
+        """The remainder at or below which the next threshold is passed; 0, the bucket's end, when none is left."""
+        nth = bisect.bisect_right(self.percents, notified_percent)
+        if nth == len(self.percents):
+            return 0
+        return granted_octets - _ceil_div(self.percents[nth] * granted_octets, 100)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledPrice:
+    """A UsagePrice with its sets and the name of its running total."""
+
+    price: UsagePrice
+    reach: Reach
+    counter_id: str
+
+    def amount_up_to(self, octets: int) -> int:
+        """Micros for the first `octets` of a cycle, cap included.
+
+        The one place where money is rounded: down, to whole micros, over the cycle's total and never per flow, so a
+        flow in two pieces costs the same, and a cycle is under-charged by less than one micro.
+        """
+        micros = octets * self.price.amount // self.price.per_octets
+        return micros if self.price.cap is None else min(micros, self.price.cap)
+
+    def octets_within(self, micros: int) -> int | None:
+        """The most octets of a cycle that cost no more than `micros`; None when any number does."""
+        if not self.price.amount:
+            return None
+        return ((micros + 1) * self.price.per_octets - 1) // self.price.amount
+
+    def octets_within_cap(self) -> int | None:
+        """Octets of a cycle until the cap; None without one."""
+        return None if self.price.cap is None else self.octets_within(self.price.cap)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledOffering:
+    """A ProductOffering with its parts compiled."""
+
+    offering: ProductOffering
+    rules: tuple[CompiledRule, ...]
+    allowances: Mapping[str, CompiledAllowance]
+    prices: tuple[CompiledPrice, ...]
+    recurring_micros: int
+    one_time_micros: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tariff:
+    """One catalogue version, compiled. Look up by id; nothing here is ever walked from end to end."""
+
+    version: str
+    currency: str
+    offerings: Mapping[str, CompiledOffering]
+    rules: Mapping[str, CompiledRule]
+    campaigns: Mapping[str, Campaign]
+    category_of: Mapping[str, str]
+    """Application id -> category."""
+    built_in: CompiledRule
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """Plans by standing, kept by `services.engine.select`; it only saves work."""
+
+    def allowance(self, offering_id: str, allowance_id: str) -> CompiledAllowance | None:
+        """An allowance by its ids; None when this version no longer has it."""
+        offering = self.offerings.get(offering_id)
+        return offering.allowances.get(allowance_id) if offering else None
+
+
+def compile_tariff(catalogue: Catalogue) -> Tariff:
+    """Make `catalogue` ready for deciding. References are trusted: the Catalogue model has checked them."""
+    campaigns = {campaign.id: campaign for campaign in catalogue.campaigns}
+    rules = {rule.id: _rule(rule, campaigns) for rule in catalogue.rules}
+    return Tariff(
+        version=catalogue.version,
+        currency=catalogue.currency,
+        offerings={offering.id: _offering(offering, rules) for offering in catalogue.offerings},
+        rules=rules,
+        campaigns=campaigns,
+        category_of={application.id: application.category for application in catalogue.applications},
+        built_in=_rule(BUILT_IN_RULE, campaigns),
+    )
+
+
+def _rule(rule: PccRule, campaigns: Mapping[str, Campaign]) -> CompiledRule:
+    qos = None if rule.qos is None else Qos(**rule.qos.model_dump())
+    campaign = campaigns[rule.campaign] if rule.campaign else None
+    closed = rule.model_copy(update={"gate_status": "closed"})
+    return CompiledRule(rule, Reach.of(rule.scope), qos, campaign, _mark(rule, campaign), _mark(closed, campaign))
+
+
+def _mark(rule: PccRule, campaign: Campaign | None) -> str:
+    seen = (
+        rule.precedence, rule.scope.applications, rule.scope.categories, rule.gate_status, rule.rating_group,
+        rule.qos.model_dump() if rule.qos else None, campaign.sponsor_id if campaign else None,
+    )  # fmt: skip
+    return f"{rule.id}#{hashlib.blake2b(msgspec.json.encode(seen), digest_size=4).hexdigest()}"
+
+
+def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> CompiledOffering:
+    return CompiledOffering(
+        offering=offering,
+        rules=tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules)),
+        allowances={item.id: _allowance(offering.id, item) for item in offering.allowances},
+        prices=tuple(CompiledPrice(item, Reach.of(item.scope), f"price:{item.id}") for item in offering.usage_prices),
+        recurring_micros=_total(offering, "recurring"),
+        one_time_micros=_total(offering, "one_time"),
+    )
+
+
+def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:
+    percents = tuple(sorted({percent for percent in allowance.notify_percents if percent < 100}))
+    return CompiledAllowance(offering_id, allowance, Reach.of(allowance.scope), percents)
+
+
+def _total(offering: ProductOffering, price_type: str) -> int:
+    return sum(price.amount for price in offering.prices if price.type == price_type)
+
+
+def _ceil_div(number: int, divisor: int) -> int:
+    return -(-number // divisor)

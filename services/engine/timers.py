@@ -1,0 +1,199 @@
+"""What happens to an account by the passing of time alone: cycles renew, products begin and end, buckets run out.
+
+Time passes for an account in two ways that end in the same place: a flow or command whose event time lies past
+something due brings it about first (`advance`), and where no record comes, a timer does, by the wall clock.
+"""
+
+from msgspec.structs import replace
+
+from schemas.state import AccountState, Product
+from services.engine.journal import Journal, Source
+from services.engine.outcome import Outcome
+from services.engine.periods import cycle_at, next_cycle_end
+from services.engine.tariff import Tariff
+
+MAX_AHEAD_MS = 86_400_000
+"""How far an event time may lie ahead of the wall clock and still move an account's calendar: a day. A clock that is
+further off must not bring about renewals that are not due; its flows count as happening now."""
+
+
+def next_due_ms(account: AccountState) -> int | None:
+    """The earliest time at which something of the account begins or ends; None before its first event."""
+    return account.due_ms or None
+
+
+def on_timer(account: AccountState, tariff: Tariff, *, partition: int, now_ms: int) -> Outcome:
+    """Bring about all that is due at `now_ms`: renewals with their grants and fees, ends, and changes of rules.
+
+    Calling it again at the same time does nothing. It also takes over a new catalogue version.
+    """
+    return advance(account, tariff, partition=partition, until_ms=now_ms, now_ms=now_ms)
+
+
+def advance(account: AccountState, tariff: Tariff, *, partition: int, until_ms: int, now_ms: int) -> Outcome:
+    """`account` with everything done that is due up to and including `until_ms`, each thing at its own time."""
+    done = Outcome(account)
+    if not account.cycle_end_ms:
+        done = _open(account, tariff, partition, until_ms, now_ms)
+    elif account.catalogue_version != tariff.version:
+        done = _adopt(account, tariff, partition, until_ms, now_ms)
+    while done.account.due_ms <= until_ms:
+        done = joined(done, _step(done.account, tariff, partition, now_ms))
+    return done
+
+
+def joined(first: Outcome, then: Outcome) -> Outcome:
+    """Two outcomes of the same account, one after the other, as one."""
+    return Outcome(
+        then.account,
+        then.decision or first.decision,
+        first.updates + then.updates,
+        first.notifications + then.notifications,
+        first.usage + then.usage,
+    )
+
+
+def event_time_ms(stated_ms: int, now_ms: int) -> int:
+    """The time to go by: the event's own, unless its clock is more than MAX_AHEAD_MS ahead of ours."""
+    return stated_ms if stated_ms <= now_ms + MAX_AHEAD_MS else now_ms
+
+
+def start_product(journal: Journal, product: Product) -> bool:
+    """Fees and grants of a product that begins; False, and nothing done, when a prepaid balance does not cover them.
+
+    An offering that the catalogue no longer has brings nothing and costs nothing.
+    """
+    offering = journal.tariff.offerings.get(product.offering_id)
+    if offering is None:
+        return True
+    if not journal.fees(product, offering, ("one_time", "recurring")):
+        return False
+    journal.grant(product, list(offering.allowances.values()))
+    return True
+
+
+def resume_suspended(journal: Journal) -> bool:
+    """Renew suspended products that the balance now covers; whether there was one."""
+    resumed = False
+    for product in journal.account.products:
+        if product.status == "suspended" and _renew(journal, product):
+            resumed = True
+    return resumed
+
+
+def end_product(journal: Journal, product: Product) -> None:
+    """Remove a product; what is left in its buckets expires."""
+    journal.expire([bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id])
+    kept = tuple(held for held in journal.account.products if held.product_id != product.product_id)
+    journal.account = replace(journal.account, products=kept)
+
+
+def _open(account: AccountState, tariff: Tariff, partition: int, at_ms: int, now_ms: int) -> Outcome:
+    start, end = cycle_at(at_ms, time_zone=account.time_zone, cycle_day=account.cycle_day)
+    account = replace(account, cycle_start_ms=start, cycle_end_ms=end)
+    journal = _journal(account, tariff, partition, at_ms, now_ms)
+    journal.settle("created")
+    return journal.outcome()
+
+
+def _adopt(account: AccountState, tariff: Tariff, partition: int, until_ms: int, now_ms: int) -> Outcome:
+    # Whatever is already due happens afterwards, and under the new version.
+    at_ms = min(until_ms, max(account.due_ms - 1, account.settled_ms))
+    journal = _journal(account, tariff, partition, at_ms, now_ms)
+    journal.emit_gathered()
+    journal.settle("catalogue")
+    return journal.outcome()
+
+
+def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) -> Outcome:
+    journal = _journal(account, tariff, partition, account.due_ms, now_ms)
+    journal.emit_gathered()
+    causes = ["expired"] if _end_products(journal) + _end_buckets(journal) else []
+    if _renew_cycle(journal):
+        causes = ["reset"]
+    if _start_products(journal):
+        causes.append("activated")
+    journal.settle(causes[0] if causes else "campaign")
+    return journal.outcome()
+
+
+def _journal(account: AccountState, tariff: Tariff, partition: int, at_ms: int, now_ms: int) -> Journal:
+    source = Source.timer(account.account_id, partition, at_ms)
+    return Journal(account, tariff, source, at_ms=at_ms, now_ms=now_ms)
+
+
+def _end_products(journal: Journal) -> int:
+    over = [item for item in journal.account.products if item.end_ms is not None and item.end_ms <= journal.at_ms]
+    for product in over:
+        end_product(journal, product)
+        journal.tell("expired", f"product {product.product_id} ({product.offering_id}) has ended", product=product)
+    return len(over)
+
+
+def _end_buckets(journal: Journal) -> int:
+    over = [
+        bucket
+        for bucket in journal.account.buckets
+        if bucket.valid_until_ms is not None and bucket.valid_until_ms <= journal.at_ms
+    ]
+    journal.expire(over)
+    return len(over)
+
+
+def _renew_cycle(journal: Journal) -> bool:
+    account = journal.account
+    if account.cycle_end_ms > journal.at_ms:
+        return False
+    start = account.cycle_end_ms
+    end = next_cycle_end(start, time_zone=account.time_zone, cycle_day=account.cycle_day)
+    journal.account = replace(account, cycle_start_ms=start, cycle_end_ms=end, counters=(), told_blocked=())
+    for product in account.products:
+        if product.status != "pending_active" and not _renew(journal, product):
+            _suspend(journal, product)
+    return True
+
+
+def _renew(journal: Journal, product: Product) -> bool:
+    offering = journal.tariff.offerings.get(product.offering_id)
+    if offering is not None and not journal.fees(product, offering, ("recurring",)):
+        return False
+    if product.status != "active":
+        _set_status(journal, product, "active")
+    if offering is not None:
+        renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
+        journal.grant(product, renewed)
+    return True
+
+
+def _suspend(journal: Journal, product: Product) -> None:
+    _set_status(journal, product, "suspended")
+    offering = journal.tariff.offerings[product.offering_id]
+    detail = (
+        f"product {product.product_id} needs {offering.recurring_micros} micros and the balance holds "
+        f"{journal.account.balance_micros}; it waits until the account is topped up"
+    )
+    journal.tell("refused", detail, product=product)
+
+
+def _start_products(journal: Journal) -> bool:
+    waiting = [
+        product
+        for product in journal.account.products
+        if product.status == "pending_active" and product.start_ms <= journal.at_ms
+    ]
+    for product in waiting:
+        _set_status(journal, product, "active")
+        if start_product(journal, product):
+            journal.tell("activated", f"product {product.product_id} ({product.offering_id}) begins", product=product)
+        else:
+            end_product(journal, product)
+            journal.tell("refused", f"product {product.product_id}: the balance does not cover it", product=product)
+    return bool(waiting)
+
+
+def _set_status(journal: Journal, product: Product, status: str) -> None:
+    products = tuple(
+        replace(held, status=status) if held.product_id == product.product_id else held
+        for held in journal.account.products
+    )
+    journal.account = replace(journal.account, products=products)

@@ -1,0 +1,181 @@
+"""Step 5 of 5: tell the ledger. Rated usage gathers in the account, one entry per rating key, and leaves as rows.
+
+Each change of a bucket or of the main balance reaches the ledger exactly once, as a Movement. At any moment the
+movements told, plus the draws still gathered, add up to what the state holds.
+"""
+
+from msgspec.structs import replace
+
+from schemas.classification import Classification
+from schemas.decision import Draw
+from schemas.state import AccountState, PendingDraw, PendingUsage
+from schemas.topics import FLOWS
+from schemas.units import format_micros
+from schemas.usage import USAGE_VERSION, Movement, RatedUsage
+from services.engine.case import Case
+from services.engine.outcome import Outcome
+
+MAIN_BALANCE = "main"
+
+MAX_PENDING = 16
+"""Most rating keys that an account gathers; when one more would be needed, all are emitted."""
+
+
+def emit_usage(account: AccountState, *, partition: int, now_ms: int) -> Outcome:
+    """Turn what the account has gathered into rows; an Outcome without rows when there is nothing."""
+    rows = gathered_rows(account, partition=partition, now_ms=now_ms)
+    return Outcome(without_gathered(account), usage=rows) if rows else Outcome(account)
+
+
+def without_gathered(account: AccountState) -> AccountState:
+    """The account after its rows are told."""
+    return replace(account, pending=(), pending_since_ms=0)
+
+
+def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tuple[RatedUsage, ...]:
+    """The rows of what is gathered, in the order in which its keys were first used.
+
+    `usage_id` is `f-<partition>-<first offset>-<last offset>-0`: a flow contributes to one key only, so no two rows
+    begin at the same offset.
+    """
+    if not account.pending:
+        return ()
+    remaining = _before_gathered(account)
+    return tuple(_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
+
+
+def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """`pending` with one decided flow added to the entry of its rating key."""
+    selection, treatment, price_id = case.selection, case.treatment, case.price_id
+    rule_id, application, service = selection.rule.rule.id, case.classification.application, case.classification.service
+    for index, entry in enumerate(pending):
+        if (
+            entry.rule_id == rule_id
+            and entry.application == application
+            and entry.service == service
+            and entry.treatment == treatment
+            and entry.price_id == price_id
+            and entry.subscriber_id == case.flow.subscriber_id
+            and entry.category == case.classification.category
+        ):
+            return (*pending[:index], _added(entry, case), *pending[index + 1 :])
+    return (*pending, _fresh(case))
+
+
+def _fresh(case: Case) -> PendingUsage:
+    flow, classification, template = case.flow, case.classification, case.selection.template
+    return PendingUsage(
+        flow.subscriber_id, template.rule_id, classification.application, classification.service,
+        classification.category, case.treatment, template.rating_group, template.sponsor_id, case.price_id,
+        template.catalogue_version, case.at.offset, case.at.offset, flow.start_ms, flow.end_ms, 1,
+        case.charged, case.free, case.sponsored, case.blocked, case.not_charged, case.micros,
+        tuple([PendingDraw(draw.bucket_id, draw.octets) for draw in case.draws]),
+        case.money, _evidence(classification), case.price_from, case.price_to,
+    )  # fmt: skip
+
+
+def _added(entry: PendingUsage, case: Case) -> PendingUsage:
+    flow = case.flow
+    return PendingUsage(
+        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.treatment,
+        entry.rating_group, entry.sponsor_id, entry.price_id, entry.catalogue_version,
+        entry.first_offset, case.at.offset,
+        entry.start_ms if entry.start_ms < flow.start_ms else flow.start_ms,
+        entry.end_ms if entry.end_ms > flow.end_ms else flow.end_ms,
+        entry.record_count + 1,
+        entry.charged_octets + case.charged, entry.free_octets + case.free,
+        entry.sponsored_octets + case.sponsored, entry.blocked_octets + case.blocked,
+        entry.not_charged_octets + case.not_charged, entry.micros + case.micros,
+        _added_draws(entry.draws, case.draws) if case.draws else entry.draws,
+        entry.money + case.money, _evidence(case.classification),
+        case.price_from if entry.price_octets_from is None else entry.price_octets_from,
+        entry.price_octets_to if case.price_to is None else case.price_to,
+    )  # fmt: skip
+
+
+def _added_draws(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tuple[PendingDraw, ...]:
+    for draw in more:
+        for index, known in enumerate(draws):
+            if known.bucket_id == draw.bucket_id:
+                total = PendingDraw(known.bucket_id, known.octets + draw.octets)
+                draws = (*draws[:index], total, *draws[index + 1 :])
+                break
+        else:
+            draws = (*draws, PendingDraw(draw.bucket_id, draw.octets))
+    return draws
+
+
+def _evidence(classification: Classification) -> str | None:
+    if not classification.evidence:
+        return None
+    first = classification.evidence[0]
+    return f"{first.kind}:{first.matched or first.value}"
+
+
+def _before_gathered(account: AccountState) -> dict[str, int]:
+    remaining = {MAIN_BALANCE: account.balance_micros}
+    for bucket in account.buckets:
+        remaining[bucket.bucket_id] = remaining.get(bucket.bucket_id, 0) + bucket.remaining_octets
+    for pending in account.pending:
+        remaining[MAIN_BALANCE] += pending.money
+        for draw in pending.draws:
+            remaining[draw.bucket_id] += draw.octets
+    return remaining
+
+
+def _row(
+    account: AccountState, pending: PendingUsage, remaining: dict[str, int], partition: int, now_ms: int
+) -> RatedUsage:
+    movements = []
+    for draw in pending.draws:
+        remaining[draw.bucket_id] -= draw.octets
+        movements.append(movement(draw.bucket_id, "octets", -draw.octets, remaining[draw.bucket_id]))
+    if pending.money:
+        remaining[MAIN_BALANCE] -= pending.money
+        movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
+    parts = (
+        pending.charged_octets, pending.free_octets, pending.sponsored_octets, pending.blocked_octets,
+        pending.not_charged_octets,
+    )  # fmt: skip
+    return RatedUsage(
+        version=USAGE_VERSION,
+        usage_id=f"f-{partition}-{pending.first_offset}-{pending.last_offset}-0",
+        kind="usage",
+        account_id=account.account_id,
+        subscriber_id=pending.subscriber_id,
+        source_topic=FLOWS,
+        partition=partition,
+        first_offset=pending.first_offset,
+        last_offset=pending.last_offset,
+        ordinal=0,
+        start_ms=pending.start_ms,
+        end_ms=pending.end_ms,
+        rated_at_ms=now_ms,
+        catalogue_version=pending.catalogue_version,
+        category=pending.category,  # type: ignore[arg-type]
+        application=pending.application,
+        service=pending.service,
+        rule_id=pending.rule_id,
+        rating_group=pending.rating_group,
+        treatment=pending.treatment,  # type: ignore[arg-type]
+        sponsor_id=pending.sponsor_id,
+        record_count=pending.record_count,
+        octets=sum(parts),
+        charged_octets=parts[0],
+        free_octets=parts[1],
+        sponsored_octets=parts[2],
+        blocked_octets=parts[3],
+        not_charged_octets=parts[4],
+        currency=account.currency if pending.price_id else None,
+        amount=format_micros(pending.micros),
+        price_id=pending.price_id,
+        price_octets_from=pending.price_octets_from,
+        price_octets_to=pending.price_octets_to,
+        movements=tuple(movements),
+        evidence=pending.evidence,
+    )
+
+
+def movement(bucket_id: str, unit: str, amount: int, remaining: int) -> Movement:
+    """A Movement from whole numbers."""
+    return Movement(bucket_id=bucket_id, unit=unit, amount=str(amount), remaining=str(remaining))  # type: ignore[arg-type]
