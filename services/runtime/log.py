@@ -8,7 +8,7 @@ Errors
     LogError
     |-- LaneLost            this lane must stop and drop its state; a successor owns the partition or will
     |   `-- LaneFenced      ... because another owner took it over
-    |-- CommitFailed        nothing of this batch is visible; drop the lane, rebuild it from the changelog
+    |-- CommitFailed        this batch is not confirmed; drop the lane, the rebuilt one goes by the committed offsets
     |-- RecordTooLarge      an output does not fit the topic; nothing was appended
     |-- OffsetOutOfRange    retention overtook the committed offset: records are gone; an operator has to decide
     `-- LogUnavailable      the broker or the file cannot be reached within the time that the settings allow
@@ -34,7 +34,10 @@ class LaneFenced(LaneLost):
 
 
 class CommitFailed(LogError):  # noqa: N818 - a state of affairs
-    """The batch is not visible; state that was changed for it must be dropped."""
+    """The batch is not confirmed; state that was changed for it must be dropped.
+
+    Nothing of it is visible, unless the answer to the very commit was lost; `committed` of the rebuilt lane tells.
+    """
 
 
 class RecordTooLarge(LogError):  # noqa: N818 - a state of affairs
@@ -112,13 +115,14 @@ class Lane(Protocol):
     async def poll(self, *, max_records: int, max_wait_ms: int) -> Polled:
         """The next records, at most `max_records`; empty when none arrived within `max_wait_ms`.
 
-        While a rebalance is on, it waits. Raises LaneLost when the partition is gone.
+        While a rebalance is on, it waits. When a rebalance or a stop begins and something is not committed yet, it
+        first returns empty, once and at once: the chance to commit. Raises LaneLost when the partition is gone.
         """
 
     def append(self, topic: str, *, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
         """Add an output to the batch, into this lane's partition; memory only, nothing is visible before `commit`.
 
-        Raises RecordTooLarge; the batch stays as it was.
+        The topic has to exist when the lane is opened. Raises RecordTooLarge; the batch stays as it was.
         """
 
     def appended_octets(self) -> int:
@@ -127,19 +131,28 @@ class Lane(Protocol):
     async def commit(self, next_offsets: Mapping[str, int]) -> None:
         """Make the outputs and the input offsets visible together, or nothing of them.
 
-        Raises CommitFailed or LaneFenced; the lane is then dead and its successor starts from the last commit.
+        Outputs without offsets and offsets without outputs are fine; neither is a no-op. Raises CommitFailed or
+        LaneFenced; the lane is then dead and its successor starts from the last commit.
         """
 
 
 LaneServer = Callable[[Lane], Awaitable[None]]
-"""Serves one lane until it is lost; returns after LaneLost, and is called again for a rebuilt lane."""
+"""Serves one lane until it is lost; returns after LaneLost, and is called again for a rebuilt lane.
+
+It may also let LaneLost, LaneFenced and CommitFailed pass through: the host rebuilds the lane, after a jittered pause.
+Any other error ends the host.
+"""
 
 
 class LaneHost(Protocol):
     """Runs one `LaneServer` per partition that this process owns, as a member of a group."""
 
     async def run(self, serve: LaneServer) -> None:
-        """Join the group and serve until `stop`; a LogError of a lane rebuilds it, any other error ends the host."""
+        """Join the group and serve until `stop`.
+
+        LaneLost, LaneFenced and CommitFailed rebuild the lane; a series of them longer than the settings' outage time
+        ends the host by LogUnavailable. Any other error of a lane ends the host at once, OffsetOutOfRange included.
+        """
 
     async def stop(self) -> None:
         """Let lanes finish their batch, commit, leave the group; within the settings' drain time."""
@@ -180,7 +193,10 @@ class Publisher(Protocol):
     """Publishes keyed records from outside a lane, acknowledged by all replicas."""
 
     async def publish(self, records: Sequence[NewRecord]) -> None:
-        """Return once all are stored, in order per key. Raises LogUnavailable or RecordTooLarge."""
+        """Return once all are stored, in order per key.
+
+        Raises RecordTooLarge before anything is published; LogUnavailable when it is not known what was stored.
+        """
 
     async def close(self) -> None:
         """Flush and give back what the publisher holds."""
