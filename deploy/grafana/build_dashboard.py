@@ -125,6 +125,9 @@ ROWS = (
               quantiles("ott_policy_restore_seconds", 0.5, 0.99, window="1h")),
         Panel("Restores", "Lanes restored in the last hour.", "short",
               (Query("sum(increase(ott_policy_restore_seconds_count[1h]))", "restores"),)),
+        Panel("Restore speed", "Changelog records replayed per second of restoring, over the last hour.", "cps",
+              (Query("sum(rate(ott_policy_restored_records_total[1h]))"
+                     " / sum(rate(ott_policy_restore_seconds_sum[1h]))", "records"),)),
         Panel("Accounts in memory", "Accounts per worker.", "short",
               (Query("sum by (instance) (ott_policy_accounts)", "{{instance}}"),), stacked=True),
         Panel("Age of the catalogue", "Since the version in force became effective, by worker.", "s",
