@@ -10,7 +10,7 @@ from tests.house.tree import ROOT, name_of, python_files
 ALLOWED = frozenset(
     {
         "__future__", "abc", "base64", "binascii", "bisect", "calendar", "collections", "copy", "dataclasses",
-        "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "hmac", "idna", "inspect", "ipaddress",
+        "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "idna", "inspect", "ipaddress",
         "itertools", "json", "math", "msgspec", "operator", "pydantic", "re", "schemas", "services", "string", "struct",
         "types", "typing", "unicodedata", "zoneinfo",
     }
