@@ -27,6 +27,7 @@ __all__ = [
     "answers",
     "migrate",
     "open_database",
+    "outages",
     "reading",
     "schema_problem",
     "writing",
@@ -100,7 +101,7 @@ def answers(engine: Engine) -> None:
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that may write: committed at the end, rolled back by any exception. Raises DatabaseDown."""
-    with _outages(), engine.connect().execution_options(smartpipe_write=True) as connection, connection.begin():
+    with outages(), engine.connect().execution_options(smartpipe_write=True) as connection, connection.begin():
         yield connection
 
 
@@ -112,12 +113,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql"
         else {}
     )
-    with _outages(), engine.connect().execution_options(**options) as connection, connection.begin():
+    with outages(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 
 @contextlib.contextmanager
-def _outages() -> Iterator[None]:
+def outages() -> Iterator[None]:
+    """Turn whatever means that the database is away into DatabaseDown; bugs pass as they are."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:

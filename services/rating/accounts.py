@@ -1,0 +1,297 @@
+"""The front desk: checks account commands, stores what they order, and sends them to the lanes through the outbox.
+
+All commands of one call are taken together or not at all. What only the lane knows, such as the balance, it checks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from schemas.catalogue import ProductOffering
+from schemas.command import AccountCommand, ActivateProduct, CancelProduct, ChangeProfile, Credit, Debit, Reserve
+from schemas.topics import COMMANDS
+from schemas.units import parse_micros
+from services.engine.periods import add_days, is_time_zone
+from services.rating.clock import Clock, wall_clock_ms
+from services.rating.database import Connection, Engine, writing
+from services.rating.repositories import accounts as files
+from services.rating.repositories import catalogue as shelf
+from services.rating.repositories import outbox
+from services.rating.repositories.accounts import PROFILE, Row
+from services.rating.repositories.outbox import OutboxRecord
+
+MAX_COMMANDS = 20_000
+"""Most commands of one call: they share one transaction."""
+
+MAX_MEMBERS = 64
+MAX_PRODUCT_ID = 63
+"""As the lanes have them: `<product id>/<allowance id>` must fit into 128 characters."""
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(AccountCommand).decode
+
+
+class CommandRefused(Exception):  # noqa: N818 - a state of affairs
+    """A command breaks a rule; nothing of the call was stored. The message names field, value, rule, next step."""
+
+    def __init__(self, command: AccountCommand, field: str, detail: str) -> None:
+        super().__init__(f"command {command.command_id!r}: {field}: {detail}")
+        self.command_id = command.command_id
+        self.field = field
+
+
+def submit(engine: Engine, commands: Sequence[AccountCommand], *, clock: Clock = wall_clock_ms) -> int:
+    """Take commands, in this order; returns how many are new. A command id that is stored already does nothing.
+
+    The account of the first ChangeProfile is created. Raises CommandRefused for the first command that breaks a rule,
+    ValueError for more than MAX_COMMANDS, DatabaseDown.
+    """
+    if len(commands) > MAX_COMMANDS:
+        raise ValueError(f"{len(commands)} commands are too many for one call; send at most {MAX_COMMANDS} at a time")
+    checked = [_checked(command) for command in commands]
+    with writing(engine) as connection:
+        fresh = _unknown(connection, checked)
+        if not fresh:
+            return 0
+        desk = _Desk(connection, fresh, at_ms=clock())
+        for command in fresh:
+            desk.take(command)
+        desk.save()
+        records = [OutboxRecord(COMMANDS, command.account_id.encode(), _encode(command)) for command in fresh]
+        outbox.put(connection, records, at_ms=desk.at_ms)
+    outbox.ring(engine)
+    return len(fresh)
+
+
+def _checked(command: AccountCommand) -> AccountCommand:
+    """The command as the lane will read it: bounds and patterns of the contract are checked here, not there."""
+    try:
+        return _decode(_encode(command))  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise CommandRefused(command, "contract", f"{error}; see schemas/command.py") from None
+
+
+def _unknown(connection: Connection, commands: Sequence[AccountCommand]) -> list[AccountCommand]:
+    stored = files.commands_by_id(connection, {command.command_id for command in commands})
+    fresh = []
+    for command in commands:
+        body = _encode(command).decode()
+        if command.command_id not in stored:
+            stored[command.command_id] = body
+            fresh.append(command)
+        elif stored[command.command_id] != body:
+            raise CommandRefused(command, "command_id", "was used for another command; give this one an id of its own")
+    return fresh
+
+
+class _Desk:
+    """The accounts that a set of commands is about, as the commands change them one by one."""
+
+    def __init__(self, connection: Connection, commands: Sequence[AccountCommand], *, at_ms: int) -> None:
+        ids = {command.account_id for command in commands}
+        self.at_ms = at_ms
+        self._connection = connection
+        self._accounts = files.lock(connection, ids, at_ms=at_ms)
+        self._members = {account_id: list(found) for account_id, found in files.members(connection, ids).items()}
+        self._products = files.products_of(connection, ids)
+        self._owners = files.owners(connection, _subscribers(commands))
+        self._version = shelf.current(connection)
+        self._offerings = _offerings(connection, self._version.version) if self._version else {}
+        self._changed_profiles: dict[str, None] = {}
+        self._changed_products: list[Row] = []
+        self._commands: list[Row] = []
+
+    def take(self, command: AccountCommand) -> None:
+        """Check one command and note what it changes. Raises CommandRefused."""
+        account = self._accounts[command.account_id]
+        if account["created"] and not isinstance(command, ChangeProfile):
+            raise CommandRefused(
+                command, "account_id", f"{command.account_id!r} does not exist; create it with change_profile first"
+            )
+        if step := _STEPS.get(type(command)):
+            step(self, command)
+        self._commands.append(
+            {
+                "command_id": command.command_id,
+                "account_id": command.account_id,
+                "type": command.__struct_config__.tag,
+                "body": _encode(command).decode(),
+                "issued_at_ms": command.issued_at_ms,
+            }
+        )
+
+    def save(self) -> None:
+        """Store everything that the commands changed."""
+        changed = list(self._changed_profiles)
+        files.save(
+            self._connection,
+            profiles=[_columns(self._accounts[account_id]) for account_id in changed],
+            member_lists={account_id: self._members[account_id] for account_id in changed},
+            product_rows=self._changed_products,
+            command_rows=self._commands,
+        )
+
+    def change_profile(self, command: ChangeProfile) -> None:
+        """Create or change the account."""
+        self._check_profile(command)
+        account = self._accounts[command.account_id]
+        account.update({name: value for name in PROFILE if (value := getattr(command, name)) is not None})
+        account.update(created=False, changed_at_ms=self.at_ms)
+        wanted = command.subscriber_ids or self._members.get(command.account_id) or (command.account_id,)
+        self._change_members(command, list(dict.fromkeys(wanted)))
+        self._changed_profiles[command.account_id] = None
+
+    def _check_profile(self, command: ChangeProfile) -> None:
+        if command.payment not in {None, "prepaid", "postpaid"}:
+            raise CommandRefused(command, "payment", f"{command.payment!r} is unknown; use prepaid or postpaid")
+        if command.time_zone is not None and not is_time_zone(command.time_zone):
+            raise CommandRefused(
+                command, "time_zone", f"{command.time_zone!r} is no IANA zone; use one such as Europe/Paris"
+            )
+        if command.consumption_level not in {None, "low", "middle", "high", "potential_high"}:
+            raise CommandRefused(
+                command, "consumption_level", f"{command.consumption_level!r}: use low, middle, high or potential_high"
+            )
+        if command.subscriber_ids is not None and not 1 <= len(command.subscriber_ids) <= MAX_MEMBERS:
+            raise CommandRefused(
+                command, "subscriber_ids", f"{len(command.subscriber_ids)} given; an account has 1 to {MAX_MEMBERS}"
+            )
+        if self._version and command.currency not in {None, self._version.currency}:
+            raise CommandRefused(
+                command, "currency", f"{command.currency!r} is not the catalogue's {self._version.currency!r}; use that"
+            )
+
+    def _change_members(self, command: ChangeProfile, wanted: list[str]) -> None:
+        for subscriber_id in wanted:
+            owner = self._owners.setdefault(subscriber_id, command.account_id)
+            if owner != command.account_id:
+                raise CommandRefused(
+                    command,
+                    "subscriber_ids",
+                    f"{subscriber_id!r} belongs to account {owner!r}; take it out there first",
+                )
+        for subscriber_id in set(self._members.get(command.account_id, ())) - set(wanted):
+            self._owners.pop(subscriber_id, None)
+        self._members[command.account_id] = wanted
+
+    def activate(self, command: ActivateProduct) -> None:
+        """Order a product."""
+        offering = self._on_sale(command)
+        mine = self._products.setdefault(command.account_id, [])
+        if len(command.product_id) > MAX_PRODUCT_ID or "/" in command.product_id:
+            raise CommandRefused(
+                command, "product_id", f"{command.product_id!r}: use at most {MAX_PRODUCT_ID} characters and no slash"
+            )
+        if any(product["product_id"] == command.product_id for product in mine):
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} was used before; use a new id")
+        self._check_company(command, offering)
+        start_ms = command.start_ms if command.start_ms is not None else command.issued_at_ms
+        row = {
+            "account_id": command.account_id,
+            "product_id": command.product_id,
+            "offering_id": offering.id,
+            "catalogue_version": self._version.version if self._version else "",
+            "start_ms": start_ms,
+            "end_ms": self._end_ms(command.account_id, offering, start_ms),
+            "ordered_by": command.command_id,
+            "cancelled_by": None,
+        }
+        mine.append(row)
+        self._changed_products.append(row)
+
+    def _on_sale(self, command: ActivateProduct) -> ProductOffering:
+        offering = self._offerings.get(command.offering_id)
+        if offering is None:
+            version = f"catalogue {self._version.version!r}" if self._version else "the catalogue, which is empty"
+            raise CommandRefused(
+                command, "offering_id", f"{command.offering_id!r} is not in {version}; publish it or mend the id"
+            )
+        if offering.lifecycle_status != "active":
+            raise CommandRefused(
+                command,
+                "offering_id",
+                f"{offering.id!r} is {offering.lifecycle_status}; only an active one can be ordered",
+            )
+        at_ms, until_ms = command.issued_at_ms, offering.valid_until_ms
+        if at_ms < offering.valid_from_ms or (until_ms is not None and at_ms >= until_ms):
+            raise CommandRefused(
+                command, "offering_id", f"{offering.id!r} is on sale from {offering.valid_from_ms} until {until_ms} ms"
+            )
+        return offering
+
+    def _check_company(self, command: ActivateProduct, wanted: ProductOffering) -> None:
+        held = {
+            product["offering_id"]
+            for product in self._products[command.account_id]
+            if product["end_ms"] is None or product["end_ms"] > command.issued_at_ms
+        }
+        if wanted.requires and not held & set(wanted.requires):
+            raise CommandRefused(
+                command, "offering_id", f"{wanted.id!r} requires one of {', '.join(wanted.requires)}; order that first"
+            )
+        for other in sorted(held):
+            offering = self._offerings.get(other)
+            if other in wanted.excludes or (offering and wanted.id in offering.excludes):
+                raise CommandRefused(
+                    command, "offering_id", f"{wanted.id!r} and {other!r} exclude each other; cancel that first"
+                )
+            if offering and wanted.kind == offering.kind == "base_plan":
+                raise CommandRefused(
+                    command, "offering_id", f"base plan {other!r} is held; cancel it before {wanted.id!r}"
+                )
+
+    def _end_ms(self, account_id: str, offering: ProductOffering, start_ms: int) -> int | None:
+        if offering.term_days is None:
+            return None
+        return add_days(start_ms, offering.term_days, time_zone=self._accounts[account_id]["time_zone"] or "UTC")
+
+    def cancel(self, command: CancelProduct) -> None:
+        """End a product."""
+        mine = self._products.get(command.account_id, ())
+        product = next((item for item in mine if item["product_id"] == command.product_id), None)
+        if product is None:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} was never ordered; mend the id")
+        if product["end_ms"] is not None and product["end_ms"] <= command.issued_at_ms:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} has ended; there is nothing to cancel")
+        product.update(end_ms=command.issued_at_ms, cancelled_by=command.command_id)
+        self._changed_products.append(product)
+
+    def move_money(self, command: Credit | Debit | Reserve) -> None:
+        """Check an amount of money; the balance is the lane's."""
+        if isinstance(command, Reserve) and command.action != "hold":
+            return
+        try:
+            micros = parse_micros(command.amount)
+        except ValueError as error:
+            raise CommandRefused(command, "amount", str(error)) from None
+        if micros <= 0:
+            raise CommandRefused(
+                command, "amount", f"{command.amount!r} is not positive; give the sum, its direction is the command's"
+            )
+
+
+_STEPS: dict[type, Callable[[_Desk, Any], None]] = {
+    ChangeProfile: _Desk.change_profile,
+    ActivateProduct: _Desk.activate,
+    CancelProduct: _Desk.cancel,
+    Credit: _Desk.move_money,
+    Debit: _Desk.move_money,
+    Reserve: _Desk.move_money,
+}
+
+
+def _subscribers(commands: Sequence[AccountCommand]) -> set[str]:
+    profiles = [command for command in commands if isinstance(command, ChangeProfile)]
+    return {
+        subscriber_id for command in profiles for subscriber_id in (*(command.subscriber_ids or ()), command.account_id)
+    }
+
+
+def _offerings(connection: Connection, version: str) -> dict[str, ProductOffering]:
+    found = shelf.objects(connection, version, "offering")
+    return {item.object_id: ProductOffering.model_validate(item.body) for item in found}
+
+
+def _columns(account: Row) -> Row:
+    return {name: account[name] for name in ("account_id", *PROFILE, "created_at_ms", "changed_at_ms")}

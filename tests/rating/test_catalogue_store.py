@@ -1,0 +1,98 @@
+"""Publishing the catalogue: every reader of the topic ends with exactly the version in force."""
+
+import pytest
+
+from schemas.topics import CATALOGUE
+from services.engine.feed import CatalogueFeed, entries_of
+from services.rating.catalogue_store import (
+    CatalogueRefused,
+    Publication,
+    announce_catalogue,
+    publish_catalogue,
+    stored_catalogue,
+)
+from services.rating.database import reading
+from services.rating.repositories import catalogue as shelf
+from services.rating.repositories import outbox
+from tests.rating.catalogues import STREAM_PACK, catalogue
+
+
+def _published(engine):
+    records = outbox.oldest(engine)
+    assert {record.topic for record in records} <= {CATALOGUE}
+    return records
+
+
+def _fed(engine, feed=None):
+    feed = feed or CatalogueFeed()
+    for record in _published(engine):
+        feed.offer(record.key, record.value)
+    outbox.remove(engine, [record.id for record in _published(engine)])
+    return feed
+
+
+def _same(found, wanted):
+    """Equal but for the order of objects, which means nothing."""
+    return set(_entries(found)) == set(_entries(wanted))
+
+
+def _entries(catalogue):
+    return [str(entry) for entry in entries_of(catalogue)]
+
+
+def test_a_reader_of_the_topic_gets_the_catalogue_that_was_published(engine):
+    assert publish_catalogue(engine, catalogue()) == Publication("v1", 9)
+    assert _same(_fed(engine).take(), catalogue())
+
+
+def test_a_second_version_announces_only_what_differs_and_removes_what_is_gone(engine):
+    publish_catalogue(engine, catalogue())
+    feed = _fed(engine)
+    feed.take()
+    kept = catalogue().model_dump(mode="json")["offerings"][:3]
+    second = catalogue("v2", offerings=[*kept[:2], kept[2] | {"name": "Lighter"}])
+    publish_catalogue(engine, second)
+    announced = {record.key.decode(): record.value for record in _published(engine)}
+    assert announced.keys() == {"offering/stream-lite", "offering/old", "version"}
+    assert announced["offering/old"] is None
+    assert _same(_fed(engine, feed).take(), second)
+
+
+def test_publishing_the_version_in_force_again_announces_nothing(engine):
+    publish_catalogue(engine, catalogue())
+    _fed(engine)
+    assert publish_catalogue(engine, catalogue()).changed == 0
+    assert _published(engine) == []
+
+
+@pytest.mark.parametrize("offerings", [[], [STREAM_PACK | {"requires": [], "excludes": []}]])
+def test_a_version_name_is_never_given_to_other_content(engine, offerings):
+    publish_catalogue(engine, catalogue())
+    _fed(engine)
+    with pytest.raises(CatalogueRefused, match=r"'v1' was already published.*new name"):
+        publish_catalogue(engine, catalogue(offerings=offerings))
+    assert _published(engine) == []
+    assert _same(stored_catalogue(engine), catalogue())
+
+
+def test_an_old_version_stays_readable(engine):
+    publish_catalogue(engine, catalogue())
+    publish_catalogue(engine, catalogue("v2", offerings=[]))
+    assert _same(stored_catalogue(engine, "v1"), catalogue())
+    assert stored_catalogue(engine).version == "v2"
+    with reading(engine) as connection:
+        assert shelf.find(connection, "v1", "rule", "stream-pack-rule")["precedence"] == 100
+        assert shelf.find(connection, "v2", "offering", "basic") is None
+
+
+def test_a_new_log_can_be_told_the_version_in_force(engine):
+    assert announce_catalogue(engine) == 0
+    publish_catalogue(engine, catalogue())
+    _fed(engine)
+    assert announce_catalogue(engine) == 10
+    assert _same(_fed(engine).take(), catalogue())
+
+
+def test_an_empty_database_has_no_catalogue(engine):
+    assert stored_catalogue(engine) is None
+    assert stored_catalogue(engine, "v9") is None
