@@ -49,8 +49,9 @@ def modules_named_in(page: str) -> set[str]:
 
 
 def variables_named_in(text: str) -> set[str]:
-    """Environment variables of ours that the text names; `SMARTPIPE_<NAME>` and `SMARTPIPE_*` are none."""
-    return set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b", text))
+    """Environment variables of ours that the text names; `SMARTPIPE_<NAME>` is none, and comment lines are left out."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("# ")]
+    return set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b", "\n".join(lines)))
 
 
 def broken_links(page: Path) -> list[str]:
@@ -144,7 +145,8 @@ def test_no_page_and_no_deployment_names_an_unknown_variable() -> None:
 
 
 def test_a_misspelt_variable_is_noticed() -> None:
-    assert variables_named_in("set `SMARTPIPE_PARTITION` or SMARTPIPE_<NAME>") == {"SMARTPIPE_PARTITION"}
+    text = "set `SMARTPIPE_PARTITION` or SMARTPIPE_<NAME>\n  # SMARTPIPE_OLD is no more\n"
+    assert variables_named_in(text) == {"SMARTPIPE_PARTITION"}
 
 
 # --- commands, targets, modules, links
