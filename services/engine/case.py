@@ -1,5 +1,7 @@
 """One flow on its way through select, charge and tell, and what became of its octets."""
 
+import msgspec
+
 from schemas.classification import Classification
 from schemas.decision import Draw
 from schemas.fields import Treatment
@@ -8,43 +10,38 @@ from services.engine.outcome import Position
 from services.engine.select import Selection
 
 
-class Case:
+class Case(msgspec.Struct, gc=False):
     """What the steps need to know of one flow, and the tally that charging fills in.
 
-    In the end `charged + free + sponsored + blocked + not_charged = octets`. What most flows leave at its default is
-    a class attribute, since setting twelve fields that stay empty costs more than all the rest of such a flow.
+    In the end `charged + free + sponsored + blocked + not_charged = octets`. A Struct, since it is made for every
+    flow, and a Struct is made five times faster than an object.
     """
 
-    charged = 0
-    free = 0
-    sponsored = 0
-    blocked = 0
-    not_charged = 0
+    flow: FlowRecord
+    classification: Classification
+    selection: Selection
+    """What the flow met at its first octet."""
+    at: Position
+    octets: int
+    at_ms: int
+    now_ms: int
+    treatment: Treatment
+    """The one word for the whole flow; what the rule wants until `dominate` looks at the octets."""
+    charged: int = 0
+    free: int = 0
+    sponsored: int = 0
+    blocked: int = 0
+    not_charged: int = 0
     draws: tuple[Draw, ...] = ()
-    micros = 0
+    micros: int = 0
     """Out-of-bundle money of the flow."""
-    money = 0
+    money: int = 0
     """The part of it that left the main balance (prepaid)."""
     price_id: str | None = None
     price_from: int | None = None
     price_to: int | None = None
-    price_capped = False
+    price_capped: bool = False
     note: str | None = None
-
-    def __init__(
-        self, flow: FlowRecord, classification: Classification, selection: Selection, *, at: Position, octets: int,
-        at_ms: int, now_ms: int,
-    ) -> None:  # fmt: skip
-        self.flow = flow
-        self.classification = classification
-        self.selection = selection
-        """The rule that the flow met at its first octet."""
-        self.at = at
-        self.octets = octets
-        self.at_ms = at_ms
-        self.now_ms = now_ms
-        self.treatment = selection.treatment
-        """The one word for the whole flow; what the rule wants until `dominate` looks at the octets."""
 
     def dominate(self) -> None:
         """Set the treatment to the largest part.

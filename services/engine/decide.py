@@ -46,9 +46,8 @@ def decide(
     if at_ms < account.due_ms and account.catalogue_version == tariff.version:
         selection = select(account.standing, classification, flow.rat_type, tariff)
         octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
-        return _decide(
-            Case(flow, classification, selection, at=at, octets=octets, at_ms=at_ms, now_ms=now_ms), account, tariff
-        )
+        case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
+        return _decide(case, account, tariff)
     first = advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
     # Nothing is due any more at this time, so the second look takes the way above.
     return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
@@ -108,7 +107,8 @@ def _told(
     )
     decision = _decision(case, account)
     if len(pending) <= MAX_PENDING:
-        return Outcome(account, decision, (), notifications)
+        # A named tuple's own constructor is a Python function; this is what it calls.
+        return tuple.__new__(Outcome, (account, decision, (), notifications, ()))
     emitted = emit_usage(account, partition=case.at.partition, now_ms=case.now_ms)
     return Outcome(emitted.account, decision, (), notifications, emitted.usage)
 

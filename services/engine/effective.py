@@ -88,24 +88,32 @@ def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
 
 
 def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:
+    """The rules in force, and whether each has its gate closed for want of a payer."""
+    taken: list[Reach] = []
     for line in plan.lines:
         if line.unmet is None:
-            yield line.rule, _barred(line.rule, account, plan, tariff)
+            yield line.rule, _barred(line.rule, account, plan, tariff, taken)
+            if not line.rule.rule.min_confidence:
+                taken.append(line.rule.reach)
 
 
-def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tariff) -> bool:
-    """Whether nothing could pay for any traffic that the rule may be about."""
+def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tariff, taken: list[Reach]) -> bool:
+    """Whether nothing could pay for any traffic that meets the rule; what rules before it take does not meet it."""
     if rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
         return False
     for slot in plan.slots:
-        if slot.allowance is None or not _meet(rule.reach, slot.allowance.reach, tariff):
+        if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
             continue
         on_exhausted = slot.allowance.allowance.on_exhausted
         if slot.available or on_exhausted == "throttle":
             return False
         if on_exhausted == "block" and _covers(slot.allowance.reach, rule.reach):
             return True
-    return not any(_meet(rule.reach, price.reach, tariff) and can_pay(price, account) for price in plan.prices)
+    return not any(_serves(price.reach, rule, taken, tariff) and can_pay(price, account) for price in plan.prices)
+
+
+def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
+    return _meet(payer, rule.reach, tariff) and not any(_covers(reach, payer) for reach in taken)
 
 
 def can_pay(price: CompiledPrice, account: AccountState) -> bool:

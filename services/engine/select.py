@@ -20,8 +20,8 @@ MAX_LOSERS = 8
 """Losers named in a decision: those whose application and category fit first, then by precedence."""
 
 MAX_PLANS = 4_096
-MAX_SELECTIONS_PER_PLAN = 256
-"""Bounds of a tariff's memory; when one is reached, that memory is emptied."""
+MAX_SELECTIONS = 65_536
+"""Bounds of a tariff's memory, about 10 KiB a plan and 1 KiB a selection; a memory that is full is emptied."""
 
 Beyond = Literal["price", "free", "blocked"]
 """What octets meet that no bucket takes: the out-of-bundle price, the low rate free of charge, or a closed gate."""
@@ -72,7 +72,6 @@ class Plan:
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     prices: tuple[CompiledPrice, ...]
-    selections: dict[tuple[object, ...], Selection] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
 
 def standing_of(account: AccountState, tariff: Tariff) -> str:
@@ -88,29 +87,29 @@ def standing_of(account: AccountState, tariff: Tariff) -> str:
 
 def plan_of(standing: str, tariff: Tariff) -> Plan:
     """The plan that `standing` spells, remembered in the tariff."""
-    plan: Plan | None = tariff.memory.get(standing)
+    plan: Plan | None = tariff.plans.get(standing)
     if plan is None:
-        if len(tariff.memory) >= MAX_PLANS:
-            tariff.memory.clear()
-        plan = tariff.memory[standing] = _read_standing(standing, tariff)
+        if len(tariff.plans) >= MAX_PLANS:
+            tariff.plans.clear()
+        plan = tariff.plans[standing] = _read_standing(standing, tariff)
     return plan
 
 
 def select(standing: str, classification: Classification, rat_type: str | None, tariff: Tariff) -> Selection:
     """The rule and the first source for traffic of this kind; there is always one."""
-    plan: Plan = tariff.memory.get(standing) or plan_of(standing, tariff)
     key = (
+        standing,
         classification.application,
         classification.category,
         classification.service,
         rat_type,
         -1 if classification.suspect else classification.confidence,
     )
-    found = plan.selections.get(key)
+    found: Selection | None = tariff.selections.get(key)
     if found is None:
-        if len(plan.selections) >= MAX_SELECTIONS_PER_PLAN:
-            plan.selections.clear()
-        found = plan.selections[key] = _select(plan, _Traffic(*key), tariff)
+        if len(tariff.selections) >= MAX_SELECTIONS:
+            tariff.selections.clear()
+        found = tariff.selections[key] = _select(plan_of(standing, tariff), _Traffic(*key[1:]), tariff)
     return found
 
 

@@ -136,8 +136,10 @@ class Tariff:
     category_of: Mapping[str, str]
     """Application id -> category."""
     built_in: CompiledRule
-    memory: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
-    """Plans by standing, kept by `services.engine.select`; it only saves work."""
+    plans: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """What `services.engine.select` has worked out for a standing; it only saves work."""
+    selections: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """The same for one kind of traffic under a standing."""
 
     def allowance(self, offering_id: str, allowance_id: str) -> CompiledAllowance | None:
         """An allowance by its ids; None when this version no longer has it."""

@@ -50,15 +50,17 @@ def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage,
     rule_id, application, service = selection.rule.rule.id, case.classification.application, case.classification.service
     for index, entry in enumerate(pending):
         if (
-            entry.rule_id == rule_id
-            and entry.application == application
+            entry.application == application
+            and entry.rule_id == rule_id
             and entry.service == service
             and entry.treatment == treatment
             and entry.price_id == price_id
             and entry.subscriber_id == case.flow.subscriber_id
             and entry.category == case.classification.category
         ):
-            return (*pending[:index], _added(entry, case), *pending[index + 1 :])
+            entries = list(pending)
+            entries[index] = _added(entry, case)
+            return tuple(entries)
     return (*pending, _fresh(case))
 
 
@@ -76,24 +78,34 @@ def _fresh(case: Case) -> PendingUsage:
 
 def _added(entry: PendingUsage, case: Case) -> PendingUsage:
     flow = case.flow
-    return PendingUsage(
-        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.treatment,
-        entry.rating_group, entry.sponsor_id, entry.price_id, entry.catalogue_version,
-        entry.first_offset, case.at.offset,
-        entry.start_ms if entry.start_ms < flow.start_ms else flow.start_ms,
-        entry.end_ms if entry.end_ms > flow.end_ms else flow.end_ms,
-        entry.record_count + 1,
-        entry.charged_octets + case.charged, entry.free_octets + case.free,
-        entry.sponsored_octets + case.sponsored, entry.blocked_octets + case.blocked,
-        entry.not_charged_octets + case.not_charged, entry.micros + case.micros,
-        _added_draws(entry.draws, case.draws) if case.draws else entry.draws,
-        entry.money + case.money, _evidence(case.classification),
-        case.price_from if entry.price_octets_from is None else entry.price_octets_from,
-        entry.price_octets_to if case.price_to is None else case.price_to,
-    )  # fmt: skip
+    added = replace(
+        entry,
+        last_offset=case.at.offset,
+        start_ms=entry.start_ms if entry.start_ms < flow.start_ms else flow.start_ms,
+        end_ms=entry.end_ms if entry.end_ms > flow.end_ms else flow.end_ms,
+        record_count=entry.record_count + 1,
+        charged_octets=entry.charged_octets + case.charged,
+        free_octets=entry.free_octets + case.free,
+        draws=_added_draws(entry.draws, case.draws) if case.draws else entry.draws,
+        evidence=_evidence(case.classification),
+    )
+    if case.charged + case.free == case.octets and case.price_id is None:
+        return added
+    return replace(
+        added,
+        sponsored_octets=entry.sponsored_octets + case.sponsored,
+        blocked_octets=entry.blocked_octets + case.blocked,
+        not_charged_octets=entry.not_charged_octets + case.not_charged,
+        micros=entry.micros + case.micros,
+        money=entry.money + case.money,
+        price_octets_from=case.price_from if entry.price_octets_from is None else entry.price_octets_from,
+        price_octets_to=entry.price_octets_to if case.price_to is None else case.price_to,
+    )
 
 
 def _added_draws(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tuple[PendingDraw, ...]:
+    if len(draws) == 1 == len(more) and draws[0].bucket_id == more[0].bucket_id:
+        return (PendingDraw(draws[0].bucket_id, draws[0].octets + more[0].octets),)
     for draw in more:
         for index, known in enumerate(draws):
             if known.bucket_id == draw.bucket_id:
@@ -133,39 +145,17 @@ def _row(
     if pending.money:
         remaining[MAIN_BALANCE] -= pending.money
         movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
-    parts = (
-        pending.charged_octets, pending.free_octets, pending.sponsored_octets, pending.blocked_octets,
-        pending.not_charged_octets,
-    )  # fmt: skip
-    return RatedUsage(
-        version=USAGE_VERSION,
-        usage_id=f"f-{partition}-{pending.first_offset}-{pending.last_offset}-0",
-        kind="usage",
-        account_id=account.account_id,
-        subscriber_id=pending.subscriber_id,
-        source_topic=FLOWS,
-        partition=partition,
-        first_offset=pending.first_offset,
-        last_offset=pending.last_offset,
-        ordinal=0,
-        start_ms=pending.start_ms,
-        end_ms=pending.end_ms,
-        rated_at_ms=now_ms,
-        catalogue_version=pending.catalogue_version,
-        category=pending.category,  # type: ignore[arg-type]
-        application=pending.application,
-        service=pending.service,
-        rule_id=pending.rule_id,
-        rating_group=pending.rating_group,
-        treatment=pending.treatment,  # type: ignore[arg-type]
-        sponsor_id=pending.sponsor_id,
+    row = _common(account, pending, partition, now_ms)
+    return replace(
+        row,
         record_count=pending.record_count,
-        octets=sum(parts),
-        charged_octets=parts[0],
-        free_octets=parts[1],
-        sponsored_octets=parts[2],
-        blocked_octets=parts[3],
-        not_charged_octets=parts[4],
+        octets=pending.charged_octets + pending.free_octets + pending.sponsored_octets + pending.blocked_octets
+        + pending.not_charged_octets,
+        charged_octets=pending.charged_octets,
+        free_octets=pending.free_octets,
+        sponsored_octets=pending.sponsored_octets,
+        blocked_octets=pending.blocked_octets,
+        not_charged_octets=pending.not_charged_octets,
         currency=account.currency if pending.price_id else None,
         amount=format_micros(pending.micros),
         price_id=pending.price_id,
@@ -173,7 +163,40 @@ def _row(
         price_octets_to=pending.price_octets_to,
         movements=tuple(movements),
         evidence=pending.evidence,
+    )  # fmt: skip
+
+
+def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms: int) -> RatedUsage:
+    # Rows are filled in three calls of at most fifteen names: with more, CPython would build a dict for each call.
+    row = replace(
+        _BLANK,
+        usage_id=f"f-{partition}-{pending.first_offset}-{pending.last_offset}-0",
+        account_id=account.account_id,
+        subscriber_id=pending.subscriber_id,
+        partition=partition,
+        first_offset=pending.first_offset,
+        last_offset=pending.last_offset,
+        start_ms=pending.start_ms,
+        end_ms=pending.end_ms,
+        rated_at_ms=now_ms,
+        catalogue_version=pending.catalogue_version,
     )
+    return replace(
+        row,
+        category=pending.category,
+        application=pending.application,
+        service=pending.service,
+        rule_id=pending.rule_id,
+        rating_group=pending.rating_group,
+        treatment=pending.treatment,
+        sponsor_id=pending.sponsor_id,
+    )
+
+
+_BLANK = RatedUsage(
+    version=USAGE_VERSION, usage_id="-", kind="usage", account_id="-", subscriber_id="-", source_topic=FLOWS,
+    partition=0, first_offset=0, last_offset=0, ordinal=0, start_ms=0, end_ms=0, rated_at_ms=0, catalogue_version="",
+)  # fmt: skip
 
 
 def movement(bucket_id: str, unit: str, amount: int, remaining: int) -> Movement:

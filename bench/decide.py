@@ -1,0 +1,217 @@
+"""Microseconds per decision of the tariff engine, for accounts of 1, 5 and 25 products and growing catalogues.
+
+`python -m bench.decide [--json FILE]` prints p50 and p99 per case. One case decides a fixed, seeded mix of flows for a
+few hundred accounts of the same shape, as a lane would: each decision starts from the state that the last one left.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.catalogue import (
+    Allowance,
+    Application,
+    BucketCondition,
+    Catalogue,
+    FlatPrice,
+    PccRule,
+    ProductOffering,
+    Scope,
+    UsagePrice,
+)
+from schemas.classification import Classification, Evidence
+from schemas.command import AccountCommand, ActivateProduct, ChangeProfile
+from schemas.flow import FlowRecord
+from schemas.state import AccountState
+from services.engine.commands import apply_command
+from services.engine.decide import decide
+from services.engine.outcome import Outcome, Position
+from services.engine.tariff import Tariff, compile_tariff
+from services.engine.usage import emit_usage
+
+NOW_MS = 1_790_000_000_000
+APPLICATIONS = 100
+ACCOUNTS = 200
+FLOWS = 40_000
+EMIT_EVERY = 25
+"""Decisions of one account between two emissions of its gathered usage."""
+
+CATEGORIES = ("voip_im", "social", "streaming", "other")
+
+
+def catalogue_of(offerings: int) -> Catalogue:
+    """A catalogue whose first offering is a plan and the others are packs for one application each."""
+    applications = tuple(
+        Application(id=f"app-{n}", name=f"App {n}", category=CATEGORIES[n % 4]) for n in range(APPLICATIONS)
+    )
+    plan = ProductOffering(
+        id="plan", name="Plan", kind="base_plan",
+        prices=(FlatPrice(id="fee", type="recurring", amount=10_000_000),),
+        allowances=(Allowance(id="data", octets=10**15),),
+        usage_prices=(UsagePrice(id="beyond", amount=2_000_000, per_octets=10**9, cap=20_000_000),),
+        rules=("voip-3g",),
+    )  # fmt: skip
+    gate = PccRule(
+        id="voip-3g", precedence=10, scope=Scope(categories=("voip_im",), rat_types=("UTRA",)), gate_status="closed"
+    )
+    packs = [_pack(n) for n in range(offerings - 1)]
+    return Catalogue(
+        version="bench",
+        applications=applications,
+        offerings=(plan, *(offering for offering, _ in packs)),
+        rules=(gate, *(rule for _, rules in packs for rule in rules)),
+    )
+
+
+def _pack(n: int) -> tuple[ProductOffering, tuple[PccRule, ...]]:
+    scope = Scope(applications=(f"app-{n % APPLICATIONS}",))
+    rules = (
+        PccRule(
+            id=f"pack-{n}", precedence=100 + n, scope=scope, bucket=BucketCondition(allowance="own", state="available"),
+            rating_group=2,
+        ),
+        PccRule(
+            id=f"slow-{n}", precedence=50_000 + n, scope=scope, charging="free", rating_group=3,
+            bucket=BucketCondition(allowance="own", state="exhausted"),
+        ),
+    )  # fmt: skip
+    offering = ProductOffering(
+        id=f"pack-{n}", name=f"Pack {n}", kind="add_on", rules=(f"pack-{n}", f"slow-{n}"),
+        allowances=(Allowance(id="own", octets=10**15, scope=scope, on_exhausted="throttle"),),
+    )  # fmt: skip
+    return offering, rules
+
+
+def accounts_of(tariff: Tariff, products: int, seed: int) -> list[AccountState]:
+    """Accounts that hold the plan and `products - 1` packs drawn at random."""
+    random_of = random.Random(seed)
+    packs = [name for name in tariff.offerings if name != "plan"]
+    return [_account(f"s-{n}", random_of.sample(packs, products - 1), tariff) for n in range(ACCOUNTS)]
+
+
+def _account(name: str, packs: Sequence[str], tariff: Tariff) -> AccountState:
+    def common(number: int) -> dict[str, str | int]:
+        return {"version": "1.0", "command_id": f"c{number}", "account_id": name, "issued_at_ms": NOW_MS}
+
+    commands: list[AccountCommand] = [ChangeProfile(**common(0))]  # type: ignore[arg-type]
+    for number, offering in enumerate(("plan", *packs), start=1):
+        commands.append(ActivateProduct(**common(number), product_id=f"p{number}", offering_id=offering))  # type: ignore[arg-type]
+    account: AccountState | None = None
+    for offset, command in enumerate(commands):
+        outcome = apply_command(command, account, tariff, at=Position("commands", 0, offset), now_ms=NOW_MS)
+        if not isinstance(outcome, Outcome):
+            raise RuntimeError(f"{command}: {outcome}")
+        account = outcome.account
+    if account is None:
+        raise RuntimeError("no account")
+    return account
+
+
+def flows_of(count: int, seed: int) -> list[tuple[int, FlowRecord, Classification]]:
+    """(account, flow, classification): Zipf over applications, heavy-tailed sizes, mostly 4G and 5G."""
+    random_of = random.Random(seed)
+    weights = [1 / (rank + 1) for rank in range(APPLICATIONS)]
+    kinds = [
+        Classification(
+            category=CATEGORIES[n % 4], application=f"app-{n}", service=None, confidence=95,
+            evidence=(Evidence(kind="server_name", value=f"www.app-{n}.com", matched=f"app-{n}.com", confidence=95),),
+        )
+        for n in range(APPLICATIONS)
+    ]  # fmt: skip
+    rats = random_of.choices(("EUTRA", "NR", "UTRA"), (60, 30, 10), k=count)
+    chosen = random_of.choices(kinds, weights, k=count)
+    return [
+        (owner, _flow(n, f"s-{owner}", int(random_of.paretovariate(1.1) * 800), rats[n]), chosen[n])
+        for n in range(count)
+        for owner in (random_of.randrange(ACCOUNTS),)
+    ]
+
+
+def _flow(number: int, subscriber_id: str, octets: int, rat_type: str) -> FlowRecord:
+    at_ms = NOW_MS + number
+    return FlowRecord(
+        version="1.0", record_id=f"r-{number}", subscriber_id=subscriber_id, exporter_id="bench", start_ms=at_ms,
+        end_ms=at_ms + 1000, ip_protocol=6, subscriber_ip="10.0.0.1", subscriber_port=40_000, remote_ip="192.0.2.1",
+        remote_port=443, octets_up=octets // 10, octets_down=octets, packets_down=1, rat_type=rat_type,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def measure(tariff: Tariff, products: int) -> dict[str, float]:
+    """p50, p99 and mean µs per decision, and `first`: the p50 of a decision for which nothing is remembered yet.
+
+    The same mix runs twice: the first time fills the tariff's memory, the second is the steady state.
+    """
+    flows = flows_of(FLOWS, seed=7)
+    accounts = accounts_of(tariff, products, seed=products)
+    cold = _time(tariff, accounts, flows, forget=True)
+    _time(tariff, accounts, flows, forget=False)
+    spans = _time(tariff, accounts, flows, forget=False)
+    return {
+        "p50": round(spans[len(spans) // 2] / 1000, 2),
+        "p99": round(spans[len(spans) * 99 // 100] / 1000, 2),
+        "mean": round(statistics.fmean(spans) / 1000, 2),
+        "first": round(cold[len(cold) // 2] / 1000, 2),
+    }
+
+
+def _time(
+    tariff: Tariff, accounts: list[AccountState], flows: list[tuple[int, FlowRecord, Classification]], *, forget: bool
+) -> list[int]:
+    """Nanoseconds of each decision, sorted. `forget` empties the memory before each (and decides fewer)."""
+    seen = [0] * ACCOUNTS
+    spans = []
+    gc.collect()
+    gc.disable()
+    for offset, (owner, flow, classification) in enumerate(flows[: 1_000 if forget else None]):
+        if forget:
+            tariff.plans.clear()
+            tariff.selections.clear()
+        at = Position("flows", 0, offset)
+        account = accounts[owner]
+        before = time.perf_counter_ns()
+        outcome = decide(flow, classification, account, tariff, at=at, now_ms=NOW_MS)
+        spans.append(time.perf_counter_ns() - before)
+        accounts[owner] = outcome.account
+        seen[owner] += 1
+        if seen[owner] % EMIT_EVERY == 0:
+            accounts[owner] = emit_usage(outcome.account, partition=0, now_ms=NOW_MS).account
+    gc.enable()
+    return sorted(spans)
+
+
+def run(sizes: Sequence[int] = (10, 1_000, 10_000)) -> dict[str, dict[str, dict[str, float]]]:
+    """{products_N: {offerings_M: {p50, p99, mean}}} in µs."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for offerings in sizes:
+        tariff = compile_tariff(catalogue_of(max(offerings, 26)))
+        for products in (1, 5, 25):
+            found.setdefault(f"products_{products}", {})[f"offerings_{offerings}"] = measure(tariff, products)
+    return found
+
+
+def main() -> None:
+    """Print the table; write it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write {decide_us: ...} to this file")
+    options = parser.parse_args()
+    found = run()
+    print(f"decide(): microseconds per flow, {platform.python_implementation()} {platform.python_version()}")
+    for products, sizes in found.items():
+        for offerings, figures in sizes.items():
+            print(
+                f"  {products:12} {offerings:16} p50 {figures['p50']:6.2f}  p99 {figures['p99']:6.2f}  "
+                f"first {figures['first']:6.2f}"
+            )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"decide_us": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
