@@ -79,3 +79,8 @@ def store(
     ]
     if rows:
         connection.execute(catalogue_objects.insert(), rows)
+
+
+def version_names(connection: Connection) -> list[str]:
+    """Every version ever published, oldest first."""
+    return list(connection.scalars(select(catalogue_versions.c.version).order_by(catalogue_versions.c.sequence)))

@@ -13,6 +13,9 @@ from services.rating.models import buckets, ledger_offsets, movements, refused_u
 IDS_PER_QUERY = 500
 """Both databases limit the parameters of one statement."""
 
+ROWS_PER_FETCH = 2_000
+"""Rows held in memory while all of them are streamed."""
+
 _BUCKET_KEYS = uuid.UUID("6d0e4a4e-1f5a-4c69-9a51-5b0f1f0c2f3e")
 
 
@@ -187,6 +190,28 @@ class UsageSum(NamedTuple):
     amount_micros: int
 
 
+class BookedRow(NamedTuple):
+    """One booked usage row, as much of it as a reconciliation needs."""
+
+    usage_id: str
+    account_id: str
+    kind: str
+    charged_octets: int
+    free_octets: int
+    sponsored_octets: int
+    blocked_octets: int
+    not_charged_octets: int
+    amount_micros: int
+    currency: str | None
+
+
+def booked_rows(connection: Connection) -> Iterator[BookedRow]:
+    """Every booked row, streamed, in no order."""
+    query = select(*(usage.c[name] for name in BookedRow._fields))
+    streaming = connection.execution_options(stream_results=True, yield_per=ROWS_PER_FETCH)
+    return (BookedRow(*row) for row in streaming.execute(query))
+
+
 def bucket_sums(connection: Connection) -> Iterator[BucketSum]:
     """Σ movements per bucket, ordered; computed from the movements, not from the running balances."""
     keys = (movements.c.account_id, movements.c.bucket_id, movements.c.unit)
@@ -213,7 +238,11 @@ def usage_sums(connection: Connection) -> Iterator[UsageSum]:
     )  # fmt: skip
     sums = (func.exact_sum(columns[name]) for name in names)
     query = select(*keys, *counts, *sums).group_by(*keys).order_by(*keys)
-    return (UsageSum(*row[:6], int(row[6]), int(row[7]), *row[8:]) for row in connection.execute(query))
+    for row in connection.execute(query):
+        account_id, subscriber_id, kind, category, treatment, currency, rows, records, *octets, micros = row
+        yield UsageSum(
+            account_id, subscriber_id, kind, category, treatment, currency, rows, int(records), *octets, micros
+        )
 
 
 def refused_counts(connection: Connection) -> dict[str, int]:

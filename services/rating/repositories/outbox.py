@@ -100,7 +100,8 @@ def oldest(engine: Engine) -> list[Pending]:
 def _next_ids(connection: Connection) -> list[int]:
     size = func.coalesce(func.length(outbox.c.value), 0)
     query = select(outbox.c.id, outbox.c.topic, outbox.c.key, size).order_by(outbox.c.id).limit(MAX_RECORDS)
-    octets, ids, per_key = 0, [], Counter[tuple[str, bytes]]()
+    ids: list[int] = []
+    octets, per_key = 0, Counter[tuple[str, bytes]]()
     for record_id, topic, key, length in connection.execute(query):
         octets += length
         per_key[topic, key] += 1
