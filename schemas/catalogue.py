@@ -38,6 +38,10 @@ MoneyAmount = Annotated[
 CatalogueId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
 
+Behaviour = Literal["voice_codec", "voice", "mpeg_ts"]
+"""Rhythms of UDP packets: a constant-rate voice codec's, one like a conversation, seven transport packets each."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,8 +78,8 @@ class Pfd(_Model):
     user_agents: tuple[str, ...] = Field((), description="Beginnings of HTTP User-Agent headers, e.g. `WhatsApp/`.")
     content_types: tuple[str, ...] = Field((), description="Beginnings of HTTP Content-Type headers; weak evidence.")
     exporter_ids: tuple[str, ...] = Field((), description="Exporters' names of this service: `ndpi:WhatsAppCall`.")
-    behaviours: tuple[Literal["voice_codec"], ...] = Field(
-        (), description="Rhythms it stands for when nothing else speaks; `voice_codec`: constant-rate voice over RTP."
+    behaviours: tuple[Behaviour, ...] = Field(
+        (), description="Rhythms of packets that it stands for when nothing else speaks."
     )
     source: str | None = Field(None, max_length=120, description="Where the entries come from: partner, list, person.")
 
