@@ -84,41 +84,52 @@ def _a_labels(host: str) -> str:
         return ""
 
 
-class SuffixTable(Generic[Value]):
-    """Names to values: `example.com` covers itself and all below, `*.example.com` all below, `=example.com` itself.
+Hit = tuple[str, Value]
+"""The entry as it was written, and its value."""
 
-    The longest entry wins, an exact one over a suffix of the same length. A look-up costs at most as many dictionary
-    probes as the deepest entry has labels, however deep the asked name is.
+
+class SuffixTable(Generic[Value]):
+    """Names to values: `example.com` covers itself and all below, `=example.com` itself, `*.example.com` all below.
+
+    One star may also stand inside the first label, where tenants of a shared name are told apart by it:
+    `tenant-*.cdn.example`. The longest entry wins, an exact one over a suffix, a plain one over a star. A look-up costs
+    at most a few dictionary probes for each label of the deepest entry, however deep the asked name is.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
-        """Take (entry, value) pairs. Raises ValueError on an entry that is no name or could match a whole registry."""
-        self._exact: dict[str, tuple[str, Value]] = {}
-        self._suffixes: dict[str, tuple[str, Value]] = {}
-        self._below: dict[str, tuple[str, Value]] = {}
+        """Take (entry, value) pairs, first come first kept.
+
+        Raises ValueError on an entry that is no name or could match a whole registry.
+        """
+        self._exact: dict[str, Hit[Value]] = {}
+        self._suffixes: dict[str, Hit[Value]] = {}
+        self._stars: dict[str, list[tuple[str, str, Hit[Value]]]] = {}
         for entry, value in entries:
-            table, name = self._place(entry)
-            table.setdefault(name, (entry, value))
-        names = [*self._suffixes, *self._below]
-        self._depth = max((name.count(".") + 1 for name in names), default=0)
+            self._add(entry, value)
+        for stars in self._stars.values():
+            stars.sort(key=lambda star: -len(star[0]) - len(star[1]))
+        depths = [name.count(".") + 1 for name in self._suffixes] + [name.count(".") + 2 for name in self._stars]
+        self._depth = max(depths, default=0)
 
     def __len__(self) -> int:
-        return len(self._exact) + len(self._suffixes) + len(self._below)
+        return len(self._exact) + len(self._suffixes) + sum(map(len, self._stars.values()))
 
-    def find(self, host: str) -> tuple[str, Value] | None:
+    def find(self, host: str) -> Hit[Value] | None:
         """The entry that covers a normalised `host`, with its value; None when nothing does."""
-        exact = self._exact.get(host)
-        if exact is not None:
-            return exact
-        get, below = self._suffixes.get, self._below
+        hit = self._exact.get(host)
+        if hit is not None:
+            return hit
+        get, stars = self._suffixes.get, self._stars
         rest = self._tail(host)
         while rest:
             hit = get(rest)
             if hit is not None:
                 return hit
-            if below and rest in below and len(rest) < len(host):
-                return below[rest]
-            rest = rest.partition(".")[2]
+            label, _, rest = rest.partition(".")
+            if rest in stars:
+                hit = _star(label, stars[rest])
+                if hit is not None:
+                    return hit
         return None
 
     def _tail(self, host: str) -> str:
@@ -126,14 +137,27 @@ class SuffixTable(Generic[Value]):
             return host
         return ".".join(host.rsplit(".", self._depth)[1:])
 
-    def _place(self, entry: str) -> tuple[dict[str, tuple[str, Value]], str]:
-        kind = "=" if entry.startswith("=") else "*." if entry.startswith("*.") else ""
-        name = normalise(entry[len(kind) :])
+    def _add(self, entry: str, value: Value) -> None:
+        exact = entry.startswith("=")
+        label, dot, rest = entry[exact:].partition(".")
+        star = not exact and dot != "" and label.count("*") == 1
+        name = normalise(rest if star else entry[exact:])
         if name is None or is_address(name):
             raise ValueError(f"domain name {entry!r} is no host name; write it as example.com, *.example.com or =name")
-        if kind != "=" and is_public_suffix(name):
-            raise ValueError(f"domain name {entry!r} is a public suffix and would match strangers; name the domain")
-        return (self._exact if kind == "=" else self._below if kind else self._suffixes), name
+        if not exact and is_public_suffix(name):
+            raise ValueError(f"domain name {entry!r} covers a public suffix and would match strangers; name the domain")
+        if star:
+            start, _, end = label.lower().partition("*")
+            self._stars.setdefault(name, []).append((start, end, (entry, value)))
+        else:
+            (self._exact if exact else self._suffixes).setdefault(name, (entry, value))
+
+
+def _star(label: str, stars: list[tuple[str, str, Hit[Value]]]) -> Hit[Value] | None:
+    for start, end, hit in stars:
+        if len(label) >= len(start) + len(end) and label.startswith(start) and label.endswith(end):
+            return hit
+    return None
 
 
 _REGISTRY_LABELS = frozenset(
