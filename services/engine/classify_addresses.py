@@ -32,8 +32,14 @@ _UNICAST_LIMIT = {4: 0xE000_0000, 16: 0xFF << 120}
 
 
 def is_group(packed: bytes) -> bool:
-    """True for multicast, broadcast and reserved addresses: no single far side can be behind them."""
-    return int.from_bytes(packed) >= _UNICAST_LIMIT[len(packed)] or not any(packed)
+    """True for multicast, broadcast and reserved addresses: no single far side can be behind them.
+
+    A private IPv4 address that ends in 255 counts as its network's broadcast.
+    """
+    if int.from_bytes(packed) >= _UNICAST_LIMIT[len(packed)] or not any(packed):
+        return True
+    private = packed[0] == 10 or packed[:2] == b"\xc0\xa8" or (packed[0] == 172 and 16 <= packed[1] < 32)
+    return len(packed) == 4 and packed[3] == 255 and private
 
 
 def network_of(packed: bytes) -> bytes:

@@ -4,12 +4,19 @@ Packet counts and sizes are of one interval, sizes with the IP header. Integers 
 multiplying out.
 """
 
+from collections.abc import Callable
+
+from schemas.catalogue import Behaviour
 from schemas.flow import FlowRecord
 
 UDP = 17
 _MIN_PACKETS = 30
 _MIN_RATE = 8
 _MIN_OCTETS, _MAX_OCTETS = 60, 1_300
+_MIN_VOICE_RATE = 15
+_MIN_VOICE_OCTETS, _MAX_VOICE_OCTETS = 80, 300
+_MPEG_TS_OCTETS = 20 + 8 + 7 * 188
+_RTP_OCTETS = 12
 _IPV4_HEADERS, _IPV6_HEADERS = 40, 60
 _VOICE_FRAMES = {
     # RTP payload octets -> packets per second, of codecs with a constant rate (RFC 3551 table 1, RFC 3952).
@@ -44,8 +51,47 @@ def is_voice_codec(flow: FlowRecord) -> bool:
     )
 
 
+def is_voice(flow: FlowRecord) -> bool:
+    """True when a media flow looks like a conversation: small packets at a voice's rate, or video both ways.
+
+    Games can look like this too: it is the weakest of all evidence, for flows that nothing else explains.
+    """
+    if not is_media(flow) or min(flow.remote_port, flow.subscriber_port) < 1024:
+        return False
+    up, down = (flow.packets_up, flow.octets_up), (flow.packets_down, flow.octets_down)
+    lasted_ms = flow.end_ms - flow.start_ms
+    busier, other = (up, down) if up[0] >= down[0] else (down, up)
+    if busier[0] * 1000 < _MIN_VOICE_RATE * lasted_ms:
+        return False
+    small = _MIN_VOICE_OCTETS * busier[0] <= busier[1] <= _MAX_VOICE_OCTETS * busier[0]
+    return small or (3 * other[0] >= busier[0] and _is_video(*busier) and _is_video(*other))
+
+
+def _is_video(packets: int, octets: int) -> bool:
+    return _MAX_VOICE_OCTETS * packets <= octets <= _MAX_OCTETS * packets
+
+
+def is_mpeg_ts(flow: FlowRecord) -> bool:
+    """True when every packet down, or up, holds seven MPEG transport packets of 188 octets, with or without RTP.
+
+    Source: ISO/IEC 13818-1 and RFC 2250; television over multicast is sent like this.
+    """
+    return any(
+        packets >= 8 and octets in {packets * _MPEG_TS_OCTETS, packets * (_MPEG_TS_OCTETS + _RTP_OCTETS)}
+        for packets, octets in ((flow.packets_up, flow.octets_up), (flow.packets_down, flow.octets_down))
+    )
+
+
 def _is_codec(packets: int, octets: int, headers: int, lasted_ms: int) -> bool:
     if packets < 8 or octets % packets:
         return False
     rate = _VOICE_FRAMES.get(octets // packets - headers)
     return rate is not None and 9 * rate * lasted_ms <= 10_000 * (packets - 1) <= 11 * rate * lasted_ms
+
+
+BEHAVIOURS: tuple[tuple[Behaviour, Callable[[FlowRecord], bool], bool], ...] = (
+    ("voice_codec", is_voice_codec, False),
+    ("mpeg_ts", is_mpeg_ts, True),
+    ("voice", is_voice, False),
+)
+"""Rhythms that a PFD may stand for, the surest first: name, test, whether it may go to a group of receivers."""

@@ -20,7 +20,8 @@ MAX_NAME_MS = 3_600_000
 SERVER_MS = 600_000
 SIGNAL_MS = 120_000
 PORT_MS = 120_000
-"""How long after its last sign an address, an application's signalling and a subscriber's media port are trusted."""
+CALL_MS = 30_000
+"""How long after its last sign an address, an application's signalling, a media port and a call are trusted."""
 
 SLACK_MS = 60_000
 """How much earlier than what was learnt a flow may lie: records arrive when flows end, not when they begin."""
@@ -44,7 +45,7 @@ class _Name(NamedTuple):
 class Trail:
     """The last minutes of one subscriber."""
 
-    __slots__ = ("_bounds", "_names", "_ports", "_servers", "_signals")
+    __slots__ = ("_bounds", "_call", "_names", "_ports", "_servers", "_signals")
 
     def __init__(self, bounds: tuple[int, int, int, int]) -> None:
         self._bounds = bounds
@@ -52,6 +53,7 @@ class Trail:
         self._servers: dict[str, Seen] = {}
         self._ports: dict[int, Seen] = {}
         self._signals: dict[str, Seen] = {}
+        self._call: Seen | None = None
 
     def learn_answers(self, flow: FlowRecord) -> None:
         """Take the addresses of a DNS flow; the newest answer wins. Its name is the one asked, not an alias."""
@@ -82,14 +84,24 @@ class Trail:
         """Which application the subscriber used at this address a moment ago; `detail` is the subscriber's port."""
         return _fresh(self._servers.get(address), flow)
 
-    def learn_media(self, target: Target, flow: FlowRecord) -> None:
-        """A call or other media ran over the subscriber's port."""
+    def learn_port(self, target: Target, flow: FlowRecord) -> None:
+        """The application used this UDP port of the subscriber; a known call stays a call."""
+        if target.service == "call":
+            self._call = Seen(target, flow.start_ms, flow.end_ms + CALL_MS, flow.remote_port)
+        else:
+            before = self.port(flow)
+            if before is not None and before.target.application == target.application:
+                target = before.target
         seen = Seen(target, flow.start_ms, flow.end_ms + PORT_MS, flow.remote_port)
         _put(self._ports, flow.subscriber_port, seen, self._bounds[2])
 
-    def media(self, flow: FlowRecord) -> Seen | None:
-        """What media ran over this flow's port on the subscriber's side a moment ago."""
+    def port(self, flow: FlowRecord) -> Seen | None:
+        """What ran over this flow's UDP port on the subscriber's side a moment ago."""
         return _fresh(self._ports.get(flow.subscriber_port), flow)
+
+    def call(self, flow: FlowRecord) -> Seen | None:
+        """The call that goes on, or ended a moment ago."""
+        return _fresh(self._call, flow)
 
     def learn_signal(self, target: Target, network: bytes, flow: FlowRecord) -> None:
         """An application that can carry media was used; `target` is what its media counts as."""

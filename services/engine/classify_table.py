@@ -19,6 +19,9 @@ NEUTRAL = frozenset(("cdn", "cloud", "protocol", "media_plane"))
 MEDIA_PLANE = "media_plane"
 """Subcategory of STUN, TURN, RTP and the like: they carry somebody's media, and that somebody is asked for first."""
 
+SIGNALLING = "signalling"
+"""Subcategory of SIP, H.323 and the like: their port alone tells that media to the same host is a call."""
+
 CDN = "cdn"
 """Subcategory whose names hide any number of applications; alone they leave the application open."""
 
@@ -42,6 +45,9 @@ class Target:
     provided: bool
     media: "Target | None"
     """What the application's nameless UDP media counts as, None where it has none."""
+
+    made_for_calls: bool
+    """True when calls and messages are what the application is for, not one of its features."""
 
     @property
     def neutral(self) -> bool:
@@ -131,6 +137,7 @@ def _target(item: Application, pfd: Pfd | None) -> Target:
         application=item.id, provider=item.provider, category=category, service=service,
         subcategory=item.subcategory, shared=pfd is not None and pfd.shared,
         public_name=pfd is not None and pfd.public_name, provided=pfd is not None and _is_provided(pfd), media=media,
+        made_for_calls=item.category == "voip_im",
     )  # fmt: skip
 
 
@@ -140,7 +147,7 @@ def _media(item: Application) -> Target | None:
     return Target(
         application=item.id, provider=item.provider, category=item.media_category or item.category,
         service=item.media_service, subcategory=item.subcategory, shared=False, public_name=False, provided=False,
-        media=None,
+        media=None, made_for_calls=item.category == "voip_im",
     )  # fmt: skip
 
 

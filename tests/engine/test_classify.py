@@ -1,8 +1,8 @@
 import pytest
 
 from schemas.catalogue import Application, Pfd
-from schemas.flow import DnsAnswer, FlowRecord
-from services.engine.classify import Classifier, SubscriberMemory
+from schemas.flow import FlowRecord
+from services.engine.classify import Classifier
 
 APPLICATIONS = [
     Application(
@@ -11,7 +11,10 @@ APPLICATIONS = [
         pfds=(
             Pfd(pfd_id="names", domain_names=("whatsapp.com", "whatsapp.net")),
             Pfd(pfd_id="files", service="files", domain_names=("mmg.whatsapp.net",)),
-            Pfd(pfd_id="chat", service="chat", flow_descriptions=("permit out tcp from 157.240.0.0/16 5222 to assigned",)),
+            Pfd(
+                pfd_id="chat", service="chat",
+                flow_descriptions=("permit out tcp from 157.240.0.0/16 5222 to assigned",),
+            ),
             Pfd(pfd_id="call", service="call", exporter_ids=("ndpi:WhatsAppCall",)),
         ),
     ),
@@ -78,8 +81,8 @@ def classifier():
         ({"http_host": "www.netflix.com:80"}, "netflix", "streaming", "http_host"),
         ({"dns_name": "www.telegram.org"}, "telegram", "voip_im", "dns_name"),
         ({"exporter_application": "ndpi:TLS.WhatsApp"}, "whatsapp", "voip_im", "exporter_application"),
-        ({"remote_ip": "91.108.4.20"}, "telegram", "voip_im", "address"),
-        ({"remote_ip": "2001:67C:4e8:f002::a"}, "telegram", "voip_im", "address"),
+        ({"remote_ip": "91.108.4.20", "remote_port": 8888}, "telegram", "voip_im", "address"),
+        ({"remote_ip": "2001:67C:4e8:f002::a", "remote_port": 8888}, "telegram", "voip_im", "address"),
         ({"remote_ip": "157.240.3.1", "remote_port": 5222}, "whatsapp", "voip_im", "pfd"),
         ({"ip_protocol": 17, "remote_port": 5060}, "sip", "voip_im", "port"),
         ({"stun_realm": "telegram.org", "ip_protocol": 17}, "telegram", "voip_im", "stun_realm"),
