@@ -1,0 +1,1 @@
+"""What a developer starts locally: set-up scripts and servers for development and tests."""
