@@ -386,16 +386,19 @@ def apply_retention(connection: sqlite3.Connection, now_ms: int) -> None:
     """
     for topic in map(EmbeddedTopic._make, connection.execute("SELECT * FROM topic").fetchall()):
         kept_ms = TOMBSTONE_RETENTION_MS if topic.compacted else topic.retention_ms
-        for part in topic.parts():
+        for partition, part in enumerate(topic.parts()):
             (before,) = connection.execute(
                 "SELECT max(next_offset) FROM mark WHERE part = ? AND stored_ms <= ?", (part, now_ms - kept_ms)
             ).fetchone()
             if before is not None:
-                _drop(connection, topic, part=part, before=before)
+                drop_before(connection, (topic, partition), before)
             connection.execute("INSERT INTO mark SELECT id, ?, next_offset FROM part WHERE id = ?", (now_ms, part))
 
 
-def _drop(connection: sqlite3.Connection, topic: EmbeddedTopic, *, part: int, before: int) -> None:
+def drop_before(connection: sqlite3.Connection, place: Part, before: int) -> None:
+    """Forget what a partition holds before an offset; of a compacted one only the tombstones."""
+    topic, partition = place
+    part = topic.part(partition)
     first, last = part << _OFFSET_BITS, part << _OFFSET_BITS | before
     if topic.compacted:
         connection.execute("DELETE FROM compacted_record WHERE id >= ? AND id < ? AND value IS NULL", (first, last))
