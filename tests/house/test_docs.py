@@ -38,8 +38,11 @@ def targets_named_in(page: str) -> set[str]:
 
 
 def commands_named_in(page: str) -> set[tuple[str, ...]]:
-    """What the page tells people to run with `smartpipe`: one or two words each."""
-    pattern = re.compile(r"(?:^|[\s/])smartpipe ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+    """What the page tells people to run with `smartpipe`: one or two words each.
+
+    The word counts where a command may stand: first, after a pipe, a path or an assignment; not in `kubectl -n smartpipe`.
+    """
+    pattern = re.compile(r"(?:^|[|;&$(/]|-- |[A-Z]=\S* )\s*smartpipe ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
     return {tuple(word for word in words if word) for line in code_in(page) for words in pattern.findall(line)}
 
 
@@ -173,9 +176,12 @@ def test_every_command_that_a_page_names_exists() -> None:
 
 
 def test_an_unknown_command_is_noticed() -> None:
-    page = "`smartpipe fly`, `smartpipe flows sing`, `smartpipe flows generate`, `.venv/bin/smartpipe classify -`"
+    page = (
+        "`smartpipe fly`, `smartpipe flows sing`, `cat x | smartpipe flows publish`, `.venv/bin/smartpipe classify -`,"
+        "`SMARTPIPE_LOG=kafka smartpipe policy`, `kubectl -n smartpipe get pods`"
+    )
     named = commands_named_in(page)
-    assert named == {("fly",), ("flows", "sing"), ("flows", "generate"), ("classify",)}
+    assert named == {("fly",), ("flows", "sing"), ("flows", "publish"), ("classify",), ("policy",)}
     assert unknown_commands(named) == ["flows sing", "fly"]
 
 
