@@ -40,7 +40,8 @@ def targets_named_in(page: str) -> set[str]:
 def commands_named_in(page: str) -> set[tuple[str, ...]]:
     """What the page tells people to run with `smartpipe`: one or two words each.
 
-    The word counts where a command may stand: first, after a pipe, a path or an assignment; not in `kubectl -n smartpipe`.
+    The word counts where a command may stand: first, after a pipe, a path or an assignment. `kubectl -n smartpipe` is
+    none.
     """
     pattern = re.compile(r"(?:^|[|;&$(/]|-- |[A-Z]=\S* )\s*smartpipe ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
     return {tuple(word for word in words if word) for line in code_in(page) for words in pattern.findall(line)}
