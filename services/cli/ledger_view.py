@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LedgerRow = tuple[str, str, str, int, int, int, int, int, int, str | None]
-"""usage_id, account_id, kind, charged, free, sponsored, blocked and not charged octets, amount in micro-units, currency.
+"""usage_id, account_id, kind, octets charged, free, sponsored, blocked, not charged, amount in micro-units, currency.
 
 A NamedTuple with these ten fields in this order is one, too.
 """
@@ -14,9 +14,9 @@ MovementTotal = tuple[str, str, str, int]
 
 
 class LedgerView(Protocol):
-    """A ledger as it can be read from outside. Synchronous: the caller runs it in a thread.
+    """The rating service's database as it can be read from outside. Synchronous: the caller runs it in a thread.
 
-    The three readings need not be one snapshot: the offsets are read before and after, and must not have moved.
+    The readings need not be one snapshot: the offsets are read before and after, and must not have moved.
     """
 
     def booked_offsets(self) -> Mapping[int, int]:
@@ -27,3 +27,9 @@ class LedgerView(Protocol):
 
     def movement_totals(self) -> Iterable[MovementTotal]:
         """One sum per account, bucket and unit."""
+
+    def balances(self) -> Iterable[MovementTotal]:
+        """What the ledger serves as the balance of each account, bucket and unit."""
+
+    def catalogue_versions(self) -> Iterable[str]:
+        """Every catalogue version ever published, the newest among them."""
