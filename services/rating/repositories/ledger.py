@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, case, func, select, update
+from sqlalchemy import BigInteger, Connection, Select, case, cast, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.rating.bookings import Batch, Booking, Refused, Row, bucket_changes, duplicate
@@ -231,18 +231,14 @@ def usage_sums(connection: Connection) -> Iterator[UsageSum]:
     keys = (
         columns.account_id, columns.subscriber_id, columns.kind, columns.category, columns.treatment, columns.currency,
     )  # fmt: skip
-    counts = (func.count(), func.sum(columns.record_count))
+    counts = (func.count(), cast(func.sum(columns.record_count), BigInteger))
     names = (
         "octets", "charged_octets", "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets",
         "amount_micros",
     )  # fmt: skip
     sums = (func.exact_sum(columns[name]) for name in names)
     query = select(*keys, *counts, *sums).group_by(*keys).order_by(*keys)
-    for row in connection.execute(query):
-        account_id, subscriber_id, kind, category, treatment, currency, rows, records, *octets, micros = row
-        yield UsageSum(
-            account_id, subscriber_id, kind, category, treatment, currency, rows, int(records), *octets, micros
-        )
+    return (UsageSum._make(row) for row in connection.execute(query))
 
 
 def refused_counts(connection: Connection) -> dict[str, int]:
