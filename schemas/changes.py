@@ -97,7 +97,7 @@ class _Comparison:
     def node(self, path: str, old: Schema, new: Schema) -> Iterator[_Found]:
         """Compare the values that two schemas accept at one place of the record."""
         yield from _default(path, _resolved(old, self.old_root), _resolved(new, self.new_root))
-        before, after = _alternatives(old, self.old_root), _alternatives(new, self.new_root)
+        before, after = _alternatives(list(_flattened(old, self.old_root)), list(_flattened(new, self.new_root)))
         for label in sorted(before.keys() - after.keys()):
             yield _Found("narrowed", path, f"no longer accepts {label}")
         for label in sorted(after.keys() - before.keys()):
@@ -219,13 +219,18 @@ def _unknown_keywords(path: str, old: Schema, new: Schema) -> Iterator[_Found]:
             yield _Found("broken", path, f"{name} changed from {old.get(name)!r} to {new.get(name)!r}")
 
 
-def _alternatives(node: Schema, root: Schema) -> dict[str, Schema]:
-    """The types that a value may have, each under a label that stays the same from version to version."""
-    flat = list(_flattened(node, root))
-    labels = [_label(schema) for schema in flat]
+def _alternatives(old: Sequence[Schema], new: Sequence[Schema]) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """The types that a value may have, before and after, under labels that pair those that belong together."""
+    plain = {kind for kind in map(_type, old) if all(list(map(_type, side)).count(kind) == 1 for side in (old, new))}
+    return _labelled(old, plain), _labelled(new, plain)
+
+
+def _labelled(schemas: Sequence[Schema], plain: set[str]) -> dict[str, Schema]:
+    """Each schema under its type where that is enough; else under its tag, or under its title where it has none."""
+    labels = [_type(schema) if _type(schema) in plain else _label(schema) for schema in schemas]
     return {
         label if labels.count(label) == 1 else f"{label} {schema.get('title', '')}": schema
-        for label, schema in zip(labels, flat, strict=True)
+        for label, schema in zip(labels, schemas, strict=True)
     }
 
 
@@ -241,12 +246,13 @@ def _flattened(node: Schema, root: Schema) -> Iterator[Schema]:
 
 def _label(schema: Schema) -> str:
     tags = [f"{name}={field['const']}" for name, field in schema.get("properties", {}).items() if "const" in field]
-    if tags:
-        return f"{schema.get('type')} with {', '.join(tags)}"
+    return f"{_type(schema)} with {', '.join(tags)}" if tags else _type(schema)
+
+
+def _type(schema: Schema) -> str:
     if "type" in schema:
         return str(schema["type"])
-    words = _allowed(schema)
-    return "any value" if words is None else "string"
+    return "any value" if _allowed(schema) is None else "string"
 
 
 def _allowed(schema: Schema) -> set[str] | None:

@@ -174,6 +174,16 @@ def test_a_warning_says_whom_to_tell() -> None:
     assert (change.severity, change.text) == ("warning", "may now be the word 'gifted'; tell the readers first")
 
 
+def test_an_only_word_that_gets_a_second_one_is_no_other_record() -> None:
+    old = copy.deepcopy(published(topics.FLOWS))
+    field(old, "subscriber_ip")["const"] = "10.0.0.1"
+    new = copy.deepcopy(old)
+    del field(new, "subscriber_ip")["const"]
+    field(new, "subscriber_ip")["enum"] = ["10.0.0.1", "10.0.0.2"]
+    (change,) = changes(old, new, role="internal", topic=topics.FLOWS)
+    assert (change.severity, change.text) == ("warning", "may now be the word '10.0.0.2'; upgrade the readers first")
+
+
 def test_a_promise_ignores_words_for_people_and_keeps_fields_called_like_them() -> None:
     schema = json_schema(topics.BY_NAME[topics.CATALOGUE])
     prose = copy.deepcopy(schema)
