@@ -1,5 +1,8 @@
 """Rendered Kubernetes objects: how to get them, and how to find one's way in them."""
 
+import functools
+import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -8,10 +11,13 @@ import kubernetes_validate
 import yaml
 
 from deploy.checks.expressions import DEPLOY
-from deploy.checks.tools import path_of
+from deploy.checks.tools import SOURCES, ToolMissing, path_of
 
 KUSTOMIZATIONS = ("base", "overlays/dev", "overlays/prod")
 SECRETS_EXAMPLE = DEPLOY / "k8s" / "base" / "secrets.example.yaml"
+
+OLDEST_KUBECTL = (1, 27)
+"""The first one with kustomize 5."""
 
 CUSTOM_RESOURCES = frozenset(
     {("monitoring.coreos.com/v1", "ServiceMonitor"), ("monitoring.coreos.com/v1", "PrometheusRule")}
@@ -61,15 +67,29 @@ class Manifests:
 def render(kustomization: str) -> Manifests:
     """What `kubectl kustomize` makes of deploy/k8s/<kustomization>.
 
-    Raises ToolMissing without kubectl, RuntimeError with kubectl's words when it cannot be rendered.
+    Raises ToolMissing without a recent kubectl, RuntimeError with kubectl's words when it cannot be rendered.
     """
     folder = DEPLOY / "k8s" / kustomization
     done = subprocess.run(  # noqa: S603 - fixed arguments
-        [path_of("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
+        [_kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
     )
     if done.returncode:
         raise RuntimeError(f"kubectl kustomize {folder}: {done.stderr.strip()}")
     return Manifests(load_objects(done.stdout))
+
+
+@functools.cache
+def _kubectl() -> str:
+    # Debian 12 ships 1.20, whose kustomize does not know half of the fields in use and says so in riddles.
+    path = path_of("kubectl")
+    done = subprocess.run(  # noqa: S603 - fixed arguments
+        [path, "version", "--client", "-o", "json"], capture_output=True, text=True, check=True, timeout=60
+    )
+    version = json.loads(done.stdout)["clientVersion"]["gitVersion"]
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if found < OLDEST_KUBECTL:
+        raise ToolMissing(f"kubectl {version} is too old; install {SOURCES['kubectl']}")
+    return path
 
 
 def load_objects(text: str) -> list[Object]:

@@ -10,7 +10,7 @@ import shutil
 VARIABLE = "SMARTPIPE_REQUIRE_TOOLS"
 
 SOURCES = {
-    "kubectl": "kubectl 1.30 or newer",
+    "kubectl": "kubectl 1.27 or newer",
     "promtool": "Debian's package `prometheus`",
     "prometheus": "Debian's package `prometheus`",
     "uv": "uv",

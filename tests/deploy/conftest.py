@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -17,22 +18,27 @@ def tool() -> Callable[[str], str]:
         try:
             return path_of(name)
         except ToolMissing as missing:
-            if required():
-                pytest.fail(f"{missing}; {VARIABLE}=1 does not let it be skipped")
-            pytest.skip(str(missing))
+            _do_without(missing)
 
     return find
 
 
 @pytest.fixture(scope="session")
-def rendered(tool) -> Callable[[str], Manifests]:
-    """A rendering to look at or to break: a copy each time."""
-    tool("kubectl")
+def rendered() -> Callable[[str], Manifests]:
+    """A rendering to look at or to break: a copy each time. Needs kubectl."""
     kept: dict[str, Manifests] = {}
 
     def get(name: str) -> Manifests:
-        if name not in kept:
-            kept[name] = render(name)
+        try:
+            kept[name] = kept.get(name) or render(name)
+        except ToolMissing as missing:
+            _do_without(missing)
         return Manifests(copy.deepcopy(kept[name].objects))
 
     return get
+
+
+def _do_without(missing: ToolMissing) -> NoReturn:
+    if required():
+        pytest.fail(f"{missing}; {VARIABLE}=1 does not let it be skipped")
+    pytest.skip(str(missing))

@@ -1,11 +1,14 @@
 """The rendered manifests keep every rule, and every rule catches the defect that it is there for."""
 
+import json
+
 import pytest
 
 from deploy.checks import pod_rules, wiring_rules
 from deploy.checks.manifest_rules import RULES, check_manifests
-from deploy.checks.manifests import KUSTOMIZATIONS, Manifests, schema_problems, schema_version
+from deploy.checks.manifests import KUSTOMIZATIONS, Manifests, _kubectl, render, schema_problems, schema_version
 from deploy.checks.pod_rules import environment, quantity_value, served
+from deploy.checks.tools import ToolMissing
 from services.runtime.settings import load_settings
 
 DIGEST = "a" * 64
@@ -14,6 +17,24 @@ DIGEST = "a" * 64
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
 def test_rendering_keeps_every_rule(rendered, name):
     assert check_manifests(rendered(name)) == []
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("v1.20.2", False), ("v1.27.0", True), ("v1.32.4-x", True)])
+def test_kubectl_that_is_too_old_counts_as_missing(monkeypatch, tmp_path, version, accepted):
+    program = tmp_path / "kubectl"
+    answer = json.dumps({"clientVersion": {"gitVersion": version}})
+    program.write_text(f"#!/bin/sh\n[ \"$1\" = version ] && echo '{answer}'\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    _kubectl.cache_clear()
+    try:
+        if accepted:
+            assert render("base").objects == []
+        else:
+            with pytest.raises(ToolMissing, match=f"kubectl {version} is too old"):
+                render("base")
+    finally:
+        _kubectl.cache_clear()
 
 
 def test_schemas_are_recent():
