@@ -29,7 +29,7 @@ Version = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$")]
 """major.minor of a contract. A minor step only adds optional fields; an unknown major is refused."""
 
 Category = Literal["voip_im", "social", "streaming", "other"]
-"""The OTT category of an application (DESIGN.md section 1)."""
+"""The OTT category of an application: calls and messages, social networks, media streams, everything else."""
 
 Treatment = Literal["charged", "free", "sponsored", "blocked", "not_charged"]
 """Who pays for a flow. `not_charged`: the flow failed (reset or unanswered, no payload down)."""
