@@ -69,6 +69,21 @@ class Place(NamedTuple):
         return f"partition {self.partition} offset {self.offset}"
 
 
+class Repeat(NamedTuple):
+    """An id that stands twice: the hash by which it was compared, and both places."""
+
+    digest: int
+    first: Place
+    later: Place
+
+
+class Missing(NamedTuple):
+    """An id that is not where it should be: its hash, and where it was found."""
+
+    digest: int
+    place: Place
+
+
 class IdBook:
     """Ids with the place where each stood: sixteen octets an id, compared by a 64-bit hash.
 
@@ -85,23 +100,21 @@ class IdBook:
         self._hashes[digest % SHARDS].append(digest)
         self._places[digest % SHARDS].append(partition << OFFSET_BITS | offset)
 
-    def repeats(self) -> Iterator[tuple[Place, Place]]:
-        """(first place, later place) for each id that was entered more than once."""
+    def repeats(self) -> Iterator[Repeat]:
+        """One for each later entry of an id that was entered before."""
         for hashes, places in zip(self._hashes, self._places, strict=True):
             seen: dict[int, int] = {}
             for digest, place in zip(hashes, places, strict=True):
-                if seen.setdefault(digest, place) != place:
-                    yield _place(seen[digest]), _place(place)
+                if (first := seen.setdefault(digest, place)) != place:
+                    yield Repeat(digest, _place(first), _place(place))
 
-    def missing_from(self, other: "IdBook") -> Iterator[Place]:
-        """Places of ids that `other` does not have."""
+    def missing_from(self, other: "IdBook") -> Iterator[Missing]:
+        """The ids that `other` does not have."""
         for hashes, places, others in zip(self._hashes, self._places, other._hashes, strict=True):
             known = set(others)
-            yield from (_place(place) for digest, place in zip(hashes, places, strict=True) if digest not in known)
-
-    def __contains__(self, identifier: str) -> bool:
-        digest = hash(identifier)
-        return digest in self._hashes[digest % SHARDS]
+            for digest, place in zip(hashes, places, strict=True):
+                if digest not in known:
+                    yield Missing(digest, _place(place))
 
     def __len__(self) -> int:
         return sum(map(len, self._hashes))

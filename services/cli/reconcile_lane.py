@@ -79,7 +79,7 @@ class Books:
             ("update_ids_once", ENFORCEMENT, self.update_ids),
         ):
             findings.looked(name, len(book))
-            for first, later in book.repeats():
+            for _, first, later in book.repeats():
                 findings.violated(name, f"{topic}: the id at {first} stands again at {later}")
         self._finish_duplicates(findings, whole=whole)
         self._finish_versions(findings, known_versions)
@@ -89,7 +89,7 @@ class Books:
             findings.skipped("duplicates_decided", "retention has removed the beginning of the decisions")
             return
         findings.looked("duplicates_decided", len(self.duplicates))
-        for place in self.duplicates.missing_from(self.record_ids):
+        for _, place in self.duplicates.missing_from(self.record_ids):
             findings.violated(
                 "duplicates_decided",
                 f"the flow record at {place} was refused as a duplicate, and no decision has its record id",

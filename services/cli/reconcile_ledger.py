@@ -77,24 +77,23 @@ class LedgerAudit:
 
     def _compare_rows(self, findings: Findings, view: LedgerView, *, whole: bool) -> None:
         name = "ledger_holds_usage_once"
-        for place in self._told.missing_from(self._held):
+        for _, place in self._told.missing_from(self._held):
             findings.violated(name, f"the usage row at {place} is booked by its offset and not in the ledger")
-        twice = [later.offset for _, later in self._held.repeats()]
-        _report_rows(findings, view, twice, "is in the ledger twice")
+        _report_rows(findings, view, [found.digest for found in self._held.repeats()], "is in the ledger twice")
         if whole:
-            invented = [place.offset for place in self._held.missing_from(self._told)]
+            invented = [found.digest for found in self._held.missing_from(self._told)]
             _report_rows(findings, view, invented, "is in the ledger and was never told by the usage topic")
 
 
-def _report_rows(findings: Findings, view: LedgerView, numbers: list[int], problem: str) -> None:
-    """Report rows by their numbers in `rows()`. Read again for their names, since only offenders are worth one."""
-    if not numbers:
-        return
-    wanted = set(numbers[:OFFENDERS_KEPT])
-    for number, row in enumerate(view.rows()):
-        if number in wanted:
-            findings.violated("ledger_holds_usage_once", f"{row[0]!r} of account {row[1]!r} {problem}")
-    if surplus := len(numbers) - len(wanted):
+def _report_rows(findings: Findings, view: LedgerView, digests: list[int], problem: str) -> None:
+    """Report rows by the hashes of their ids. The rows are read again, since only offenders are worth their names."""
+    wanted = set(digests[:OFFENDERS_KEPT])
+    if wanted:
+        for row in view.rows():
+            if hash(row[0]) in wanted:
+                wanted.discard(hash(row[0]))
+                findings.violated("ledger_holds_usage_once", f"{row[0]!r} of account {row[1]!r} {problem}")
+    if (surplus := len(digests) - OFFENDERS_KEPT) > 0:
         findings.violated("ledger_holds_usage_once", f"and {surplus} more", surplus)
 
 
