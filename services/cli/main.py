@@ -1,0 +1,189 @@
+"""The command `smartpipe`: one sub-command per job, each importing only what it needs."""
+
+import asyncio
+import importlib.metadata
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from services.cli import flows
+from services.cli.catalogue import app as catalogue_app
+from services.runtime.settings import Settings, SettingsError, load_settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="The open-source smart pipe: classify, tariff and charge OTT traffic, exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(flows.app, name="flows")
+app.add_typer(catalogue_app, name="catalogue")
+
+KafkaOption = Annotated[
+    str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the embedded log.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Folder of the embedded log and the ledger file.")
+]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database-url", metavar="URL", help="SQLAlchemy URL of the ledger's database.")
+]
+
+
+def main() -> None:
+    """Entry point: runs the command; a known error ends it with one line and exit code 2, never a traceback."""
+    from services.cli.errors import KNOWN_ERRORS
+
+    try:
+        app()
+    except SettingsError as error:
+        _fail(str(error))
+    except KNOWN_ERRORS as error:
+        _fail(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); nothing is left to say.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.command()
+def demo(
+    *,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the services up and traffic flowing until Ctrl-C.")
+    ] = False,
+    kafka: KafkaOption = None,
+    database_url: DatabaseOption = None,
+    subscribers: Annotated[int, typer.Option(min=10, max=100_000, help="Subscribers to create.")] = 300,
+    records: Annotated[int, typer.Option(min=100, max=5_000_000, help="Flow records to stream.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic; the same seed gives the same records.")] = 7,
+) -> None:
+    """Run everything once, with a crash in the middle, and reconcile. Exit code 1 on a violation."""
+    from services.cli.demo import DemoPlan, run_demo
+
+    plan = DemoPlan(subscribers=subscribers, records=records, seed=seed, serve=serve)
+    sys.exit(_run(run_demo(plan, kafka=kafka, database_url=database_url)))
+
+
+@app.command()
+def policy(*, kafka: KafkaOption = None, data_dir: DataOption = None) -> None:
+    """Run the policy service until SIGTERM or Ctrl-C."""
+    settings = _settings(kafka, data_dir)
+    from services.cli.processes import run_policy
+
+    _run(run_policy(settings))
+
+
+@app.command()
+def rating(*, kafka: KafkaOption = None, data_dir: DataOption = None, database_url: DatabaseOption = None) -> None:
+    """Run the rating service (API, ledger, outbox) until SIGTERM or Ctrl-C."""
+    settings = _settings(kafka, data_dir, database_url)
+    from services.cli.processes import run_rating
+
+    _run(run_rating(settings))
+
+
+@app.command()
+def migrate(*, data_dir: DataOption = None, database_url: DatabaseOption = None) -> None:
+    """Bring the ledger's database to the schema of this version; safe to repeat."""
+    settings = _settings(None, data_dir, database_url)
+    from services.rating.database import migrate as migrate_database
+    from services.rating.database import open_database
+
+    migrate_database(open_database(settings))
+    typer.echo("the database is at the schema of this version")
+
+
+@app.command()
+def topics(*, kafka: KafkaOption = None, data_dir: DataOption = None) -> None:
+    """Create the topics that are missing; refuses one whose partition count differs from the setting."""
+    settings = _settings(kafka, data_dir)
+    from services.cli.processes import create_topics
+
+    for line in _run(create_topics(settings)):
+        typer.echo(line)
+
+
+@app.command()
+def classify(
+    file: Annotated[str, typer.Argument(help="Flow records as JSON Lines; `-` reads standard input.")] = "-",
+    *,
+    format_: Annotated[
+        str, typer.Option("--format", help="`flow` for FlowRecord lines, `ndpi-labelled` for labelled nDPI flows.")
+    ] = "flow",
+    catalogue: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Catalogue files; the shipped ones by default.")
+    ] = None,
+) -> None:
+    """Classify flow records: one classification per line out, in the order of the lines in.
+
+    A line that is no flow record yields {"error": ...} in its place, and exit code 1 at the end.
+    """
+    from services.cli.classify import classify_lines
+
+    sys.exit(classify_lines(file, format_name=format_, catalogue_folder=catalogue))
+
+
+@app.command()
+def verify(
+    *,
+    kafka: KafkaOption = None,
+    data_dir: DataOption = None,
+    database_url: DatabaseOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A ledger that lags behind is a violation, too.")] = False,
+) -> None:
+    """Reconcile log and ledger: nothing lost, nothing charged twice. Exit code 1 on any violation."""
+    settings = _settings(kafka, data_dir, database_url)
+    from services.cli.processes import run_verify
+
+    sys.exit(_run(run_verify(settings, as_json=json_, strict=strict)))
+
+
+@app.command()
+def settings() -> None:
+    """List every setting: environment variable, present value, rule and meaning."""
+    from services.cli.show_settings import show_settings
+
+    show_settings(load_settings())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"smartpipe {importlib.metadata.version('smartpipe')}")
+
+
+def _settings(kafka: str | None, data_dir: Path | None, database_url: str | None = None) -> Settings:
+    return load_settings(
+        log="kafka" if kafka else None,
+        kafka_bootstrap=kafka,
+        data_dir=str(data_dir) if data_dir else None,
+        database_url=database_url,
+    )
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the fast event loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _fail(message: str) -> None:
+    print(f"smartpipe: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
