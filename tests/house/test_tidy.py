@@ -131,12 +131,9 @@ def product_files_without_console() -> Iterator[Path]:
     return (path for path in python_files(*PRODUCT) if not name_of(path).startswith(LOUD))
 
 
-def test_files() -> Iterator[Path]:
+def modules_with_tests() -> Iterator[Path]:
     """Every test module."""
     return (path for path in python_files("tests") if path.name.startswith("test_"))
-
-
-test_files.__test__ = False  # type: ignore[attr-defined]
 
 
 def everything_written() -> Iterator[Path]:
@@ -180,7 +177,7 @@ def test_nothing_written_leans_on_a_ticket_number() -> None:
 
 
 def test_every_test_claims_something_by_its_name() -> None:
-    assert offences(vague_test_names, test_files()) == []
+    assert offences(vague_test_names, modules_with_tests()) == []
 
 
 def test_test_folders_are_no_packages() -> None:
