@@ -36,7 +36,7 @@ def changes(
     after = {entry.entry_key: entry for entry in new}
     marker = after.pop(MARKER_KEY)
     before.pop(MARKER_KEY, None)
-    yield from ((key, None) for key in before.keys() - after.keys())
+    yield from ((key, None) for key in sorted(before.keys() - after.keys()))
     yield from ((key, entry) for key, entry in after.items() if before.get(key) != entry)
     yield MARKER_KEY, marker
 

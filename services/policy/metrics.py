@@ -9,6 +9,11 @@ class PolicyMetrics:
     """One object per process; every name is documented in docs/metrics.md."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._add_outputs(registry)
+        self._add_times(registry)
+        self._add_lanes(registry)
+
+    def _add_outputs(self, registry: CollectorRegistry) -> None:
         self.records = Counter(
             "ott_policy_records", "Flow records by outcome: decided or dead_letter.", ["outcome"], registry=registry
         )
@@ -35,6 +40,8 @@ class PolicyMetrics:
             "ott_policy_enforcement_updates", "Enforcement updates by action.", ["action"], registry=registry
         )
         self.usage_rows = Counter("ott_policy_usage_rows", "Rated usage rows emitted.", registry=registry)
+
+    def _add_times(self, registry: CollectorRegistry) -> None:
         self.batch_seconds = Histogram(
             "ott_policy_batch_seconds", "Time from poll to durable commit of one batch.", buckets=SECONDS,
             registry=registry,
@@ -55,6 +62,8 @@ class PolicyMetrics:
             "ott_policy_last_commit_timestamp_seconds", "Wall clock of the last commit, by partition.", ["partition"],
             registry=registry,
         )  # fmt: skip
+
+    def _add_lanes(self, registry: CollectorRegistry) -> None:
         self.lanes = Gauge("ott_policy_assigned_lanes", "Lanes that are up in this process.", registry=registry)
         self.rebuilds = Counter(
             "ott_policy_lane_rebuilds", "Lanes rebuilt, by cause: commit_failed, fenced, lost.", ["cause"],

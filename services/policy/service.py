@@ -6,15 +6,13 @@ import gc
 import signal
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry
-
 from schemas.topics import COMMANDS, FLOWS
 from services.policy.books import BookKeeper, Books
 from services.policy.lane import LaneKeeper
 from services.policy.metrics import PolicyMetrics
 from services.runtime.log import LaneHost, Log
 from services.runtime.settings import Settings
-from services.runtime.telemetry import Health, HttpServer, OpsApp, events, serve_ops
+from services.runtime.telemetry import Health, HttpServer, OpsApp, Registry, events, serve_ops
 
 STUCK_AFTER_S = 60.0
 """A fetch loop that has not gone round for so long is stuck: twice the longest wait for a lane to make room."""
@@ -25,7 +23,7 @@ _events = events("policy.service")
 class PolicyService:
     """Classifies, tariffs and charges flow records. Inert until `start`."""
 
-    def __init__(self, settings: Settings, log: Log, registry: CollectorRegistry) -> None:
+    def __init__(self, settings: Settings, log: Log, registry: Registry) -> None:
         self._settings = settings
         self._log = log
         self._registry = registry

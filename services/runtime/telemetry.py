@@ -89,7 +89,11 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
-def new_registry() -> CollectorRegistry:
+Registry = CollectorRegistry
+"""What a service registers its metrics with; its home is here, so that services need not know the library."""
+
+
+def new_registry() -> Registry:
     """A registry of its own for one service, with the metrics of process, platform and garbage collector."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
