@@ -25,11 +25,15 @@ def _micros(value: object) -> object:
     return parse_micros(value) if isinstance(value, str) else value
 
 
-OctetAmount = Annotated[int, Field(ge=0, strict=True), BeforeValidator(_octets)]
+MAX_AMOUNT_OCTETS = 2**60
+MAX_AMOUNT_MICROS = 10**15
+"""The largest volume (1 EiB) and price (1 000 000 000 units) of a catalogue: totals of them still fit into 64 bits."""
+
+OctetAmount = Annotated[int, Field(ge=0, le=MAX_AMOUNT_OCTETS, strict=True), BeforeValidator(_octets)]
 """Octets; files may write `5 GB`."""
 
 MoneyAmount = Annotated[
-    int, Field(ge=0, strict=True), BeforeValidator(_micros),
+    int, Field(ge=0, le=MAX_AMOUNT_MICROS, strict=True), BeforeValidator(_micros),
     PlainSerializer(format_micros, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$"}, mode="serialization"),
 ]  # fmt: skip
