@@ -160,14 +160,16 @@ class _Session:
             return self._block(left, "no bucket has octets left and no product has a price for this traffic")
         used_octets = self._counter(price.counter_id).octets
         cap_octets, balance_octets = price.octets_within_cap(), self._balance_octets(price, used_octets)
-        limits = [limit for limit in (cap_octets, balance_octets) if limit is not None]
-        part = max(0, min([left, *(limit - used_octets for limit in limits)]))
+        limits = [limit for limit in (cap_octets, balance_octets, price.most_octets) if limit is not None]
+        part = max(0, min(left, min(limits) - used_octets))
         self._pay(price, used_octets, part)
         rest = left - part
         if cap_octets is not None and used_octets + part >= cap_octets:
             self._capped(rest, price)
         elif balance_octets is not None and used_octets + part >= balance_octets:
             self._broke(rest)
+        elif rest:
+            return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
 
     def _balance_octets(self, price: CompiledPrice, used_octets: int) -> int | None:

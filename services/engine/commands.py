@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from schemas.catalogue import MAX_AMOUNT_MICROS
 from schemas.command import (
     AccountCommand,
     ActivateProduct,
@@ -26,7 +27,7 @@ from services.engine.effective import number_updates, reinstall, removal, rule_o
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import add_days, cycle_at, is_time_zone
-from services.engine.tariff import CompiledOffering, Tariff
+from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
 
 RECENT_COMMANDS = 16
@@ -232,6 +233,7 @@ def _cancel(journal: Journal, command: CancelProduct) -> None:
 
 def _credit(journal: Journal, command: Credit) -> None:
     micros = _amount(command.amount)
+    _check_balance(journal.account.balance_micros + micros)
     journal.emit_gathered()
     journal.book("credit", amount=-micros, movements=(journal.move_money(micros),))
     told = tuple(mark for mark in journal.account.told_blocked if mark != BALANCE_MARK)
@@ -294,7 +296,14 @@ def _affordable(journal: Journal, amount: str) -> int:
             f"{journal.tariff.currency}; top it up first"
         )
         raise _RefusedError("insufficient_balance", detail)
+    _check_balance(journal.account.balance_micros - micros)
     return micros
+
+
+def _check_balance(micros: int) -> None:
+    if abs(micros) > MAX_TOTAL_MICROS:
+        limit = format_micros(MAX_TOTAL_MICROS)
+        raise _RefusedError("balance_limit", f"balance: {format_micros(micros)} would pass the limit of {limit}")
 
 
 def _amount(amount: str) -> int:
@@ -302,6 +311,9 @@ def _amount(amount: str) -> int:
         micros = parse_micros(amount)
     except ValueError as error:
         raise _RefusedError("amount", f"amount: {error}") from None
+    if micros > MAX_AMOUNT_MICROS:
+        limit = format_micros(MAX_AMOUNT_MICROS)
+        raise _RefusedError("amount", f"amount: {amount} is more than {limit}, the most of one command; split it")
     if micros <= 0:
         raise _RefusedError("amount", f"amount: {amount} is not positive; give the sum, its direction is the command's")
     return micros

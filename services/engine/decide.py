@@ -19,7 +19,7 @@ from services.engine.outcome import Outcome, Position
 from services.engine.select import select
 from services.engine.tariff import Tariff
 from services.engine.timers import advance, event_time_ms, joined
-from services.engine.usage import MAX_PENDING, emit_usage, gather
+from services.engine.usage import MAX_GATHERED_OCTETS, MAX_PENDING, emit_usage, gather
 
 _FAILURES = frozenset(("reset", "no_answer"))
 
@@ -106,7 +106,7 @@ def _told(
         pending_since_ms=account.pending_since_ms or case.now_ms,
     )
     decision = _decision(case, account)
-    if len(pending) <= MAX_PENDING:
+    if len(pending) <= MAX_PENDING and case.octets <= MAX_GATHERED_OCTETS:
         # A named tuple's own constructor is a Python function; this is what it calls.
         return tuple.__new__(Outcome, (account, decision, (), notifications, ()))
     emitted = emit_usage(account, partition=case.at.partition, now_ms=case.now_ms)

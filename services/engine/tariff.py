@@ -18,6 +18,10 @@ from schemas.decision import Qos
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
 
+MAX_TOTAL_MICROS = 10**18
+MAX_TOTAL_OCTETS = 2**62
+"""The largest balance or total of a cycle: what MessagePack and a database's bigint can hold, with room to spare."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reach:
@@ -91,6 +95,8 @@ class CompiledPrice:
     price: UsagePrice
     reach: Reach
     counter_id: str
+    most_octets: int
+    """What can be sold in one cycle, so that neither octets nor micros outgrow the state: 2^62 and MAX_TOTAL_MICROS."""
 
     def amount_up_to(self, octets: int) -> int:
         """Micros for the first `octets` of a cycle, cap included.
@@ -182,7 +188,7 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
         offering=offering,
         rules=tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules)),
         allowances={item.id: _allowance(offering.id, item) for item in offering.allowances},
-        prices=tuple(CompiledPrice(item, Reach.of(item.scope), f"price:{item.id}") for item in offering.usage_prices),
+        prices=tuple(_price(item) for item in offering.usage_prices),
         recurring_micros=_total(offering, "recurring"),
         one_time_micros=_total(offering, "one_time"),
     )
@@ -191,6 +197,11 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
 def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:
     percents = tuple(sorted({percent for percent in allowance.notify_percents if percent < 100}))
     return CompiledAllowance(offering_id, allowance, Reach.of(allowance.scope), percents)
+
+
+def _price(price: UsagePrice) -> CompiledPrice:
+    most = (MAX_TOTAL_MICROS * price.per_octets) // price.amount if price.amount else MAX_TOTAL_OCTETS
+    return CompiledPrice(price, Reach.of(price.scope), f"price:{price.id}", min(most, MAX_TOTAL_OCTETS))
 
 
 def _total(offering: ProductOffering, price_type: str) -> int:

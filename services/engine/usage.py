@@ -20,6 +20,9 @@ MAIN_BALANCE = "main"
 MAX_PENDING = 16
 """Most rating keys that an account gathers; when one more would be needed, all are emitted."""
 
+MAX_GATHERED_OCTETS = 2**40
+"""A flow of more than a tebioctet is told at once, so that no gathered total outgrows 64 bits."""
+
 
 def emit_usage(account: AccountState, *, partition: int, now_ms: int) -> Outcome:
     """Turn what the account has gathered into rows; an Outcome without rows when there is nothing."""

@@ -1,0 +1,88 @@
+"""Billing periods: zone, anchor, exclusive ends, clocks that change."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.engine.periods import DAY_MS, MIN_CYCLE_MS, add_days, cycle_at, is_time_zone, next_cycle_end
+from tests.engine.world import ms
+
+ZONES = ("UTC", "Europe/Paris", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago",
+         "Africa/Casablanca", "America/Santiago", "Asia/Beirut", "Australia/Lord_Howe")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("at", "day", "start", "end"),
+    [
+        ("2026-03-10 12:00", 1, "2026-03-01", "2026-04-01"),
+        ("2026-03-10 12:00", 10, "2026-03-10", "2026-04-10"),
+        ("2026-03-09 23:59:59", 10, "2026-02-10", "2026-03-10"),
+        ("2026-03-10 00:00", 10, "2026-03-10", "2026-04-10"),
+        ("2026-01-31 00:00", 31, "2026-01-31", "2026-02-28"),
+        ("2026-02-28 00:00", 31, "2026-02-28", "2026-03-31"),
+        ("2024-02-29 00:00", 30, "2024-02-29", "2024-03-30"),
+        ("2026-12-31 23:00", 31, "2026-12-31", "2027-01-31"),
+        ("2026-01-05 00:00", 29, "2025-12-29", "2026-01-29"),
+    ],
+)
+def test_a_cycle_begins_at_local_midnight_of_its_day(at: str, day: int, start: str, end: str) -> None:
+    for zone in ("UTC", "Europe/Paris", "America/New_York", "Asia/Kathmandu"):
+        assert cycle_at(ms(at, zone), time_zone=zone, cycle_day=day) == (ms(start, zone), ms(end, zone))
+
+
+def test_month_end_keeps_its_anchor() -> None:
+    """Case 27: a cycle of the 31st ends on each month's last day and returns to the 31st."""
+    ends, at_ms = [], ms("2026-01-31")
+    for _ in range(12):
+        at_ms = next_cycle_end(at_ms, time_zone="UTC", cycle_day=31)
+        ends.append(at_ms)
+    days = ["02-28", "03-31", "04-30", "05-31", "06-30", "07-31", "08-31", "09-30", "10-31", "11-30", "12-31"]
+    assert ends == [ms(f"2026-{day}") for day in days] + [ms("2027-01-31")]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"), [("Europe/Paris", "2026-03-29", 23), ("Europe/Paris", "2026-10-25", 25)]
+)
+def test_a_day_is_as_long_as_the_clocks_make_it(zone: str, day: str, hours: int) -> None:
+    """Case 28: the same local time a day later, across both changes of the clocks."""
+    start = ms(day, zone)
+    assert add_days(start, 1, time_zone=zone) - start == hours * 3_600_000
+
+
+def test_a_midnight_that_does_not_exist_is_the_end_of_the_gap() -> None:
+    # In 2018 Sao Paulo's clocks went from 00:00 to 01:00 on 4 November.
+    start, _ = cycle_at(ms("2018-11-10", "UTC"), time_zone="America/Sao_Paulo", cycle_day=4)
+    assert start == ms("2018-11-04 03:00", "UTC")
+
+
+def test_a_midnight_that_comes_twice_means_its_first_coming() -> None:
+    # In 2026 Beirut's clocks go back from 24:00 to 23:00 on 24 October, Havana's from 01:00 to 00:00 on 1 November.
+    start, _ = cycle_at(ms("2026-11-10", "UTC"), time_zone="America/Havana", cycle_day=1)
+    assert start == ms("2026-11-01 04:00", "UTC")
+
+
+def test_a_change_of_zone_makes_no_second_bill() -> None:
+    """Case 28: moving from UTC+14 to UTC-11 shifts the anchor by 25 hours; the next cycle is a whole one."""
+    end = ms("2026-04-01", "Pacific/Kiritimati")
+    assert next_cycle_end(end, time_zone="Pacific/Pago_Pago", cycle_day=1) == ms("2026-05-01", "Pacific/Pago_Pago")
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe", "Europe/Paris\0"])
+def test_what_is_no_zone_is_told_apart(name: str) -> None:
+    assert not is_time_zone(name)
+    assert is_time_zone("Europe/Paris")
+
+
+@given(
+    st.integers(0, 4_000_000_000_000), st.sampled_from(ZONES), st.integers(1, 31), st.sampled_from(ZONES),
+    st.integers(1, 31),
+)  # fmt: skip
+def test_cycles_follow_each_other_without_gap(at_ms: int, zone: str, day: int, other: str, other_day: int) -> None:
+    start, end = cycle_at(at_ms, time_zone=zone, cycle_day=day)
+    assert start <= at_ms < end
+    assert cycle_at(start, time_zone=zone, cycle_day=day) == (start, end)
+    assert cycle_at(end - 1, time_zone=zone, cycle_day=day) == (start, end)
+    following = next_cycle_end(end, time_zone=zone, cycle_day=day)
+    assert cycle_at(end, time_zone=zone, cycle_day=day) == (end, following)
+    moved = next_cycle_end(end, time_zone=other, cycle_day=other_day)
+    assert MIN_CYCLE_MS <= moved - end <= 59 * DAY_MS

@@ -1,0 +1,363 @@
+"""A small world for engine tests: one account, its tariff, everything it was ever told, and invariants after each step.
+
+Whatever a test is about, each step also proves that octets add up, nothing goes below zero, ids are unique, and the
+movements told so far plus the draws still gathered are what the state holds.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from schemas.catalogue import Application, Catalogue, PccRule, ProductOffering
+from schemas.classification import Classification, Evidence
+from schemas.command import (
+    AccountCommand,
+    ActivateProduct,
+    CancelProduct,
+    ChangeProfile,
+    Credit,
+    Debit,
+    EmitUsage,
+    Reserve,
+)
+from schemas.decision import PolicyDecision, PolicyUpdate
+from schemas.flow import FlowRecord
+from schemas.notification import Notification
+from schemas.state import AccountState
+from schemas.topics import COMMANDS, FLOWS
+from schemas.units import parse_octets
+from schemas.usage import RatedUsage
+from services.engine.commands import apply_command
+from services.engine.decide import decide
+from services.engine.effective import effective_rules
+from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.tariff import Tariff, compile_tariff
+from services.engine.timers import on_timer
+from services.engine.usage import emit_usage
+
+PARTITION = 3
+
+APPLICATIONS = {
+    "whatsapp": "voip_im", "telegram": "voip_im", "facebook": "social", "instagram": "social", "tiktok": "social",
+    "youtube": "streaming", "netflix": "streaming", "spotify": "streaming",
+}  # fmt: skip
+
+
+def catalogue(
+    *offerings: dict[str, Any] | ProductOffering, rules: Iterable[dict[str, Any] | PccRule] = (), **more: Any
+) -> Catalogue:
+    """A catalogue with the usual applications; offerings may leave out name and kind, rules their precedence."""
+    return Catalogue.model_validate(
+        {
+            "version": "test",
+            "applications": [Application(id=name, name=name, category=kind) for name, kind in APPLICATIONS.items()],
+            "offerings": [_offering(item) for item in offerings],
+            "rules": [_rule(item, number) for number, item in enumerate(rules)],
+            **more,
+        }
+    )
+
+
+def _offering(item: dict[str, Any] | ProductOffering) -> Any:
+    return {"name": item["id"], "kind": "add_on", **item} if isinstance(item, dict) else item
+
+
+def _rule(item: dict[str, Any] | PccRule, number: int) -> Any:
+    return {"precedence": 100 + number, **item} if isinstance(item, dict) else item
+
+
+def ms(text: str, zone: str = "UTC") -> int:
+    """Epoch milliseconds of `2026-03-01 10:00` in a zone."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+def octets(amount: int | str) -> int:
+    """Octets of an int or of a text such as `5 GB`."""
+    return parse_octets(amount) if isinstance(amount, str) else amount
+
+
+class RefusedError(Exception):
+    """A command was refused; `cause` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.cause}: {refusal.detail}")
+        self.cause = refusal.cause
+
+
+class World:
+    """One account under one tariff. Times are event time; the wall clock stands still unless a test moves it."""
+
+    def __init__(
+        self,
+        tariff: Catalogue | Tariff,
+        *,
+        at: str | int = "2026-03-10 12:00",
+        zone: str = "UTC",
+        create: bool = True,
+        **profile: Any,
+    ) -> None:
+        self.tariff = compile_tariff(tariff) if isinstance(tariff, Catalogue) else tariff
+        self.zone = zone
+        self.now_ms = self.time(at)
+        self.account: AccountState | None = None
+        self.decisions: list[PolicyDecision] = []
+        self.usage: list[RatedUsage] = []
+        self.updates: list[PolicyUpdate] = []
+        self.notifications: list[Notification] = []
+        self._offset = -1
+        self._products = 0
+        if create:
+            self.profile(time_zone=zone, **profile)
+
+    # -- what can happen
+
+    def profile(self, **fields: Any) -> Outcome:
+        return self.command(ChangeProfile, **fields)
+
+    def activate(self, offering_id: str, product_id: str | None = None, **fields: Any) -> str:
+        """Order an offering; returns the product's id."""
+        self._products += 1
+        name = product_id or f"p{self._products}"
+        self.command(ActivateProduct, offering_id=offering_id, product_id=name, **fields)
+        return name
+
+    def cancel(self, product_id: str, **fields: Any) -> Outcome:
+        return self.command(CancelProduct, product_id=product_id, **fields)
+
+    def credit(self, amount: str, **fields: Any) -> Outcome:
+        return self.command(Credit, amount=amount, **fields)
+
+    def debit(self, amount: str, **fields: Any) -> Outcome:
+        return self.command(Debit, amount=amount, **fields)
+
+    def reserve(self, reservation_id: str, amount: str = "0", action: str = "hold", **fields: Any) -> Outcome:
+        return self.command(Reserve, reservation_id=reservation_id, amount=amount, action=action, **fields)
+
+    def command(
+        self, kind: type, *, at: str | int | None = None, command_id: str | None = None, **fields: Any
+    ) -> Outcome:
+        """Apply a command; raises RefusedError when it is refused."""
+        self._move(at)
+        self._offset += 1
+        command: AccountCommand = kind(
+            version="1.0", command_id=command_id or f"k{self._offset}", account_id="a1", issued_at_ms=self.now_ms,
+            **fields,
+        )  # fmt: skip
+        position = Position(COMMANDS, PARTITION, self._offset)
+        outcome = apply_command(command, self.account, self.tariff, at=position, now_ms=self.now_ms)
+        if isinstance(outcome, Refusal):
+            raise RefusedError(outcome)
+        return self.take(outcome)
+
+    def flow(
+        self,
+        volume: int | str = 1000,
+        app: str | None = None,
+        *,
+        at: str | int | None = None,
+        rat: str | None = "EUTRA",
+        service: str | None = None,
+        category: str | None = None,
+        confidence: int = 90,
+        suspect: bool = False,
+        **fields: Any,
+    ) -> PolicyDecision:
+        """Decide a flow of `volume` octets, all of them down."""
+        self._move(at)
+        self._offset += 1
+        known = {"rat_type": rat, "record_id": f"r{self._offset}", **fields}
+        flow = flow_record(octets(volume), at_ms=self.now_ms, **known)
+        seen = classification(app, service=service, category=category, confidence=confidence, suspect=suspect)
+        return self.decide(flow, seen)
+
+    def decide(self, flow: FlowRecord, seen: Classification) -> PolicyDecision:
+        """Decide any flow record at the next offset."""
+        assert self.account is not None
+        position = Position(FLOWS, PARTITION, self._offset)
+        outcome = decide(flow, seen, self.account, self.tariff, at=position, now_ms=self.now_ms)
+        self.take(outcome)
+        assert outcome.decision is not None
+        return outcome.decision
+
+    def timer(self, at: str | int | None = None) -> Outcome:
+        """Let the account's timers run at a time."""
+        self._move(at)
+        assert self.account is not None
+        return self.take(on_timer(self.account, self.tariff, partition=PARTITION, now_ms=self.now_ms))
+
+    def emit(self) -> Outcome:
+        """Emit the gathered usage."""
+        assert self.account is not None
+        return self.take(emit_usage(self.account, partition=PARTITION, now_ms=self.now_ms))
+
+    def ask_for_usage(self) -> Outcome:
+        return self.command(EmitUsage)
+
+    def publish(self, new: Catalogue) -> None:
+        """Go on under another catalogue."""
+        self.tariff = compile_tariff(new)
+
+    # -- what can be seen
+
+    def time(self, at: str | int) -> int:
+        return ms(at, self.zone) if isinstance(at, str) else at
+
+    def left(self, bucket_id: str) -> int:
+        """Octets left in all buckets of this id."""
+        assert self.account is not None
+        return sum(item.remaining_octets for item in self.account.buckets if item.bucket_id == bucket_id)
+
+    def balance(self) -> int:
+        assert self.account is not None
+        return self.account.balance_micros
+
+    def money(self) -> int:
+        """Micros of all rows told so far, what is gathered included."""
+        assert self.account is not None
+        told = sum(micros(row.amount) for row in self.usage)
+        return told + sum(item.micros for item in self.account.pending)
+
+    def told(self, kind: str) -> list[Notification]:
+        return [item for item in self.notifications if item.kind == kind]
+
+    def rules(self, at: str | int | None = None) -> list[str]:
+        """Ids of the rules in force, in order."""
+        assert self.account is not None
+        at_ms = self.now_ms if at is None else self.time(at)
+        return [rule.id for rule in effective_rules(self.account, self.tariff, at_ms=at_ms)]
+
+    def gates(self) -> dict[str, str]:
+        """Gate of each rule in force."""
+        assert self.account is not None
+        found = effective_rules(self.account, self.tariff, at_ms=self.now_ms)
+        return {rule.id: rule.gate_status for rule in found}
+
+    # -- what must hold
+
+    def take(self, outcome: Outcome) -> Outcome:
+        """Keep an outcome and check all that must hold after any step."""
+        before, self.account = self.account, outcome.account
+        if outcome.decision is not None:
+            self.decisions.append(outcome.decision)
+            check_decision(outcome.decision)
+            if before is not None and before.cycle_end_ms == outcome.account.cycle_end_ms:
+                check_nothing_rises(before, outcome.account)
+        self.usage += outcome.usage
+        self.updates += outcome.updates
+        self.notifications += outcome.notifications
+        self.check()
+        return outcome
+
+    def check(self) -> None:
+        """The invariants of the whole history."""
+        assert self.account is not None
+        assert all(bucket.remaining_octets >= 0 for bucket in self.account.buckets)
+        assert self.account.payment != "prepaid" or self.account.balance_micros >= 0
+        for ids in (
+            [row.usage_id for row in self.usage],
+            [(r.source_topic, r.partition, r.first_offset, r.last_offset, r.ordinal) for r in self.usage],
+            [update.update_id for update in self.updates],
+            [note.notification_id for note in self.notifications],
+        ):
+            assert len(ids) == len(set(ids))
+        check_movements(self.account, self.usage)
+        check_installed(self)
+        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(self.account), type=AccountState)
+        assert decoded == self.account
+        assert self.account.due_ms > self.account.settled_ms
+
+    def _move(self, at: str | int | None) -> None:
+        if at is not None:
+            self.now_ms = self.time(at)
+
+
+def check_decision(decision: PolicyDecision) -> None:
+    parts = (
+        decision.charged_octets, decision.free_octets, decision.sponsored_octets, decision.blocked_octets,
+        decision.not_charged_octets,
+    )  # fmt: skip
+    assert all(part >= 0 for part in parts)
+    assert sum(parts) == decision.octets
+    drawn = sum(draw.octets for draw in decision.draws)
+    priced = decision.price.octets_to - decision.price.octets_from if decision.price else 0
+    assert drawn + priced == decision.charged_octets
+    assert msgspec.json.decode(msgspec.json.encode(decision), type=PolicyDecision) == decision
+
+
+def check_nothing_rises(before: AccountState, after: AccountState) -> None:
+    """Usage takes out of buckets and balance, and never puts in."""
+    held = {id_of(bucket): bucket.remaining_octets for bucket in before.buckets}
+    for bucket in after.buckets:
+        assert bucket.remaining_octets <= held.get(id_of(bucket), bucket.granted_octets)
+    assert after.balance_micros <= before.balance_micros
+
+
+def id_of(bucket: Any) -> tuple[str, int]:
+    return bucket.bucket_id, bucket.valid_from_ms
+
+
+def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
+    """Told movements plus gathered draws are the state; each movement says what was left after it."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        for moved in row.movements:
+            sums[moved.bucket_id] += int(moved.amount)
+            assert sums[moved.bucket_id] == int(moved.remaining), (row, sums)
+        assert msgspec.json.decode(msgspec.json.encode(row), type=RatedUsage) == row
+    for entry in account.pending:
+        sums["main"] -= entry.money
+        for draw in entry.draws:
+            sums[draw.bucket_id] -= draw.octets
+    held: Counter[str] = Counter({"main": account.balance_micros})
+    for bucket in account.buckets:
+        held[bucket.bucket_id] += bucket.remaining_octets
+    assert {name: total for name, total in sums.items() if total} == {
+        name: total for name, total in held.items() if total
+    }
+
+
+def check_installed(world: World) -> None:
+    """A gateway that obeyed every update holds exactly the rules in force."""
+    gateway: dict[str, str | None] = {}
+    for update in world.updates:
+        if update.action == "remove":
+            if update.subscriber_ids == world.account.subscriber_ids:  # type: ignore[union-attr]
+                del gateway[update.rule_id]
+        else:
+            assert (update.action == "modify") == (update.rule_id in gateway)
+            gateway[update.rule_id] = update.gate_status
+    account = world.account
+    assert account is not None
+    at_ms = account.settled_ms
+    assert gateway == {rule.id: rule.gate_status for rule in effective_rules(account, world.tariff, at_ms=at_ms)}
+
+
+def flow_record(volume: int, *, at_ms: int, **fields: Any) -> FlowRecord:
+    values: dict[str, Any] = {
+        "version": "1.0", "record_id": "r", "subscriber_id": "a1", "exporter_id": "probe-1", "start_ms": at_ms,
+        "end_ms": at_ms + 1000, "ip_protocol": 6, "subscriber_ip": "10.0.0.1", "subscriber_port": 40000,
+        "remote_ip": "192.0.2.1", "remote_port": 443, "octets_up": 0, "octets_down": volume,
+        **fields,
+    }  # fmt: skip
+    return FlowRecord(**values)
+
+
+def classification(
+    app: str | None, *, service: str | None = None, category: str | None = None, confidence: int = 90,
+    suspect: bool = False,
+) -> Classification:  # fmt: skip
+    kind: Any = category or APPLICATIONS.get(app or "", "other")
+    evidence = (Evidence(kind="server_name", value=f"www.{app}.com", matched=f"{app}.com"),) if app else ()
+    return Classification(
+        category=kind, application=app, service=service, confidence=confidence, evidence=evidence, suspect=suspect
+    )
+
+
+def micros(amount: str) -> int:
+    whole, _, part = amount.lstrip("-").partition(".")
+    value = int(whole) * 1_000_000 + int(part.ljust(6, "0") or 0)
+    return -value if amount.startswith("-") else value
