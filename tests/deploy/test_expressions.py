@@ -115,6 +115,14 @@ def test_declared_names_and_labels_are_those_of_real_samples(holder):
         assert exposed[name] == labels, name
 
 
+@pytest.mark.parametrize("holder", [PolicyMetrics, RatingMetrics])
+def test_no_metric_of_a_service_is_overlooked(holder):
+    bare, registry = new_registry(), new_registry()
+    described = declared(holder(registry))
+    own = {f.name for f in registry.collect()} - {f.name for f in bare.collect()}
+    assert {metric.name.removesuffix("_total") for metric in described} == own
+
+
 def test_label_values_are_of_metrics_that_exist():
     series = series_of([*policy_metrics(), *rating_metrics()])
     for metric, label in LABEL_VALUES:
