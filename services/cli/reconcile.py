@@ -196,7 +196,7 @@ class Findings:
     def report(self, *, strict: bool = False) -> Report:
         """Everything found. `strict` turns what is still waiting into a violation."""
         waiting = {name: count for name, count in self.waiting.items() if count}
-        if strict:
+        if strict or not waiting:
             self.looked("nothing_waiting", len(self.waiting))
             for name, count in waiting.items():
                 self.violated("nothing_waiting", f"{name}: {count} not yet done", count)

@@ -279,11 +279,11 @@ class LaneAudit:
 
     def _enter_usage(self, row: RatedUsage, place: Place) -> None:
         """Raises ValueError when an amount is no whole number of its unit."""
-        micros = parse_micros(row.amount)
+        micros = 0 if row.amount == "0" else parse_micros(row.amount)
         amounts = [(movement, int(movement.amount), int(movement.remaining)) for movement in row.movements]
         booked = self._ledger is not None and self._ledger.is_booked(*place)
         if booked and self._ledger is not None:
-            self._ledger.expect(row, place)
+            self._ledger.expect(row, place, micros)
         elif self._ledger is not None:
             self._findings.waiting["usage"] += 1
         if row.kind == "usage":

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.units import parse_micros
 from schemas.usage import RatedUsage
 from services.cli.ledger_view import LedgerRow, LedgerView
 from services.cli.reconcile import OFFENDERS_KEPT, Findings
@@ -31,14 +30,14 @@ class LedgerAudit:
         """Whether the ledger has passed this row of the usage topic."""
         return offset < self.booked.get(partition, 0)
 
-    def expect(self, row: RatedUsage, place: Place) -> None:
-        """The ledger has passed this row, so it has to hold it."""
+    def expect(self, row: RatedUsage, place: Place, micros: int) -> None:
+        """The ledger has passed this row, so it has to hold it; `micros` is its amount."""
         self._told.add(row.usage_id, *place)
         octets, account = self._octets.left, row.account_id
         for part in PARTS:
             if amount := getattr(row, f"{part}_octets"):
                 octets[account, part] += amount
-        self._money.left[account, row.currency or ""] += parse_micros(row.amount)
+        self._money.left[account, row.currency or ""] += micros
         for movement in row.movements:
             self._movements.left[account, movement.bucket_id, movement.unit] += int(movement.amount)
 

@@ -133,7 +133,7 @@ def print_report(report: Report, *, console: Console | None = None) -> None:
     for check in report.violated():
         console.print(_violation(check))
     for name, count in report.waiting.items():
-        console.print(f"Still waiting: {count} {_words(name)}.")
+        console.print(f"Still waiting: {_number(count)} {_WAITING.get(name, name)}.")
     for remark in report.remarks:
         console.print(remark)
     console.print(_verdict(report))
@@ -317,3 +317,8 @@ def _words(name: str) -> str:
 
 _FIELDS = tuple((part, f"{part}_octets") for part in PARTS)
 _STYLES = {"ok": ("green", "ok"), "violated": ("bold red", "VIOLATED"), "skipped": ("yellow", "skipped")}
+_WAITING = {
+    "flows": "flow records, not yet decided",
+    "commands": "account commands, not yet applied",
+    "usage": "rows of rated usage, not yet booked",
+}
