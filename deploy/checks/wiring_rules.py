@@ -129,18 +129,14 @@ def network(manifests: Manifests) -> Iterator[str]:
 
 
 def monitoring(manifests: Manifests) -> Iterator[str]:
-    """A ServiceMonitor scrapes ports that its Services have, at the path that the services serve."""
+    """A ServiceMonitor, whose schema is not at hand, says what is known; it scrapes what every Service serves."""
     for monitor in manifests.of_kind("ServiceMonitor"):
-        for endpoint in monitor["spec"]["endpoints"]:
-            if served(endpoint.get("path", "/metrics")) != 200:
-                yield f"{title(monitor)}: {endpoint['path']} is not served on the operations port"
-            for service in _monitored(manifests, monitor):
-                if endpoint["port"] not in [port.get("name") for port in service["spec"]["ports"]]:
-                    yield f"{title(monitor)}: {title(service)} has no port named {endpoint['port']}"
-                if endpoint["port"] != "ops":
-                    yield f"{title(monitor)}: metrics are on the port named ops, not {endpoint['port']}"
-        missed = {title(s) for s in manifests.of_kind("Service")} - {title(s) for s in _monitored(manifests, monitor)}
-        for name in sorted(missed):
+        monitored = _monitored(manifests, monitor)
+        if strange := monitor["spec"].keys() ^ {"selector", "endpoints"}:
+            yield f"{title(monitor)}: {', '.join(sorted(strange))} is missing or not known to the checks"
+        for endpoint in monitor["spec"].get("endpoints", []):
+            yield from (f"{title(monitor)}: {problem}" for problem in _endpoint_problems(endpoint, monitored))
+        for name in sorted({title(s) for s in manifests.of_kind("Service")} - {title(s) for s in monitored}):
             yield f"{title(monitor)}: {name} is not scraped"
 
 
@@ -153,6 +149,19 @@ def _container_port_problems(container: Container) -> Iterator[str]:
         for handler in [probe[name] for name in HANDLERS if "port" in probe.get(name, {})]:
             if handler["port"] not in named:
                 yield f"{container.where}: a probe asks port {handler['port']}, which it lacks"
+
+
+def _endpoint_problems(endpoint: Object, services: list[Object]) -> Iterator[str]:
+    if strange := endpoint.keys() ^ {"port", "path", "interval", "scrapeTimeout"}:
+        yield f"{', '.join(sorted(strange))} of an endpoint is missing or not known to the checks"
+        return
+    if served(endpoint["path"]) != 200:
+        yield f"{endpoint['path']} is not served on the operations port"
+    if endpoint["port"] != "ops":
+        yield f"metrics are on the port named ops, not {endpoint['port']}"
+    for service in services:
+        if endpoint["port"] not in [port.get("name") for port in service["spec"]["ports"]]:
+            yield f"{title(service)} has no port named {endpoint['port']}"
 
 
 def _reference_problems(manifests: Manifests, container: Container, variable: Object) -> Iterator[str]:

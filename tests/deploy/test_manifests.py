@@ -1,8 +1,10 @@
 """The rendered manifests keep every rule, and every rule catches the defect that it is there for."""
 
+import importlib
 import json
 
 import pytest
+import typer.main
 
 from deploy.checks import pod_rules, wiring_rules
 from deploy.checks.manifest_rules import RULES, check_manifests
@@ -55,6 +57,13 @@ def test_dev_needs_neither_certificates_nor_an_operator(rendered):
         assert [mount["name"] for mount in container.body["volumeMounts"]] == ["tmp"]
         found = load_settings(environment(dev, container.body))
         assert (found.kafka_security_protocol, found.kafka_ca_file) == ("PLAINTEXT", "")
+
+
+@pytest.mark.parametrize("name", KUSTOMIZATIONS)
+def test_every_container_runs_a_command_that_smartpipe_has(rendered, name):
+    known = typer.main.get_command(importlib.import_module("services.cli.main").app).commands
+    assert {tuple(c.body["args"]) for c in rendered(name).containers()} == {("policy",), ("rating",), ("migrate",)}
+    assert {"policy", "rating", "migrate"} <= known.keys()
 
 
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
@@ -164,6 +173,10 @@ DEFECTS = [
     (W.disruption, lambda m: put(rating(m)["spec"], replicas=0), "has no replicas"),
     (W.network, lambda m: put(m.named("NetworkPolicy", "default-deny")["spec"], policyTypes=["Ingress"]), "by default"),
     (W.network, lambda m: put(m.named("NetworkPolicy", "default-deny")["spec"], ingress=[{}]), "by default"),
+    (W.monitoring, lambda m: put(m.of_kind("ServiceMonitor")[0]["spec"], endpoint=[]), "endpoint is missing or not"),
+    (W.monitoring, lambda m: m.of_kind("ServiceMonitor")[0]["spec"].pop("endpoints"), "endpoints is missing or not"),
+    (W.monitoring, lambda m: put(m.of_kind("ServiceMonitor")[0]["spec"]["endpoints"][0], intervall="15s"),
+     "intervall of an endpoint"),
     (W.monitoring, lambda m: put(m.of_kind("ServiceMonitor")[0]["spec"]["endpoints"][0], port="metrics"),
      "has no port named metrics"),
     (W.monitoring, lambda m: put(m.of_kind("ServiceMonitor")[0]["spec"]["endpoints"][0], port="http"), "named ops"),
