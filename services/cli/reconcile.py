@@ -147,7 +147,7 @@ class Report:
     counts: Mapping[str, int]
     """What was read: flows, decisions, dead_letters, commands, usage, notifications, updates, accounts ..."""
     waiting: Mapping[str, int]
-    """What is still on its way: flows and commands not yet processed, usage not yet booked."""
+    """What is still on its way: flows and commands not yet processed, usage not yet booked, lanes and ledger moving."""
     remarks: tuple[str, ...] = ()
 
     @property

@@ -446,6 +446,7 @@ class LaneAudit:
     def finish(self) -> None:
         """Compare both sides of everything."""
         self._findings.counts["accounts"] += len(self._known)
+        self._findings.waiting["lanes"] += not self._view.settled
         self._commands.finish(settled=self._view.settled)
         self._finish_flows()
         self._finish_accounts()

@@ -321,4 +321,6 @@ _WAITING = {
     "flows": "flow records, not yet decided",
     "commands": "account commands, not yet applied",
     "usage": "rows of rated usage, not yet booked",
+    "lanes": "lanes, which went on writing while they were read",
+    "ledger": "ledger, which went on booking while it was read",
 }

@@ -86,8 +86,9 @@ async def survey(
 ) -> Survey:
     """Reconcile a started `log` with `ledger`, and sum up what is in it.
 
-    While records or rated usage are still waiting to be processed, it begins again for up to `wait_s` seconds; what
-    waits then is reported, and is a violation with `strict`. Without a ledger its checks are skipped.
+    While records or rated usage are still waiting to be processed, or lanes or ledger do not stand still, it begins
+    again for up to `wait_s` seconds; what waits then is reported, and is a violation with `strict`. Without a ledger
+    its checks are skipped.
     Raises LogError when the log cannot be read to its end.
     """
     loop = asyncio.get_running_loop()
@@ -199,6 +200,7 @@ class _Reading:
         await asyncio.to_thread(self._ledger.read, self._view)
         now_booked = await asyncio.to_thread(self._view.booked_offsets)
         if dict(now_booked) != dict(self._ledger.booked):
+            self._findings.waiting["ledger"] += 1
             for name in LEDGER_CHECKS:
                 self._findings.skipped(name, "the ledger went on booking while it was read")
             return

@@ -552,6 +552,7 @@ def test_a_lane_that_goes_on_writing_is_not_accused() -> None:
     world.log.on_look = lambda: world.flow(alice, 10, "free")
     report = asyncio.run(verify(world.log, world.ledger(), settle_s=0))
     assert report.ok, report.violated()
+    assert report.waiting["lanes"] == 1
     assert "went on writing" in (report.check("flows_accounted").skipped or "")
 
 
@@ -583,6 +584,7 @@ def test_a_ledger_that_goes_on_booking_is_not_accused() -> None:
     ledger.rows = book  # type: ignore[method-assign, assignment]
     report = reconcile(world, ledger)
     assert report.ok, report.violated()
+    assert report.waiting["ledger"] == 1
     assert "went on booking" in (report.check("ledger_by_account").skipped or "")
 
 

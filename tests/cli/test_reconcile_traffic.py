@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-import msgspec
 import pytest
 
 from schemas import topics
-from schemas.command import ActivateProduct, ChangeProfile, Credit, EmitUsage
 from schemas.state import AccountState
 from services.cli.verify import Survey, survey
 from services.engine.feed import entries_of
@@ -26,6 +24,7 @@ from services.runtime.log import LogRecord
 from services.runtime.partitioning import partition_of
 from services.runtime.settings import Settings
 from tests.cli.fakes import FakeLog
+from tests.cli.orders import emission, orders
 from tests.cli.world import World
 
 PARTITIONS = 3
@@ -62,29 +61,6 @@ class LogLane:
     def waiting(self, topic: str, at_most: int) -> list[LogRecord]:
         start = self.positions[topic]
         return list(self._log.topics[topic].records[self.partition][start : start + at_most])
-
-
-def subscribe(world: World, members: dict[str, tuple[str, ...]]) -> None:
-    """Every account gets a plan and some packs; every third pays in advance."""
-    plans = [offering.id for offering in CATALOGUE.offerings if offering.kind == "base_plan"]
-    packs = [offering.id for offering in CATALOGUE.offerings if offering.kind != "base_plan"]
-    for number, (account, ids) in enumerate(members.items()):
-        orders = [
-            ChangeProfile(**issued(account, "profile"), subscriber_ids=ids,
-                          payment="postpaid" if number % 3 else "prepaid"),
-            Credit(**issued(account, "credit"), amount="30"),
-            ActivateProduct(**issued(account, "plan"), product_id="plan", offering_id=plans[number % len(plans)]),
-            *(
-                ActivateProduct(**issued(account, pack), product_id=pack, offering_id=pack)
-                for position, pack in enumerate(packs) if (number + position) % 3 == 0
-            ),
-        ]  # fmt: skip
-        for order in orders:
-            publish(world, topics.COMMANDS, account.encode(), msgspec.json.encode(order))
-
-
-def issued(account: str, name: str) -> dict[str, object]:
-    return {"version": "1.0", "command_id": f"{account}-{name}", "account_id": account, "issued_at_ms": START_MS}
 
 
 def publish(world: World, topic: str, key: bytes | None, value: bytes) -> None:
@@ -145,7 +121,8 @@ def run(seed: int) -> tuple[Survey, dict[str, int]]:
     for entry in entries_of(CATALOGUE):
         world.append(topics.CATALOGUE, 0, entry.entry_key.encode(), entry)
     subscribers = make_subscribers(60)
-    subscribe(world, dict(members_of(subscribers)))
+    for key, value in orders(CATALOGUE, members_of(subscribers), START_MS):
+        publish(world, topics.COMMANDS, key, value)
     profile = TrafficProfile(
         subscribers=subscribers, records=4_000, start_ms=START_MS + 1_000, duration_ms=3_600_000, malformed_share=0.01
     )
@@ -157,7 +134,7 @@ def run(seed: int) -> tuple[Survey, dict[str, int]]:
         publish(world, topics.FLOWS, record.key, record.value)
     for account in members_of(subscribers):
         if rng.random() < 0.5:
-            publish(world, topics.COMMANDS, account.encode(), msgspec.json.encode(EmitUsage(**issued(account, "emit"))))
+            publish(world, topics.COMMANDS, *emission(account, START_MS))
     live = serve(world, rng)
     ledger = world.ledger()
     ledger.versions = [CATALOGUE.version]
