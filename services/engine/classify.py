@@ -6,6 +6,7 @@ docs/classification.md tells the order and its reasons.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from schemas.catalogue import Application
 from schemas.classification import Classification, Evidence, EvidenceKind
@@ -21,10 +22,12 @@ from services.engine.classify_evidence import (
     FLOW_DESCRIPTION,
     HTTP_HOST,
     IP_PROTOCOL,
+    NO_NAME,
     PORT,
     PROVIDED,
     SERVER_NAME,
     SHARED,
+    STRONG,
     STUN_REALM,
     USER_AGENT,
     WEB_PORTS,
@@ -33,20 +36,43 @@ from services.engine.classify_evidence import (
     Found,
     Name,
     Named,
+    find,
 )
-from services.engine.classify_media import BEHAVIOURS, UDP
+from services.engine.classify_media import BEHAVIOURS, UDP, is_media
 from services.engine.classify_memory import SubscriberMemory, Trail
-from services.engine.classify_recall import recall, remember
+from services.engine.classify_recall import NOTHING_HEARD, Heard, recall, remember
 from services.engine.classify_table import CDN, Rule, Tables, Target
-from services.engine.classify_verdict import Verdict, conclude, is_upload
+from services.engine.classify_verdict import UPLOAD_OCTETS, Verdict, conclude, is_upload
 from services.engine.hostnames import canonical_address, is_address, normalise, pack_address
 
 __all__ = ["Classifier", "SubscriberMemory"]
 
 DNS_PORT = 53
 
+FLOW_NAMES = frozenset(("server_name", "http_host"))
+"""The names that stand for the server of the flow itself."""
+
 EPHEMERAL_PORT = 32_768
 """From here on systems choose the port of the side that connects."""
+
+
+class _Record(NamedTuple):
+    """What a record says by itself, without the subscriber's trail and without the rhythm of its packets."""
+
+    found: tuple[Found, ...]
+    shared: tuple[Found, ...]
+    names: Named
+    nameless: bool
+    heard: Heard
+    upload: bool
+    alone: Verdict
+    """The verdict when the trail adds nothing and the packets have no rhythm."""
+
+    as_media: Verdict
+    """The verdict when the trail adds nothing and the packets have the rhythm of media."""
+
+    final: bool
+    """True when trail and rhythm have no say."""
 
 
 class Classifier:
@@ -58,46 +84,65 @@ class Classifier:
         self._names: BoundedCache[str, Name] = BoundedCache(cache_entries)
         self._addresses: BoundedCache[str, Address] = BoundedCache(cache_entries)
         self._hints: BoundedCache[tuple[str | None, str | None], tuple[Found, ...]] = BoundedCache(cache_entries)
-        self._verdicts: BoundedCache[tuple[object, ...], Verdict] = BoundedCache(cache_entries)
+        self._records: BoundedCache[tuple[object, ...], _Record] = BoundedCache(cache_entries)
 
     def classify(self, flow: FlowRecord, memory: SubscriberMemory | None = None) -> Classification:
         """The verdict over one flow; `memory` lends what the subscriber did a moment ago, and learns from the flow.
 
         The same classifier, memory and flows in the same order give the same verdicts. Raises nothing.
         """
-        trail = memory.trail_of(flow.subscriber_id) if memory is not None else None
+        trail = None
+        if memory is not None:
+            trail = memory.trails.get(flow.subscriber_id) or memory.trail_of(flow.subscriber_id)
         if flow.dns_answers is not None or (flow.remote_port == DNS_PORT and flow.server_name is None):
             if trail is not None:
                 trail.learn_answers(flow)
             return self._classify_query(flow)
         address = self._addresses.get(flow.remote_ip) or self._locate(flow.remote_ip)
         dns_name = flow.dns_name
-        if dns_name is None and trail is not None:
+        if dns_name is None and trail is not None and trail.names:
             dns_name = trail.name_of(address.text, flow)
-        verdict = self._verdict(flow, address, dns_name, trail)
+        record = self._record(flow, address, dns_name)
+        verdict = record.alone if record.final else self._beside(record, flow, address, trail)
         if trail is not None and verdict.target is not None:
             remember(flow, address, verdict.target, verdict.classification, trail)
         return verdict.classification
 
-    def _verdict(self, flow: FlowRecord, address: Address, dns_name: str | None, trail: Trail | None) -> Verdict:
-        unnamed = flow.server_name is None and flow.http_host is None
-        if unnamed or address.rules or flow.http_user_agent is not None or flow.http_content_type is not None:
-            return self._weigh(flow, address, dns_name, trail)
+    def _record(self, flow: FlowRecord, address: Address, dns_name: str | None) -> _Record:
+        # The key holds all that `_read` looks at; the address only where the tables know it.
+        protocol, port, near = flow.ip_protocol, flow.remote_port, flow.subscriber_port
+        upload = flow.octets_up >= UPLOAD_OCTETS and is_upload(flow)
         key = (
-            flow.server_name, flow.http_host, dns_name, flow.stun_realm, flow.exporter_application, address.owner,
-            flow.ip_protocol << 16 | flow.remote_port, is_upload(flow),
+            flow.server_name, flow.http_host, dns_name, flow.stun_realm, flow.exporter_application,
+            flow.http_user_agent, flow.http_content_type, address.text if address.known else None,
+            protocol << 16 | port, near if near < EPHEMERAL_PORT and _may_listen(protocol, port) else 0, upload,
         )  # fmt: skip
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            verdict = self._weigh(flow, address, dns_name, trail)
-            if verdict.settled:
-                self._verdicts.put(key, verdict)
-        return verdict
+        record = self._records.get(key) or self._records.older(key)
+        if record is None:
+            record = self._read(flow, address, dns_name, upload=upload)
+            self._records.put(key, record)
+        return record
+
+    def _beside(self, record: _Record, flow: FlowRecord, address: Address, trail: Trail | None) -> Verdict:
+        """The verdict when the subscriber's trail and the rhythm of the packets are heard beside the record."""
+        found = record.found
+        media = flow.ip_protocol == UDP and is_media(flow)
+        if record.nameless and trail is not None and not address.group:
+            recalled = recall(record.heard, flow, address, trail, media=media)
+            found = (*found, *recalled) if recalled else found
+        if record.shared:
+            backed = [item for item in record.shared if self._is_backed(item, record, flow, trail)]
+            found = (*found, *backed) if backed else found
+        if not found and record.nameless and flow.ip_protocol == UDP:
+            found = self._behaviour(flow, group=address.group)
+        if found is record.found:
+            return record.as_media if media else record.alone
+        return conclude(found, record.names, address.owner, media=media, upload=record.upload)
 
     def _classify_query(self, flow: FlowRecord) -> Classification:
         """A DNS query is DNS, whoever was asked for; the name asked stays in the explanation."""
         hit = self._tables.port(flow.ip_protocol, flow.remote_port) or self._tables.port(UDP, DNS_PORT)
-        found = () if hit is None else (Found(PORT, "port", str(flow.remote_port), *hit).told(),)
+        found = () if hit is None else (find(PORT, "port", str(flow.remote_port), *hit).evidence,)
         asked: tuple[Evidence, ...] = ()
         if flow.dns_name is not None:
             name = self._name(flow.dns_name)
@@ -108,26 +153,28 @@ class Classifier:
             evidence=(*found, *asked), reason="no_evidence" if hit is None else None,
         )  # fmt: skip
 
-    # Weighing: gather what speaks, then conclude.
+    # Reading a record: gather what speaks by itself.
 
-    def _weigh(self, flow: FlowRecord, address: Address, dns_name: str | None, trail: Trail | None) -> Verdict:
+    def _read(self, flow: FlowRecord, address: Address, dns_name: str | None, *, upload: bool) -> _Record:
         names = self._names_of(flow, dns_name)
-        found = [Found(confidence, kind, name.text, name.matched or "", name.target)
-                 for confidence, kind, name in names if name.listed and name.target is not None]  # fmt: skip
-        self._add_rules(found, flow, address)
+        found, shared, nameless = [], [], True
+        for confidence, kind, name in names:
+            target = name.target
+            if target is not None and target.shared:
+                shared.append(find(SHARED, kind, name.text, name.matched, target))
+            elif target is not None and not target.public_name:
+                found.append(find(confidence, kind, name.text, name.matched, target))
+            if kind in FLOW_NAMES and (target is None or name.listed):
+                nameless = False
+        if address.known or self._tables.rules_anywhere:
+            self._add_address(found, shared, flow, address, named=bool(names))
         self._add_texts(found, flow)
-        if address.owner is not None and _address_counts(flow, address.owner, names):
-            found.append(Found(ADDRESS, "address", address.text, address.matched, address.owner))
         self._add_ports(found, flow)
-        nameless = not any(_names_the_server(kind, name) for _, kind, name in names)
-        if nameless and trail is not None and not address.group:
-            recall(found, flow, address, trail)
-        shared = self._add_shared(found, flow, address, names, trail)
-        if not found and nameless and flow.ip_protocol == UDP:
-            self._add_behaviour(found, flow, group=address.group)
-        # The counters of other UDP flows had a say, and so had the trail where there was no name.
-        settled = not nameless and not shared and (flow.ip_protocol != UDP or flow.remote_port in WEB_PORTS)
-        return conclude(flow, found, names, address.owner, settled=settled)
+        final = not nameless and not shared and (flow.ip_protocol != UDP or flow.remote_port in WEB_PORTS)
+        alone = conclude(found, names, address.owner, media=False, upload=upload)
+        as_media = alone if final else conclude(found, names, address.owner, media=True, upload=upload)
+        heard = NOTHING_HEARD if final else _heard(found)
+        return _Record(tuple(found), tuple(shared), names, nameless, heard, upload, alone, as_media, final)
 
     def _names_of(self, flow: FlowRecord, dns_name: str | None) -> Named:
         names: Named = []
@@ -139,74 +186,76 @@ class Classifier:
             names.append((STUN_REALM, "stun_realm", self._realm(flow.stun_realm)))
         if dns_name is not None:
             names.append((DNS_NAME, "dns_name", self._name(dns_name)))
-        return [named for named in names if named[2].text and not is_address(named[2].text)]
+        return [named for named in names if named[2] is not NO_NAME]
 
-    def _add_rules(self, found: list[Found], flow: FlowRecord, address: Address) -> None:
-        found.extend(
-            Found(_trust(rule), "pfd", f"{address.text} {flow.remote_port}", rule.text, rule.target)
-            for rule in (*address.rules, *self._tables.rules_anywhere)
-            if rule.matches(flow.ip_protocol, flow.remote_port)
-        )
+    def _add_address(
+        self, found: list[Found], shared: list[Found], flow: FlowRecord, address: Address, *, named: bool
+    ) -> None:
+        for rule in (*address.rules, *self._tables.rules_anywhere):
+            if rule.matches(flow.ip_protocol, flow.remote_port):
+                value = f"{address.text} {flow.remote_port}"
+                found.append(find(_trust(rule), "pfd", value, rule.text, rule.target))
+        owner = address.owner
+        if owner is None:
+            return
+        # An address range alone does not decide a web flow without any name: all that its owner hosts is there.
+        named = named or flow.server_name is not None or flow.http_host is not None
+        if owner.shared:
+            shared.append(find(SHARED, "address", address.text, address.matched, owner))
+        elif named or flow.remote_port not in WEB_PORTS:
+            found.append(find(ADDRESS, "address", address.text, address.matched, owner))
 
     def _add_texts(self, found: list[Found], flow: FlowRecord) -> None:
         exported = flow.exporter_application
         if exported is not None:
             hit = self._exported(exported)
             if hit is not None:
-                found.append(Found(EXPORTER_APPLICATION, "exporter_application", exported, *hit))
+                found.append(find(EXPORTER_APPLICATION, "exporter_application", exported, *hit))
         if flow.http_user_agent is not None or flow.http_content_type is not None:
             found.extend(self._hint(flow.http_user_agent, flow.http_content_type))
 
     def _add_ports(self, found: list[Found], flow: FlowRecord) -> None:
         protocol, port = flow.ip_protocol, flow.remote_port
         hit = self._tables.port(protocol, port)
-        if hit is None and flow.subscriber_port < EPHEMERAL_PORT and (protocol == UDP or port >= EPHEMERAL_PORT):
-            # The subscriber's side may be the one that listens, or both may use the protocol's port.
+        if hit is None and flow.subscriber_port < EPHEMERAL_PORT and _may_listen(protocol, port):
             port = flow.subscriber_port
             hit = self._tables.port(protocol, port)
         if hit is not None:
-            found.append(Found(PORT, "port", f"{'udp' if protocol == UDP else 'tcp'}/{port}", *hit))
+            found.append(find(PORT, "port", f"{'udp' if protocol == UDP else 'tcp'}/{port}", *hit))
         bare = self._tables.ip_protocols.get(protocol)
         if bare is not None:
-            found.append(Found(IP_PROTOCOL, "port", f"ip/{protocol}", *bare))
+            found.append(find(IP_PROTOCOL, "port", f"ip/{protocol}", *bare))
 
-    def _add_shared(
-        self, found: list[Found], flow: FlowRecord, address: Address, names: Named, trail: Trail | None
-    ) -> bool:
+    def _is_backed(self, item: Found, record: _Record, flow: FlowRecord, trail: Trail | None) -> bool:
         """What serves several applications counts only beside something else that points at the same one."""
-        shared = [Found(SHARED, kind, name.text, name.matched or "", name.target)
-                  for _, kind, name in names if name.target is not None and name.target.shared]  # fmt: skip
-        if address.owner is not None and address.owner.shared:
-            shared.append(Found(SHARED, "address", address.text, address.matched, address.owner))
-        backed = [item for item in shared if self._is_backed(item, (*found, *shared), flow, trail)]
-        found.extend(backed)
-        return bool(shared)
-
-    def _is_backed(self, item: Found, others: tuple[Found, ...], flow: FlowRecord, trail: Trail | None) -> bool:
         application = item.target.application
         if item.target.subcategory == CDN:
             return False
+        others = (*record.found, *record.shared)
         if any(other is not item and other.target.application == application for other in others):
             return True
-        if item.kind == "address" and any(other.target.carries_media for other in others):
+        if item.evidence.kind == "address" and any(other.target.carries_media for other in others):
             return True
         return (flow.ja4, application) in self._tables.ja4 or (trail is not None and trail.used(application, flow))
 
-    def _add_behaviour(self, found: list[Found], flow: FlowRecord, *, group: bool) -> None:
+    def _behaviour(self, flow: FlowRecord, *, group: bool) -> tuple[Found, ...]:
         for name, shows, to_groups in BEHAVIOURS:
             hit = self._tables.behaviours.get(name)
             if hit is not None and (to_groups or not group) and shows(flow):
-                found.append(Found(BEHAVIOUR, "behaviour", name, *hit))
-                return
+                return (find(BEHAVIOUR, "behaviour", name, *hit),)
+        return ()
 
     # Looking up what the record holds.
 
     def _name(self, text: str) -> Name:
-        known = self._names.get(text)
+        known = self._names.get(text) or self._names.older(text)
         if known is None:
             host = normalise(text)
-            hit = self._tables.names.find(host) if host is not None and not is_address(host) else None
-            known = Name(host or text, *(hit or (None, None)))
+            if host is not None and is_address(host):
+                known = NO_NAME
+            else:
+                hit = self._tables.names.find(host) if host is not None else None
+                known = Name(host or text, None, None) if hit is None else Name(host or text, *hit)
             self._names.put(text, known)
         return known
 
@@ -218,14 +267,18 @@ class Classifier:
         return name
 
     def _locate(self, text: str) -> Address:
+        older = self._addresses.older(text)
+        if older is not None:
+            return older
         packed = pack_address(text)
         if packed is None:
-            known = Address(text, b"", True, "", None, ())
+            known = Address(text, b"", True, "", None, (), known=False)
         else:
             matched, owner = next(self._tables.prefixes.covering(packed), ("", None))
             rules = tuple(self._tables.rules_at.covering(packed))
             spelt = canonical_address(text) or text
-            known = Address(spelt, network_of(packed), is_group(packed), matched, owner, rules)
+            listed = owner is not None or bool(rules)
+            known = Address(spelt, network_of(packed), is_group(packed), matched, owner, rules, listed)
         self._addresses.put(text, known)
         return known
 
@@ -240,24 +293,28 @@ class Classifier:
 
     def _hint(self, user_agent: str | None, content_type: str | None) -> tuple[Found, ...]:
         key = (user_agent, content_type)
-        known = self._hints.get(key)
+        known = self._hints.get(key) or self._hints.older(key)
         if known is None:
             agents = _beginning(USER_AGENT, "user_agent", user_agent, self._tables.user_agents)
             types = _beginning(CONTENT_TYPE, "content_type", content_type, self._tables.content_types)
             known = (*agents, *types)
-            self._hints.put(key, known)
+            if known:
+                self._hints.put(key, known)
         return known
 
 
-def _names_the_server(kind: EvidenceKind, name: Name) -> bool:
-    """True for a name that the flow itself carries and that stands for its server, listed or not."""
-    return kind in {"server_name", "http_host"} and (name.target is None or name.listed)
+def _may_listen(protocol: int, port: int) -> bool:
+    """True when the subscriber's port may be the one that tells, by the protocol and the far port."""
+    return protocol == UDP or port >= EPHEMERAL_PORT
 
 
-def _address_counts(flow: FlowRecord, owner: Target, names: Named) -> bool:
-    """An address range alone does not decide a web flow without any name: all that its owner hosts is there."""
-    named = flow.server_name is not None or flow.http_host is not None or bool(names)
-    return not owner.shared and (named or flow.remote_port not in WEB_PORTS)
+def _heard(found: list[Found]) -> Heard:
+    return Heard(
+        anything=bool(found),
+        strong=any(item.confidence >= STRONG for item in found),
+        ported=any(item.evidence.kind == "port" for item in found),
+        carried=any(item.target.carries_media for item in found),
+    )
 
 
 def _trust(rule: Rule) -> int:
@@ -276,5 +333,5 @@ def _beginning(
     lower = (text or "").lower()
     for start, target in table:
         if lower.startswith(start):
-            return (Found(confidence, kind, lower, start, target),)
+            return (find(confidence, kind, lower, start, target),)
     return ()

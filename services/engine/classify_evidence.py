@@ -49,8 +49,15 @@ class Name(NamedTuple):
         return self.target is not None and not self.target.shared and not self.target.public_name
 
 
+NO_NAME = Name("", None, None)
+"""Stands for a host that is an IP literal: the far address says more."""
+
+
 class Address(NamedTuple):
-    """A far address: its one spelling, its network, whether it is a group, the prefix that owns it, rules for it."""
+    """A far address: its one spelling, its network, whether it is a group, the prefix that owns it, rules for it.
+
+    `known` says that the tables hold an owner or a rule.
+    """
 
     text: str
     network: bytes
@@ -58,23 +65,23 @@ class Address(NamedTuple):
     matched: str
     owner: Target | None
     rules: tuple[Rule, ...]
+    known: bool
 
 
 class Found(NamedTuple):
-    """Evidence that points at an application."""
+    """Evidence that points at an application, and how it is told in the explanation."""
 
     confidence: int
-    kind: EvidenceKind
-    value: str
-    matched: str
     target: Target
+    evidence: Evidence
 
-    def told(self) -> Evidence:
-        """The same for the explanation of a verdict."""
-        return Evidence(
-            kind=self.kind, value=self.value, matched=self.matched, application=self.target.application,
-            confidence=self.confidence,
-        )  # fmt: skip
+
+def find(confidence: int, kind: EvidenceKind, value: str, matched: str | None, target: Target) -> Found:
+    """Evidence of one kind: what the record held and the entry of the catalogue that it matched."""
+    evidence = Evidence(
+        kind=kind, value=value, matched=matched, application=target.application, confidence=confidence
+    )  # fmt: skip
+    return Found(confidence, target, evidence)
 
 
 Named = list[tuple[int, EvidenceKind, Name]]

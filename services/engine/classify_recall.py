@@ -4,6 +4,8 @@ A call's media has no name. It runs to a relay that was asked for by STUN a seco
 application opened for it, while the application's signalling goes on: so it is known by its company.
 """
 
+from typing import NamedTuple
+
 from schemas.classification import Classification
 from schemas.flow import FlowRecord
 from services.engine.classify_evidence import (
@@ -18,55 +20,74 @@ from services.engine.classify_evidence import (
     WEB_PORTS,
     Address,
     Found,
+    find,
 )
-from services.engine.classify_media import UDP, is_media, is_voice
+from services.engine.classify_media import UDP, is_voice
 from services.engine.classify_memory import Trail
 from services.engine.classify_table import SIGNALLING, Target
 
 _FIRST_FREE_PORT = 1_024
 
 
-def recall(found: list[Found], flow: FlowRecord, address: Address, trail: Trail) -> None:
-    """Add to `found` what the trail says about a flow that has no name of its own."""
-    seen = trail.server(address.text, flow)
+class Heard(NamedTuple):
+    """What the record's own evidence amounts to, as far as the trail has to know."""
+
+    anything: bool
+    strong: bool
+    ported: bool
+    """A port of the catalogue."""
+
+    carried: bool
+    """A protocol that carries somebody's media."""
+
+
+NOTHING_HEARD = Heard(anything=False, strong=False, ported=False, carried=False)
+
+
+def recall(heard: Heard, flow: FlowRecord, address: Address, trail: Trail, *, media: bool) -> list[Found]:
+    """What the trail says about a flow without a name of its own, beside what was `heard` from the record.
+
+    `media` says that the packets have the rhythm of media.
+    """
+    recalled: list[Found] = []
+    seen = trail.server(address.text, flow) if trail.servers else None
     if seen is not None:
-        if seen.detail == flow.subscriber_port:
-            found.append(Found(SAME_FLOW, "media", address.text, "same flow", seen.target))
+        if seen[3] == flow.subscriber_port:
+            recalled.append(find(SAME_FLOW, "media", address.text, "same flow", seen[0]))
         elif flow.remote_port not in WEB_PORTS:
-            found.append(Found(SERVER_SEEN, "media", address.text, "same server", seen.target))
-    carried = any(item.target.carries_media for item in found)
-    if flow.ip_protocol == UDP:
-        _recall_media(found, flow, address, trail, carried=carried)
-    elif carried:
-        _recall_signals(found, flow, address, trail, carried=carried)
+            recalled.append(find(SERVER_SEEN, "media", address.text, "same server", seen[0]))
+    if recalled:
+        heard = Heard(True, True, heard.ported, heard.carried)
+    if heard.carried or flow.ip_protocol == UDP:
+        found = _recall_media(heard, flow, address, trail, media=media)
+        if found is not None:
+            recalled.append(found)
+    return recalled
 
 
-def _recall_media(found: list[Found], flow: FlowRecord, address: Address, trail: Trail, *, carried: bool) -> None:
-    media = is_media(flow)
+def _recall_media(heard: Heard, flow: FlowRecord, address: Address, trail: Trail, *, media: bool) -> Found | None:
     # A UDP socket belongs to one application, so its port tells even where nothing else does.
-    tied = trail.port(flow)
-    if tied is not None and (media or carried or not found):
-        found.append(Found(MEDIA_PORT, "media", f"udp/{flow.subscriber_port}", "same port", tied.target))
-    elif carried or (media and not any(item.kind == "port" for item in found)):
-        _recall_signals(found, flow, address, trail, carried=carried)
-    elif not found and min(flow.remote_port, flow.subscriber_port) >= _FIRST_FREE_PORT:
-        call = trail.call(flow)
-        if call is not None:
-            found.append(Found(DURING_CALL, "media", f"udp/{flow.remote_port}", "during a call", call.target))
+    tied = trail.port(flow) if flow.ip_protocol == UDP else None
+    if tied is not None and (media or heard.carried or not heard.anything):
+        return find(MEDIA_PORT, "media", f"udp/{flow.subscriber_port}", "same port", tied)
+    if heard.carried or (media and not heard.ported):
+        return _recall_signal(heard, flow, address, trail)
+    if heard.anything or min(flow.remote_port, flow.subscriber_port) < _FIRST_FREE_PORT:
+        return None
+    call = trail.call(flow)
+    return None if call is None else find(DURING_CALL, "media", f"udp/{flow.remote_port}", "during a call", call)
 
 
-def _recall_signals(found: list[Found], flow: FlowRecord, address: Address, trail: Trail, *, carried: bool) -> None:
-    recent = list(trail.signals(flow))
-    near = next((item for item in recent if item.detail == address.network), None)
-    if near is not None:
-        found.append(Found(MEDIA_NETWORK, "media", address.text, "same network", near.target))
-        return
+def _recall_signal(heard: Heard, flow: FlowRecord, address: Address, trail: Trail) -> Found | None:
+    recent = trail.signals(flow)
+    for media, _, _, network in recent:
+        if network == address.network:
+            return find(MEDIA_NETWORK, "media", address.text, "same network", media)
     # Social applications chatter all day, so only one made for calls explains media that goes elsewhere.
-    calling = next((item.target for item in recent if item.target.made_for_calls), None)
-    if calling is None or any(item.confidence >= STRONG for item in found):
-        return
-    if carried or is_voice(flow):
-        found.append(Found(MEDIA_RECENT, "media", address.text, "used just before", calling))
+    calling = next((seen[0] for seen in recent if seen[0].made_for_calls), None)
+    if calling is None or heard.strong or not (heard.carried or is_voice(flow)):
+        return None
+    return find(MEDIA_RECENT, "media", address.text, "used just before", calling)
 
 
 def remember(flow: FlowRecord, address: Address, target: Target, verdict: Classification, trail: Trail) -> None:
@@ -75,10 +96,12 @@ def remember(flow: FlowRecord, address: Address, target: Target, verdict: Classi
         return
     if flow.ip_protocol == UDP and verdict.confidence >= PORT and flow.remote_port not in WEB_PORTS:
         trail.learn_port(target, flow)
-    if target.neutral or (verdict.confidence < STRONG and target.subcategory != SIGNALLING):
-        return
     if target.category == "other":
-        trail.forget_server(address.text)
+        # Something else speaks from this address too, so it says nothing any more.
+        if trail.servers and not target.neutral:
+            trail.servers.pop(address.text, None)
+        return
+    if target.neutral or (verdict.confidence < STRONG and target.subcategory != SIGNALLING):
         return
     trail.learn_server(address.text, target, flow)
     if target.media is not None:

@@ -49,15 +49,11 @@ class Target:
     made_for_calls: bool
     """True when calls and messages are what the application is for, not one of its features."""
 
-    @property
-    def neutral(self) -> bool:
-        """True for infrastructure that everybody's traffic runs over."""
-        return self.subcategory in NEUTRAL
+    neutral: bool
+    """True for infrastructure that everybody's traffic runs over."""
 
-    @property
-    def carries_media(self) -> bool:
-        """True for protocols that carry the media of an application that is still to be found."""
-        return self.subcategory == MEDIA_PLANE
+    carries_media: bool
+    """True for protocols that carry the media of an application that is still to be found."""
 
     def agrees(self, other: "Target") -> bool:
         """True when both may be seen on one flow without suspicion: one company's, or infrastructure."""
@@ -131,23 +127,22 @@ def _is_provided(pfd: Pfd) -> bool:
 
 
 def _target(item: Application, pfd: Pfd | None) -> Target:
-    media = _media(item)
+    media = None
+    if item.media_service is not None:
+        media = _target_of(item, None, item.media_category or item.category, item.media_service, None)
     category, service = (pfd.category or item.category, pfd.service) if pfd else (item.category, None)
+    return _target_of(item, pfd, category, service, media)
+
+
+def _target_of(
+    item: Application, pfd: Pfd | None, category: Category, service: str | None, media: Target | None
+) -> Target:
     return Target(
         application=item.id, provider=item.provider, category=category, service=service,
         subcategory=item.subcategory, shared=pfd is not None and pfd.shared,
         public_name=pfd is not None and pfd.public_name, provided=pfd is not None and _is_provided(pfd), media=media,
-        made_for_calls=item.category == "voip_im",
-    )  # fmt: skip
-
-
-def _media(item: Application) -> Target | None:
-    if item.media_service is None:
-        return None
-    return Target(
-        application=item.id, provider=item.provider, category=item.media_category or item.category,
-        service=item.media_service, subcategory=item.subcategory, shared=False, public_name=False, provided=False,
-        media=None, made_for_calls=item.category == "voip_im",
+        made_for_calls=item.category == "voip_im", neutral=item.subcategory in NEUTRAL,
+        carries_media=item.subcategory == MEDIA_PLANE,
     )  # fmt: skip
 
 

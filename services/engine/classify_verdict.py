@@ -1,11 +1,12 @@
 """From weighed evidence to a verdict: the strongest decides, the service is told apart, contradiction is marked."""
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from schemas.classification import Classification, Evidence, UnknownReason
 from schemas.flow import FlowRecord
 from services.engine.classify_evidence import STRONG, Found, Named
-from services.engine.classify_media import is_media
 from services.engine.classify_table import Target
 
 SUSPECT_PERCENT = 50
@@ -17,11 +18,10 @@ UPLOAD_RATIO = 8
 
 
 class Verdict(NamedTuple):
-    """The answer; the target behind it; whether it rests on the record's texts and far address alone."""
+    """The answer, and the target behind it."""
 
     classification: Classification
     target: Target | None
-    settled: bool
 
 
 def is_upload(flow: FlowRecord) -> bool:
@@ -29,48 +29,57 @@ def is_upload(flow: FlowRecord) -> bool:
     return flow.octets_up >= UPLOAD_OCTETS and flow.octets_up >= UPLOAD_RATIO * flow.octets_down
 
 
-def conclude(flow: FlowRecord, found: list[Found], names: Named, owner: Target | None, *, settled: bool) -> Verdict:
-    """The verdict over `found`; `owner` is whose address the far side is, whether that was counted or not."""
-    silent = tuple(
-        Evidence(kind=kind, value=name.text, matched=name.matched) for _, kind, name in names if not name.listed
-    )
+def conclude(found: Sequence[Found], names: Named, owner: Target | None, *, media: bool, upload: bool) -> Verdict:
+    """The verdict over `found`.
+
+    `owner` is whose address the far side is, whether that was counted or not; `media` and `upload` say what the
+    packets look like.
+    """
+    silent = _silent(names) if names else ()
     if not found:
         unknown = Classification(
             category="other", application=None, service=None, confidence=0, evidence=silent, reason=_why(names)
         )
-        return Verdict(unknown, None, settled)
-    found.sort(key=_confidence, reverse=True)
-    best = found[0]
-    target = _with_service(flow, best.target, found)
-    suspect = any(item.confidence >= STRONG and not item.target.agrees(best.target) for item in found)
-    suspect = suspect or (owner is not None and not owner.agrees(best.target))
+        return Verdict(unknown, None)
+    if len(found) > 1:
+        found = sorted(found, key=itemgetter(0), reverse=True)
+    confidence, best, _ = found[0]
+    target = best if best.service is not None else _with_service(best, found, media=media)
+    suspect = _is_disputed(best, found, owner)
     classification = Classification(
-        category=target.category, application=target.application, service=_service(flow, target),
-        confidence=best.confidence * SUSPECT_PERCENT // 100 if suspect else best.confidence,
-        evidence=(*(item.told() for item in found), *silent), suspect=suspect,
+        category=target.category, application=target.application, service=_service(target, upload=upload),
+        confidence=confidence * SUSPECT_PERCENT // 100 if suspect else confidence,
+        evidence=(*[item.evidence for item in found], *silent), suspect=suspect,
     )  # fmt: skip
-    return Verdict(classification, target, settled)
+    return Verdict(classification, target)
 
 
-def _confidence(item: Found) -> int:
-    return item.confidence
+def _silent(names: Named) -> tuple[Evidence, ...]:
+    """Names that point nowhere, for the explanation."""
+    return tuple(
+        [Evidence(kind=kind, value=name.text, matched=name.matched) for _, kind, name in names if not name.listed]
+    )
 
 
-def _with_service(flow: FlowRecord, target: Target, found: list[Found]) -> Target:
+def _with_service(target: Target, found: Sequence[Found], *, media: bool) -> Target:
     """The same application with the service that weaker evidence, or the rhythm of the packets, tells."""
-    if target.service is not None:
-        return target
-    for item in found:
-        if item.target.service is not None and item.target.application == target.application:
-            return item.target
-    media = target.media
-    if media is not None and (is_media(flow) or any(item.target.carries_media for item in found)):
-        return media
-    return target
+    for _, other, _ in found:
+        if other.service is not None and other.application == target.application:
+            return other
+        media = media or other.carries_media
+    return target.media if media and target.media is not None else target
 
 
-def _service(flow: FlowRecord, target: Target) -> str | None:
-    if target.service is None and target.category in {"social", "streaming"} and is_upload(flow):
+def _is_disputed(best: Target, found: Sequence[Found], owner: Target | None) -> bool:
+    """True when something strong, or the address, points at another company's application."""
+    for confidence, other, _ in found:
+        if confidence >= STRONG and other is not best and not other.agrees(best):
+            return True
+    return owner is not None and owner is not best and not owner.agrees(best)
+
+
+def _service(target: Target, *, upload: bool) -> str | None:
+    if upload and target.service is None and target.category in {"social", "streaming"}:
         return "upload"
     return target.service
 

@@ -15,6 +15,9 @@ MAX_HOST_CHARACTERS = 255
 """Longer text is no host name: DNS allows 253 characters, and the contract 255."""
 
 _NAME = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+")
+_PLAIN = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]*[a-z_-]")
+"""Most names come as they shall be: lower case, and not ending in a digit as addresses do."""
+
 _PORT = re.compile(r"[0-9]{0,5}")
 
 Value = TypeVar("Value")
@@ -28,6 +31,8 @@ def normalise(text: str) -> str | None:
     """
     if len(text) > MAX_HOST_CHARACTERS:
         return None
+    if _PLAIN.fullmatch(text):
+        return text
     host = _without_port(text.strip())
     if host is None:
         return None
