@@ -4,13 +4,14 @@ Reloading a catalogue builds new tables aside and swaps one reference, so no dec
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from schemas.catalogue import Application, Pfd
 from schemas.fields import Category
 from schemas.flow_description import FlowDescription, parse_flow_description, parse_ports, parse_prefix
 from services.engine.classify_addresses import PrefixTable
+from services.engine.classify_patterns import entry_of_domain, entry_of_url
 from services.engine.hostnames import SuffixTable
 
 NEUTRAL = frozenset(("cdn", "cloud", "protocol", "media_plane"))
@@ -79,7 +80,7 @@ class Tables:
     """One look-up table for each kind of evidence; values are (what matched, target)."""
 
     def __init__(self, applications: Sequence[Application]) -> None:
-        """Compile. Raises ValueError naming the application, PFD, entry and rule when an entry cannot be used."""
+        """Compile. Raises ValueError naming the entry, the rule it breaks and what to write instead."""
         pairs = list(_targets(applications))
         self.names: SuffixTable[Target] = SuffixTable(_domain_names(pairs))
         self.realms = _first((realm.lower(), target) for pfd, target in pairs for realm in pfd.stun_realms)
@@ -148,20 +149,12 @@ def _target_of(
 
 def _domain_names(pairs: list[tuple[Pfd, Target]]) -> Iterator[tuple[str, Target]]:
     for pfd, target in pairs:
-        yield from ((name, target) for name in pfd.domain_names)
-        yield from ((url_host(url), target) for url in pfd.urls)
-
-
-def url_host(url: str) -> str:
-    """The entry for `SuffixTable` that covers a PFD's URL pattern: its host, `*.` kept; the rest cannot be seen.
-
-    Raises ValueError when the pattern is a regular expression or has no host.
-    """
-    host = url.partition("://")[2].partition("/")[0] if "://" in url else url.partition("/")[0]
-    plain = host.removeprefix("*.").partition(":")[0]
-    if not plain or any(sign in plain for sign in "\\^$()[]|+?*{}@ "):
-        raise ValueError(f"url {url!r} has no plain host; write it as https://*.example.com/path or example.com/path")
-    return host if host.startswith("*.") else plain if host == plain else f"={plain}"
+        for name in pfd.domain_names:
+            yield entry_of_domain(name), target
+        for url in pfd.urls:
+            entry, whole_host = entry_of_url(url)
+            # The rest of the host may be anything, so a path's host never decides alone.
+            yield entry, target if whole_host else replace(target, shared=True)
 
 
 def _application_ids(applications: Iterable[Application]) -> dict[str, tuple[str, Target]]:
