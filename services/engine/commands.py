@@ -235,7 +235,8 @@ def _credit(journal: Journal, command: Credit) -> None:
     micros = _amount(command.amount)
     _check_balance(journal.account.balance_micros + micros)
     journal.emit_gathered()
-    journal.book("credit", amount=-micros, movements=(journal.move_money(micros),))
+    # A top-up is no charge and no refund: its movement alone says what came in.
+    journal.book("credit", movements=(journal.move_money(micros),))
     told = tuple(mark for mark in journal.account.told_blocked if mark != BALANCE_MARK)
     journal.account = replace(journal.account, told_blocked=told)
     resume_suspended(journal)

@@ -95,7 +95,7 @@ class CompiledPrice:
     price: UsagePrice
     reach: Reach
     counter_id: str
-    most_octets: int
+    most_octets: int = MAX_TOTAL_OCTETS
     """What can be sold in one cycle, so that neither octets nor micros outgrow the state: 2^62 and MAX_TOTAL_MICROS."""
 
     def amount_up_to(self, octets: int) -> int:

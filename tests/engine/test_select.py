@@ -48,7 +48,8 @@ def test_the_lowest_precedence_wins_whatever_the_order_in_the_file() -> None:
         ({"rat_types": ["UTRA"]}, {"rat": "NR"}, "rat_type"),
         ({"rat_types": ["UTRA"]}, {"rat": None}, "rat_type"),
         ({"applications": ["facebook"], "categories": ["social"]}, {"app": "facebook"}, None),
-        ({"applications": ["facebook"], "categories": ["social"]}, {"app": "facebook", "category": "voip_im"}, "category"),
+        ({"applications": ["facebook"], "categories": ["social"]}, {"app": "facebook", "category": "other"},
+         "category"),
         ({}, {"app": None, "rat": None}, None),
     ],
 )  # fmt: skip
