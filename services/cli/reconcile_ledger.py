@@ -7,11 +7,7 @@ from schemas.usage import RatedUsage
 from services.cli.ledger_view import LedgerRow, LedgerView
 from services.cli.reconcile import OFFENDERS_KEPT, Findings
 from services.cli.reconcile_books import IdBook, Place, TwoSums
-
-PARTS = ("charged", "free", "sponsored", "blocked", "not_charged")
-
-BucketKey = tuple[str, str, str]
-"""account_id, bucket_id, unit."""
+from services.cli.reconcile_view import PART_FIELDS, PARTS, BucketKey
 
 
 class LedgerAudit:
@@ -34,8 +30,8 @@ class LedgerAudit:
         """The ledger has passed this row, so it has to hold it; `micros` is its amount."""
         self._told.add(row.usage_id, *place)
         octets, account = self._octets.left, row.account_id
-        for part in PARTS:
-            if amount := getattr(row, f"{part}_octets"):
+        for part, field in PART_FIELDS:
+            if amount := getattr(row, field):
                 octets[account, part] += amount
         self._money.left[account, row.currency or ""] += micros
         for movement in row.movements:

@@ -16,12 +16,12 @@ from schemas.state import AccountState
 from schemas.units import format_micros, format_octets, parse_micros
 from schemas.usage import RatedUsage
 from services.cli.reconcile import CheckResult, Report
+from services.cli.reconcile_view import PART_FIELDS, PARTS
 
 PLAIN_WIDTH = 100
 """Columns when the output is no terminal."""
 
 CATEGORIES = ("voip_im", "social", "streaming", "other")
-PARTS = ("charged", "free", "sponsored", "blocked", "not_charged")
 TOP = 8
 """Rows of a ranking."""
 
@@ -67,7 +67,7 @@ class Summary:
             self.last_decided_ms = max(self.last_decided_ms, at_ms)
             self.flows[category] += 1
             self.treatments[category, decision.treatment] += 1
-            for part, field in _FIELDS:
+            for part, field in PART_FIELDS:
                 if octets := getattr(decision, field):
                     self.octets[category, part] += octets
             if decision.price is not None:
@@ -315,7 +315,6 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-_FIELDS = tuple((part, f"{part}_octets") for part in PARTS)
 _STYLES = {"ok": ("green", "ok"), "violated": ("bold red", "VIOLATED"), "skipped": ("yellow", "skipped")}
 _WAITING = {
     "flows": "flow records, not yet decided",

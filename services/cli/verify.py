@@ -27,8 +27,10 @@ from schemas.topics import (
 from schemas.usage import RatedUsage
 from services.cli.ledger_view import LedgerView
 from services.cli.reconcile import Findings, Report
-from services.cli.reconcile_lane import Batch, Books, LaneAudit, LaneView
-from services.cli.reconcile_ledger import BucketKey, LedgerAudit
+from services.cli.reconcile_lane import Batch, LaneAudit
+from services.cli.reconcile_ledger import LedgerAudit
+from services.cli.reconcile_log import LogBooks
+from services.cli.reconcile_view import BucketKey, LaneView
 from services.cli.summary import Summary
 from services.cli.verify_cut import INPUTS, OUTPUTS, Cut, take_cut
 from services.engine.commands import RECENT_COMMANDS
@@ -108,7 +110,7 @@ class _Reading:
         self, log: Log, ledger: LedgerView | None, findings: Findings, summary: Summary, live: LiveState | None
     ) -> None:
         self._log, self._view, self._findings, self._summary, self._live = log, ledger, findings, summary, live
-        self._books = Books()
+        self._books = LogBooks()
         self._readers: dict[str, LogReader] = {}
         self._firsts: dict[str, Mapping[int, int]] = {}
         self._ledger: LedgerAudit | None = None
