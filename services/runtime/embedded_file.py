@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from schemas.topics import Topic
-from services.runtime.log import LogError, LogUnavailable, OffsetOutOfRange
+from services.runtime.lanes import check_range
+from services.runtime.log import LogError, LogUnavailable
 
 FILE_NAME = "log.sqlite3"
 LAYOUT_VERSION = 1
@@ -294,7 +295,7 @@ def take_over(
         row = connection.execute(
             "SELECT next_offset FROM group_offset WHERE grp = ? AND part = ?", (group, topic.part(partition))
         ).fetchone()
-        offsets[name] = checked_offset(row[0] if row else begin, begin, end, topic=name, partition=partition)
+        offsets[name] = check_range(name, partition, row[0] if row else begin, begin=begin, end=end)
     return epoch, offsets
 
 
@@ -320,16 +321,6 @@ def bounds(connection: sqlite3.Connection, part: int) -> tuple[int, int]:
     return begin, end
 
 
-def checked_offset(offset: int, begin: int, end: int, *, topic: str, partition: int) -> int:
-    """`offset` itself. Raises OffsetOutOfRange when the log does not reach from it."""
-    if begin <= offset <= end:
-        return offset
-    raise OffsetOutOfRange(
-        f"{topic}-{partition} holds offsets {begin} to {end}, so reading cannot go on at {offset}; "
-        "what is missing is gone: decide where to go on and set the offset by hand"
-    )
-
-
 def read(connection: sqlite3.Connection, place: Part, *, start: int, stop: int | None, max_records: int) -> Found:
     """Records from `start` up to `stop` (now's end if None), bounded in number and octets.
 
@@ -339,7 +330,7 @@ def read(connection: sqlite3.Connection, place: Part, *, start: int, stop: int |
     part = topic.part(partition)
     begin, end = bounds(connection, part)
     if start < begin:
-        checked_offset(start, begin, end, topic=topic.name, partition=partition)
+        check_range(topic.name, partition, start, begin=begin, end=end)
     stop = end if stop is None else stop
     table = "compacted_record" if topic.compacted else "record"
     cursor = connection.execute(

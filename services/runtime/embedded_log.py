@@ -17,7 +17,7 @@ from typing import NamedTuple
 from schemas.topics import Topic
 from services.runtime import embedded_file
 from services.runtime.embedded_file import EmbeddedFile, EmbeddedRecord, EmbeddedTopic, Found, Member, Part, Row
-from services.runtime.lanes import LaneGate, Retry, keep_served, record_octets
+from services.runtime.lanes import LaneGate, Retry, check_fits, check_key, check_range, keep_served, record_octets
 from services.runtime.log import (
     CommitFailed,
     LaneFenced,
@@ -26,7 +26,6 @@ from services.runtime.log import (
     LogUnavailable,
     NewRecord,
     Polled,
-    RecordTooLarge,
 )
 from services.runtime.partitioning import partition_of
 from services.runtime.settings import Settings
@@ -406,7 +405,7 @@ class EmbeddedReader:
             if partition not in bounds:
                 raise LogError(f"topic {self._topic.name!r} has no partition {partition}; it has {len(bounds)}")
             begin, end = bounds[partition]
-            embedded_file.checked_offset(offset, begin, end, topic=self._topic.name, partition=partition)
+            check_range(self._topic.name, partition, offset, begin=begin, end=end)
         self._positions.update(next_offsets)
 
     async def poll(self, *, max_records: int, max_wait_ms: int) -> Mapping[int, Sequence[EmbeddedRecord]]:
@@ -500,8 +499,6 @@ def _reading(
 
 def _checked_octets(topic: EmbeddedTopic, key: bytes | None, value: bytes | None) -> int:
     octets = record_octets(key, value)
-    if octets > topic.max_octets:
-        raise RecordTooLarge(f"a record of {octets} octets does not fit {topic.name!r}, which takes {topic.max_octets}")
-    if topic.compacted and key is None:
-        raise ValueError(f"a record for the compacted topic {topic.name!r} has no key")
+    check_fits(topic.name, octets, topic.max_octets)
+    check_key(topic.name, key, compacted=topic.compacted)
     return octets

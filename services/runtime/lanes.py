@@ -10,18 +10,53 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from services.runtime.log import CommitFailed, Lane, LaneFenced, LaneLost, LaneServer, LogError, LogUnavailable
+from services.runtime.log import (
+    CommitFailed,
+    Lane,
+    LaneFenced,
+    LaneLost,
+    LaneServer,
+    LogError,
+    LogUnavailable,
+    OffsetOutOfRange,
+    RecordTooLarge,
+)
 
-RECORD_OVERHEAD_OCTETS = 128
-"""Upper bound of what Kafka's record batch format v2 adds to the key and value of a batch of one record."""
+RECORD_OVERHEAD_OCTETS = 32
+"""Upper bound of what Kafka's record format v2 adds to a key and a value; headers are not used."""
+
+BATCH_OVERHEAD_OCTETS = 64
+"""Upper bound of the head of a record batch, format v2. A topic's limit is about batches."""
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 
 
 def record_octets(key: bytes | None, value: bytes | None) -> int:
-    """Octets that a record takes in a topic, rounded up by the format's overhead; same rule in both logs."""
+    """Octets that a record takes in a batch, at most; the same rule in both logs, whatever the embedded one stores."""
     return (len(key) if key else 0) + (len(value) if value else 0) + RECORD_OVERHEAD_OCTETS
+
+
+def check_fits(topic: str, octets: int, max_octets: int) -> None:
+    """Raises RecordTooLarge when a record of `octets`, alone in its batch, is over the topic's limit."""
+    if octets + BATCH_OVERHEAD_OCTETS > max_octets:
+        raise RecordTooLarge(f"a record of {octets} octets does not fit topic {topic!r}, which takes {max_octets}")
+
+
+def check_key(topic: str, key: bytes | None, *, compacted: bool) -> None:
+    """Raises ValueError for a record without a key in a compacted topic, which could never be replaced."""
+    if compacted and key is None:
+        raise ValueError(f"a record for the compacted topic {topic!r} has no key")
+
+
+def check_range(topic: str, partition: int, offset: int, *, begin: int, end: int) -> int:
+    """`offset` itself. Raises OffsetOutOfRange when the log does not reach from it."""
+    if begin <= offset <= end:
+        return offset
+    raise OffsetOutOfRange(
+        f"{topic}-{partition} holds offsets {begin} to {end}, so reading cannot go on at {offset}; "
+        "what is missing is gone: decide where to go on and set the offset by hand"
+    )
 
 
 class Retry:
@@ -70,6 +105,7 @@ class LaneGate:
         self._closed: LogError | None = None
         self._uncommitted = False
         self._asked_to_commit = False
+        self._begun = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -88,8 +124,10 @@ class LaneGate:
         self.wake()
 
     def end(self, reason: str) -> None:
-        """End the lane at its next poll, after one chance to commit."""
+        """End the lane at its next poll, after one chance to commit; at once if it has done nothing yet."""
         self._ending = self._ending or LaneLost(reason)
+        if not (self._begun or self._uncommitted):
+            self.close(self._ending)
         self.wake()
 
     def close(self, error: LogError) -> None:
@@ -120,6 +158,7 @@ class LaneGate:
 
     def begin_batch(self, *, took_records: bool) -> None:
         """The lane hands records, or a chance to commit, to its server."""
+        self._begun = True
         self._settled.clear()
         self._uncommitted = self._uncommitted or took_records
 

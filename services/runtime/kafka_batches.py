@@ -1,0 +1,137 @@
+"""Batches on both sides of a Kafka lane: the fetched chunks that wait for it, the record batches it has gathered."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from services.runtime.lanes import BATCH_OVERHEAD_OCTETS, check_fits, check_key, record_octets
+from services.runtime.log import LogRecord
+
+BATCH_OCTETS = 512 * 1024
+"""Size of a record batch before a new one is begun; a larger record gets a batch of its own."""
+
+REQUEST_OCTETS = 32 * 1024 * 1024
+"""What a publisher sends at once; a broker refuses requests over 100 MiB."""
+
+QUEUE_CHUNKS = 4
+"""Fetched chunks that wait per lane and input, each within FETCH_RECORDS and one fetch."""
+
+DEFAULT_MAX_OCTETS = 1_048_588
+
+
+class BatchSource(Protocol):
+    """A producer, as far as batches go."""
+
+    def create_batch(self) -> Any:
+        """A new, empty record batch."""
+
+
+class TopicFacts(NamedTuple):
+    """What the cluster says of a topic."""
+
+    partitions: int
+    max_octets: int
+    compacted: bool
+
+
+class Intake:
+    """What was fetched for a lane and not polled yet: a few chunks per input."""
+
+    def __init__(self, positions: Mapping[str, int]) -> None:
+        self.open = False
+        """True once the lane has polled: from then on it is fed."""
+        self.positions = dict(positions)
+        """Next offset to fetch, per input."""
+        self._chunks: dict[str, deque[list[LogRecord]]] = {topic: deque() for topic in positions}
+        self._turn = itertools.cycle(positions)
+
+    def wanted(self) -> Iterator[str]:
+        """Inputs that there is room for."""
+        return (topic for topic, chunks in self._chunks.items() if len(chunks) < QUEUE_CHUNKS)
+
+    def put(self, topic: str, records: list[LogRecord]) -> None:
+        """Add a chunk."""
+        self._chunks[topic].append(records)
+        self.positions[topic] = records[-1].offset + 1
+
+    def take(self, max_records: int) -> dict[str, list[LogRecord]]:
+        """The oldest records of each input, `max_records` in all; the inputs take turns at going first."""
+        taken: dict[str, list[LogRecord]] = {}
+        left = max_records
+        for topic in itertools.islice(self._turn, len(self._chunks) + 1):
+            chunks = self._chunks[topic]
+            while chunks and left > 0:
+                chunk = chunks.popleft()
+                if len(chunk) > left:
+                    chunks.appendleft(chunk[left:])
+                    chunk = chunk[:left]
+                left -= len(chunk)
+                if topic in taken:
+                    taken[topic].extend(chunk)
+                else:
+                    taken[topic] = chunk
+        return taken
+
+    def waiting(self) -> int:
+        """Records in the queue."""
+        return sum(len(chunk) for chunks in self._chunks.values() for chunk in chunks)
+
+
+class OutputBatches:
+    """The record batches gathered for one partition of one topic."""
+
+    def __init__(self, topic: str, facts: TopicFacts | None, producer: BatchSource) -> None:
+        self.topic = topic
+        self.batches: list[Any] = []
+        self.octets: list[int] = []
+        self.records = 0
+        self._producer = producer
+        self._compacted = facts is not None and facts.compacted
+        self._max_octets = facts.max_octets if facts else DEFAULT_MAX_OCTETS
+        self._batch_octets = min(BATCH_OCTETS, self._max_octets) - BATCH_OVERHEAD_OCTETS
+        self._room = 0
+        self._add: Callable[..., object] = _no_batch
+
+    def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int) -> int:
+        """Add a record; its octets. Raises RecordTooLarge."""
+        if key is None:
+            check_key(self.topic, key, compacted=self._compacted)
+        octets = record_octets(key, value)
+        if octets > self._room:
+            self._begin_batch(octets)
+        self._add(timestamp=timestamp_ms, key=key, value=value)
+        self._room -= octets
+        self.octets[-1] += octets
+        self.records += 1
+        return octets
+
+    def _begin_batch(self, octets: int) -> None:
+        check_fits(self.topic, octets, self._max_octets)
+        batch = self._producer.create_batch()
+        self.batches.append(batch)
+        self.octets.append(BATCH_OVERHEAD_OCTETS)
+        self._add = batch.append
+        self._room = max(self._batch_octets, octets)
+
+
+def requests_of(outputs: list[tuple[str, int, OutputBatches]]) -> Iterator[list[tuple[str, int, list[Any]]]]:
+    """The outputs in portions that a broker takes at once, in order per partition."""
+    portion: list[tuple[str, int, list[Any]]] = []
+    octets = 0
+    for topic, partition, output in outputs:
+        for batch, size in zip(output.batches, output.octets, strict=True):
+            if portion and octets + size > REQUEST_OCTETS:
+                yield portion
+                portion, octets = [], 0
+            if portion and portion[-1][:2] == (topic, partition):
+                portion[-1][2].append(batch)
+            else:
+                portion.append((topic, partition, [batch]))
+            octets += size
+    if portion:
+        yield portion
+
+
+def _no_batch(**_: object) -> object:
+    raise AssertionError("a batch is begun before a record is added")
