@@ -1,5 +1,6 @@
 """Every test of the rating service that takes `settings` or `engine` runs on SQLite and on a real PostgreSQL."""
 
+import asyncio
 import functools
 import itertools
 import os
@@ -8,11 +9,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from services.rating.app import create_app
 from services.rating.database import migrate, open_database
+from services.rating.metrics import RatingMetrics
 from services.runtime.settings import Settings
+from services.runtime.telemetry import new_registry
 
 _numbers = itertools.count()
 
@@ -93,3 +98,38 @@ def _administrate(url: str, statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
+
+
+NOW_MS = 1_790_000_060_000
+
+
+@pytest.fixture
+def app(engine):
+    """The HTTP application over `engine`, at a fixed time."""
+    return create_app(engine, metrics=RatingMetrics(new_registry()), clock=lambda: NOW_MS)
+
+
+class Client:
+    """Calls the application in process; what a route raises becomes an answer, as for any caller."""
+
+    def __init__(self, app, runner: asyncio.Runner) -> None:
+        self._app = app
+        self._runner = runner
+
+    def request(self, method: str, path: str, **options) -> httpx.Response:
+        return self._runner.run(self._request(method, path, **options))
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    async def _request(self, method, path, **options):
+        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://rating") as made:
+            return await made.request(method, path, **options)
+
+
+@pytest.fixture
+def client(app):
+    """A client of `app`."""
+    with asyncio.Runner() as runner:
+        yield Client(app, runner)
