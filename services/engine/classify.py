@@ -251,7 +251,7 @@ class Classifier:
         known = self._names.get(text) or self._names.older(text)
         if known is None:
             host = normalise(text)
-            if host is not None and is_address(host):
+            if not text or (host is not None and is_address(host)):
                 known = NO_NAME
             else:
                 hit = self._tables.names.find(host) if host is not None else None

@@ -122,7 +122,8 @@ class SubscriberMemory:
         self._bounds = (names, servers, ports, applications)
         self.trails: BoundedCache[str, Trail] = BoundedCache(subscribers)
 
-    def __len__(self) -> int:
+    def total(self) -> int:
+        """Subscribers remembered."""
         return self.trails.total()
 
     def trail_of(self, subscriber_id: str) -> Trail:

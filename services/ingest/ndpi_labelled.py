@@ -21,6 +21,13 @@ _NAME_FIELDS = {
 _SERVER_PORTS = frozenset((1194, 1935, 3074, 3478, 3479, 3480, 3481, 5060, 5061, 5222, 5223, 5228, 8080, 8443, 51820))
 """Ports above 1023 that a server, hardly ever a subscriber, listens on."""
 
+_PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+                 "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+)  # fmt: skip
+"""Where subscribers have their addresses, carrier-grade NAT included (RFC 1918, RFC 6598, RFC 4193)."""
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -80,7 +87,7 @@ def _subscriber_is_source(row: Mapping[str, Any]) -> bool:
 
 def _is_private(address: str) -> bool:
     parsed = ipaddress.ip_address(address)
-    return parsed.is_private and not parsed.is_multicast and not parsed.is_reserved
+    return any(parsed in network for network in _PRIVATE if network.version == parsed.version)
 
 
 def _is_server_port(port: int) -> bool:

@@ -1,0 +1,147 @@
+import pytest
+
+from services.engine.classify import SubscriberMemory
+from tests.engine.classify_world import answers, flow, last
+
+UDP = 17
+STREAM = {"packets_up": 500, "octets_up": 100_000, "packets_down": 450, "octets_down": 90_000}
+
+
+def udp(**fields):
+    return flow(**({"ip_protocol": UDP, "remote_port": 45_000, "remote_ip": "203.0.113.50"} | fields))
+
+
+def stun(**fields):
+    return udp(**({"remote_port": 3478, "remote_ip": "203.0.113.9"} | fields))
+
+
+CHAT = flow(server_name="chat.whatsapp.net", remote_ip="157.240.3.1")
+
+
+def test_stun_without_a_past_is_somebodys_call():
+    verdict = last(stun())
+    assert (verdict.category, verdict.application, verdict.service) == ("voip_im", "stun", "call")
+
+
+def test_stun_belongs_to_the_messenger_used_just_before():
+    verdict = last(CHAT, stun())
+    assert (verdict.application, verdict.service, verdict.evidence[0].kind) == ("whatsapp", "call", "media")
+
+
+def test_stun_goes_to_who_uses_the_same_network():
+    telegram = flow(server_name="t.me", remote_ip="203.0.1.1")
+    verdict = last(telegram, CHAT, stun())
+    assert (verdict.application, verdict.evidence[0].matched) == ("telegram", "same network")
+
+
+def test_call_over_the_applications_own_addresses_is_told_from_chat():
+    voice = udp(remote_ip="91.108.4.9", **STREAM)
+    probe = udp(remote_ip="91.108.4.9", packets_up=9, octets_up=700)
+    assert last(voice).service == "call"
+    assert (last(probe).application, last(probe).service) == ("telegram", None)
+
+
+def test_peer_to_peer_media_is_known_by_its_port():
+    verdict = last(CHAT, stun(subscriber_port=40_123), udp(subscriber_port=40_123))
+    assert (verdict.application, verdict.service, verdict.evidence[0].matched) == ("whatsapp", "call", "same port")
+
+
+def test_long_call_stays_known_from_interval_to_interval():
+    intervals = [
+        udp(subscriber_port=40_123, start_ms=1_000_000 + 60_000 * n, end_ms=1_060_000 + 60_000 * n) for n in range(30)
+    ]
+    verdicts = answers(CHAT, stun(subscriber_port=40_123), *intervals)
+    assert {(verdict.application, verdict.service) for verdict in verdicts[1:]} == {("whatsapp", "call")}
+
+
+def test_small_flow_during_a_call_is_weakly_part_of_it():
+    verdict = last(CHAT, stun(subscriber_port=40_123), udp(subscriber_port=41_000, packets_up=2, octets_up=200))
+    assert (verdict.application, verdict.evidence[0].matched, verdict.confidence) == ("whatsapp", "during a call", 25)
+
+
+def test_guess_during_a_call_does_not_feed_itself():
+    guessed = [
+        udp(subscriber_port=41_000 + n, start_ms=1_010_000 + 20_000 * n, end_ms=1_020_000 + 20_000 * n, packets_up=1)
+        for n in range(5)
+    ]
+    verdicts = answers(CHAT, stun(subscriber_port=40_123), *guessed)
+    assert [verdict.application for verdict in verdicts[2:]] == ["whatsapp", "whatsapp", None, None, None]
+
+
+def test_media_follows_a_messenger_but_not_a_social_application_that_chatters():
+    assert last(CHAT, udp(**STREAM)).application == "whatsapp"
+    assert last(flow(server_name="www.snapchat.com"), udp(**STREAM)).application == "rtp"
+
+
+def test_media_of_a_social_application_in_its_own_network_is_a_call():
+    verdict = last(flow(server_name="www.snapchat.com", remote_ip="203.0.113.1"), udp(**STREAM))
+    assert (verdict.application, verdict.category, verdict.service) == ("snapchat", "voip_im", "call")
+
+
+def test_media_after_sip_is_a_call_by_sip():
+    verdict = last(udp(remote_port=5060, remote_ip="192.0.2.200"), udp(**STREAM))
+    assert (verdict.application, verdict.service) == ("sip", "call")
+
+
+def test_signalling_is_forgotten_after_two_minutes():
+    late = stun(start_ms=1_010_000 + 121_000, end_ms=1_140_000)
+    assert last(CHAT, late).application == "stun"
+
+
+def test_same_flow_without_its_name_in_a_later_interval_is_the_same_application():
+    named = flow(server_name="www.netflix.com", subscriber_port=50_001)
+    verdict = last(named, flow(subscriber_port=50_001, start_ms=1_060_000, end_ms=1_070_000))
+    assert (verdict.application, verdict.evidence[0].matched) == ("netflix", "same flow")
+
+
+def test_another_nameless_web_flow_to_the_same_server_is_not():
+    assert last(flow(server_name="www.netflix.com"), flow(subscriber_port=50_002)).application is None
+
+
+def test_other_ports_of_the_server_are():
+    verdict = last(flow(server_name="www.netflix.com"), flow(subscriber_port=50_002, remote_port=9_000))
+    assert (verdict.application, verdict.evidence[0].matched) == ("netflix", "same server")
+
+
+def test_server_that_also_serves_something_else_says_nothing_more():
+    verdict = last(
+        flow(server_name="www.youtube.com"),
+        flow(server_name="www.google.com"),
+        flow(subscriber_port=50_002, remote_port=9_000),
+    )
+    assert verdict.reason == "no_evidence"
+
+
+def test_group_address_is_nobodys_peer():
+    assert last(CHAT, stun(), udp(remote_ip="239.255.255.250")).application is None
+
+
+def test_another_subscriber_is_another_story():
+    assert last(CHAT, stun(subscriber_id="s-2")).application == "stun"
+
+
+def test_after_a_restart_a_call_is_still_a_call_but_nobodys():
+    before, after = answers(CHAT, stun())[-1], last(stun())
+    assert (before.application, after.application) == ("whatsapp", "stun")
+    assert before.category == after.category == "voip_im"
+    assert before.service == after.service == "call"
+    assert after.confidence < before.confidence
+
+
+@pytest.mark.parametrize("bound", ["names", "servers", "ports", "applications"])
+def test_memory_without_room_is_refused(bound):
+    with pytest.raises(ValueError, match=bound):
+        SubscriberMemory(**{bound: 0})
+
+
+def test_one_subscribers_trail_is_bounded():
+    memory = SubscriberMemory(names=3, servers=3, ports=3, applications=1)
+    answers(
+        *(flow(server_name="t.me", remote_ip=f"203.0.113.{n}") for n in range(20)),
+        *(stun(subscriber_port=40_000 + n) for n in range(20)),
+        CHAT,
+        memory=memory,
+    )
+    trail = memory.trail_of("s-1")
+    assert (len(trail.servers), len(trail._ports), len(trail._signals)) == (3, 3, 1)
+    assert "203.0.113.0" not in trail.servers
