@@ -40,6 +40,8 @@ ADD_ONS = ("social-free-facebook", "video-netflix", "stream-boost", "tiktok-week
 
 WORKER_CORE, OTHER_CORE = 0, 1
 DEADLINE_S = 900.0
+PUBLISHERS = 4
+SLICE_MS = 10
 
 encode = msgspec.json.Encoder().encode
 
@@ -181,22 +183,31 @@ class _Bench:
         }
 
     async def _pace(self, records_per_s: int) -> None:
-        """Publish at a fixed rate, in slices of 10 ms; a late slice is stamped with the time at which it was due."""
-        publisher = await self.log.publisher()
+        """Publish at a fixed rate, in slices of 10 ms; a late slice keeps the time at which it was due."""
         total = records_per_s * self.arguments.latency_seconds
+        slices: asyncio.Queue[list[NewRecord] | None] = asyncio.Queue()
+        # Several publishers, so that one slow answer of the broker does not hold up the next slices.
+        publishers = [asyncio.create_task(self._publish_slices(slices)) for _ in range(PUBLISHERS)]
         start_ms = _now_ms() + 500
-        records = bench_traffic(
-            accounts=self.arguments.accounts, records=total, seed=2, start_ms=start_ms, records_per_s=records_per_s
-        )
         batch: list[NewRecord] = []
         due_ms = start_ms
-        for record in records:
-            if record.timestamp_ms - due_ms >= 10:
+        for record in bench_traffic(
+            accounts=self.arguments.accounts, records=total, seed=2, start_ms=start_ms, records_per_s=records_per_s
+        ):
+            if record.timestamp_ms - due_ms >= SLICE_MS:
                 await _sleep_until(record.timestamp_ms)
-                await publisher.publish(batch)
+                slices.put_nowait(batch)
                 batch, due_ms = [], record.timestamp_ms
             batch.append(NewRecord(topics.FLOWS, record.key, record.value, record.timestamp_ms))
-        await publisher.publish(batch)
+        slices.put_nowait(batch)
+        for _ in publishers:
+            slices.put_nowait(None)
+        await asyncio.gather(*publishers)
+
+    async def _publish_slices(self, slices: asyncio.Queue[list[NewRecord] | None]) -> None:
+        publisher = await self.log.publisher()
+        while (batch := await slices.get()) is not None:
+            await publisher.publish(batch)
         await publisher.close()
 
     async def _publish(self, records: Iterable[NewRecord]) -> int:

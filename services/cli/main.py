@@ -86,7 +86,7 @@ def policy(*, kafka: KafkaOption = None, data_dir: DataOption = None) -> None:
 def rating(*, kafka: KafkaOption = None, data_dir: DataOption = None, database_url: DatabaseOption = None) -> None:
     """Run the rating service (API, ledger, outbox) until SIGTERM or Ctrl-C."""
     settings = _settings(kafka, data_dir, database_url)
-    from services.cli.processes import run_rating
+    from services.cli.rating_processes import run_rating
 
     _run(run_rating(settings))
 
@@ -143,7 +143,7 @@ def verify(
 ) -> None:
     """Reconcile log and ledger: nothing lost, nothing charged twice. Exit code 1 on any violation."""
     settings = _settings(kafka, data_dir, database_url)
-    from services.cli.processes import run_verify
+    from services.cli.rating_processes import run_verify
 
     sys.exit(_run(run_verify(settings, as_json=json_, strict=strict)))
 

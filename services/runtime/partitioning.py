@@ -1,10 +1,16 @@
 """Which partition a key belongs to: Kafka's murmur2, so that every Kafka client agrees with us."""
 
+from functools import lru_cache
+
+CACHED_KEYS = 65_536
+"""Keys whose partition is remembered: hashing one costs as much as deciding half a flow."""
+
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
+@lru_cache(maxsize=CACHED_KEYS)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` among `partitions`, as org.apache.kafka DefaultPartitioner places it."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
