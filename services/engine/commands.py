@@ -23,10 +23,10 @@ from schemas.command import (
 from schemas.state import STATE_VERSION, AccountState, Product, Reservation
 from schemas.units import format_micros, parse_micros
 from services.engine.charge import BALANCE_MARK
-from services.engine.effective import number_updates, reinstall, removal, rule_of
+from services.engine.effective import hand_over
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.periods import add_days, cycle_at, is_time_zone
+from services.engine.periods import add_days, is_time_zone
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
 
@@ -60,7 +60,7 @@ def apply_command(
         return Outcome(account)
     issued_ms = event_time_ms(command.issued_at_ms, now_ms)
     try:
-        before = Outcome(_created(command, tariff, issued_ms) if account is None else account)
+        before = Outcome(_created(command, tariff) if account is None else account)
         before = joined(
             before, advance(before.account, tariff, partition=at.partition, until_ms=issued_ms, now_ms=now_ms)
         )
@@ -76,42 +76,41 @@ def apply_command(
     return joined(before, journal.outcome())
 
 
-def _created(command: AccountCommand, tariff: Tariff, at_ms: int) -> AccountState:
+def _created(command: AccountCommand, tariff: Tariff) -> AccountState:
+    """The account that a profile describes; its first cycle opens when time first passes for it."""
     if not isinstance(command, ChangeProfile):
         detail = f"account_id: {command.account_id!r} does not exist; create it with change_profile first"
         raise _RefusedError("unknown_account", detail)
-    profile = _profile(command, AccountState(STATE_VERSION, command.account_id, (command.account_id,), tariff.currency))
-    start, end = cycle_at(at_ms, time_zone=profile.time_zone, cycle_day=profile.cycle_day)
-    return replace(profile, cycle_start_ms=start, cycle_end_ms=end, due_ms=end)
+    _check_profile(command, tariff)
+    return _profile(command, AccountState(STATE_VERSION, command.account_id, (command.account_id,), tariff.currency))
 
 
 def _change_profile(journal: Journal, command: ChangeProfile) -> None:
+    _check_profile(command, journal.tariff)
     before = journal.account
-    if command.currency is not None and command.currency != journal.tariff.currency:
-        detail = f"currency: {command.currency!r} is not the catalogue's {journal.tariff.currency!r}; use that"
-        raise _RefusedError("currency", detail)
     journal.emit_gathered()
     journal.account = _profile(command, before)
-    journal.settle("created" if not before.standing else "profile")
-    if before.standing and journal.account.subscriber_ids != before.subscriber_ids:
+    journal.settle("profile")
+    if journal.account.subscriber_ids != before.subscriber_ids:
         _change_members(journal, before)
 
 
 def _profile(command: ChangeProfile, account: AccountState) -> AccountState:
-    _check_profile(command)
     given: dict[str, Any] = {
-        name: value
-        for name in (
-            "segment", "age_band", "consumption_level", "payment", "currency", "time_zone", "cycle_day"
-        )
-        if (value := getattr(command, name)) is not None
+        name: value for name in _PROFILE if (value := getattr(command, name)) is not None
     }  # fmt: skip
     if command.subscriber_ids is not None:
         given["subscriber_ids"] = tuple(dict.fromkeys(command.subscriber_ids))
     return replace(account, **given)
 
 
-def _check_profile(command: ChangeProfile) -> None:
+_PROFILE = ("segment", "age_band", "consumption_level", "payment", "currency", "time_zone", "cycle_day")
+
+
+def _check_profile(command: ChangeProfile, tariff: Tariff) -> None:
+    if command.currency not in (None, tariff.currency):
+        detail = f"currency: {command.currency!r} is not the catalogue's {tariff.currency!r}; use that"
+        raise _RefusedError("currency", detail)
     if command.payment not in (None, "prepaid", "postpaid"):
         raise _RefusedError("payment", f"payment: {command.payment!r} is unknown; use prepaid or postpaid")
     if command.time_zone is not None and not is_time_zone(command.time_zone):
@@ -124,16 +123,11 @@ def _check_profile(command: ChangeProfile) -> None:
 
 
 def _change_members(journal: Journal, before: AccountState) -> None:
-    account = journal.account
-    gone = tuple(member for member in before.subscriber_ids if member not in account.subscriber_ids)
-    if gone:
-        old = replace(account, subscriber_ids=gone)
-        drafts = [
-            removal(old, rule_of(mark), journal.at_ms, "profile", account.catalogue_version)
-            for mark in before.installed_rules
-        ]
-        journal.update(*number_updates(account, drafts))
-    journal.update(*reinstall(journal.account, journal.tariff, at_ms=journal.at_ms, cause="profile"))
+    """Give the rules in force to those who joined, take them from those who left."""
+    members = journal.account.subscriber_ids
+    joined_ids = tuple(member for member in members if member not in before.subscriber_ids)
+    left_ids = tuple(member for member in before.subscriber_ids if member not in members)
+    journal.update(*hand_over(journal.account, journal.tariff, joined_ids, left_ids, at_ms=journal.at_ms))
 
 
 def _activate(journal: Journal, command: ActivateProduct) -> None:

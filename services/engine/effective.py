@@ -158,7 +158,7 @@ def _install(
     marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
     if marks == account.installed_rules:
         return account, ()
-    before = {rule_of(mark): mark for mark in account.installed_rules}
+    before = {_rule_of(mark): mark for mark in account.installed_rules}
     drafts = [
         _draft(
             account, "modify" if rule.rule.id in before else "install", rule, barred=barred, at_ms=at_ms, cause=cause
@@ -167,37 +167,42 @@ def _install(
         if before.get(rule.rule.id) != mark
     ]
     gone = before.keys() - {rule.rule.id for rule, _ in in_force}
-    drafts += [removal(account, rule_id, at_ms, cause, tariff.version) for rule_id in sorted(gone)]
+    drafts += [_removal(account, rule_id, at_ms, cause) for rule_id in sorted(gone)]
     account = replace(account, installed_rules=marks)
-    return number_updates(account, drafts)
+    return _number(account, drafts)
 
 
-def rule_of(mark: str) -> str:
-    """The rule id in a mark of `AccountState.installed_rules`."""
+def hand_over(
+    account: AccountState, tariff: Tariff, joined_ids: tuple[str, ...], left_ids: tuple[str, ...], *, at_ms: int
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Install the rules in force for members who joined, and remove them for members who left."""
+    in_force = list(_in_force(account, plan_of(account.standing, tariff), tariff))
+    newcomers, leavers = replace(account, subscriber_ids=joined_ids), replace(account, subscriber_ids=left_ids)
+    drafts = []
+    if joined_ids:
+        drafts += [
+            _draft(newcomers, "install", rule, barred=barred, at_ms=at_ms, cause="profile") for rule, barred in in_force
+        ]
+    if left_ids:
+        drafts += [_removal(leavers, rule.rule.id, at_ms, "profile") for rule, _ in in_force]
+    return _number(account, drafts)
+
+
+def _rule_of(mark: str) -> str:
     return mark.partition("#")[0]
 
 
-def number_updates(account: AccountState, drafts: list[PolicyUpdate]) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+def _number(account: AccountState, drafts: list[PolicyUpdate]) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
     """Give each update its number of the account."""
     first, name = account.next_update, short(account.account_id)
     updates = tuple(replace(draft, update_id=f"{name}:{first + n}") for n, draft in enumerate(drafts))
     return replace(account, next_update=first + len(updates)), updates
 
 
-def reinstall(
-    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
-) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
-    """Tell all rules in force again: the members whom they apply to have changed."""
-    in_force = _in_force(account, plan_of(account.standing, tariff), tariff)
-    drafts = [_draft(account, "modify", rule, barred=barred, at_ms=at_ms, cause=cause) for rule, barred in in_force]
-    return number_updates(account, drafts)
-
-
-def removal(account: AccountState, rule_id: str, at_ms: int, cause: str, catalogue_version: str) -> PolicyUpdate:
-    """The update, not yet numbered, that takes a rule away."""
+def _removal(account: AccountState, rule_id: str, at_ms: int, cause: str) -> PolicyUpdate:
     return PolicyUpdate(
         version=UPDATE_VERSION, update_id="-", account_id=account.account_id, subscriber_ids=account.subscriber_ids,
-        action="remove", rule_id=rule_id, at_ms=at_ms, cause=cause, catalogue_version=catalogue_version,
+        action="remove", rule_id=rule_id, at_ms=at_ms, cause=cause, catalogue_version=account.catalogue_version,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ something due brings it about first (`advance`), and where no record comes, a ti
 from msgspec.structs import replace
 
 from schemas.state import AccountState, Product
+from schemas.units import format_micros
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome
 from services.engine.periods import cycle_at, next_cycle_end
@@ -169,8 +170,9 @@ def _suspend(journal: Journal, product: Product) -> None:
     _set_status(journal, product, "suspended")
     offering = journal.tariff.offerings[product.offering_id]
     detail = (
-        f"product {product.product_id} needs {offering.recurring_micros} micros and the balance holds "
-        f"{journal.account.balance_micros}; it waits until the account is topped up"
+        f"{product.offering_id} costs {format_micros(offering.recurring_micros)} {journal.tariff.currency} a cycle "
+        f"and the balance is {format_micros(journal.account.balance_micros)} {journal.tariff.currency}; "
+        "it waits for a top-up"
     )
     journal.tell("refused", detail, product=product)
 

@@ -321,19 +321,20 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
 
 
 def check_installed(world: World) -> None:
-    """A gateway that obeyed every update holds exactly the rules in force."""
-    gateway: dict[str, str | None] = {}
+    """A gateway that obeyed every update holds exactly the rules in force, for each member."""
+    gateway: dict[tuple[str, str], str | None] = {}
     for update in world.updates:
-        if update.action == "remove":
-            if update.subscriber_ids == world.account.subscriber_ids:  # type: ignore[union-attr]
-                del gateway[update.rule_id]
-        else:
-            assert (update.action == "modify") == (update.rule_id in gateway)
-            gateway[update.rule_id] = update.gate_status
+        for member in update.subscriber_ids:
+            key = (member, update.rule_id)
+            assert (update.action == "install") == (key not in gateway), update
+            if update.action == "remove":
+                del gateway[key]
+            else:
+                gateway[key] = update.gate_status
     account = world.account
     assert account is not None
-    at_ms = account.settled_ms
-    assert gateway == {rule.id: rule.gate_status for rule in effective_rules(account, world.tariff, at_ms=at_ms)}
+    in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms)
+    assert gateway == {(member, rule.id): rule.gate_status for member in account.subscriber_ids for rule in in_force}
 
 
 def flow_record(volume: int, *, at_ms: int, **fields: Any) -> FlowRecord:

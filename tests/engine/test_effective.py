@@ -1,0 +1,134 @@
+"""Which rules are in force, what closes a gate, and what a gateway is told."""
+
+from typing import Any
+
+import pytest
+
+from tests.engine.world import World, catalogue, ms
+
+DATA = {"id": "data", "octets": 1000}
+PRICE = {"id": "beyond", "amount": "1", "per_octets": 100, "cap": "2"}
+VIDEO = {"id": "video", "octets": 500, "scope": {"categories": ["streaming"]}}
+
+
+def world_of(plan: dict[str, Any], *rules: dict[str, Any], **profile: Any) -> World:
+    made = World(catalogue({"id": "plan", **plan, "rules": [rule["id"] for rule in rules]}, rules=rules), **profile)
+    made.activate("plan")
+    return made
+
+
+def test_rules_are_in_order_of_precedence_and_the_built_in_one_is_last() -> None:
+    world = world_of({"allowances": [DATA]}, {"id": "b", "precedence": 2}, {"id": "a", "precedence": 1})
+    assert world.rules() == ["a", "b", "default"]
+
+
+def test_rules_can_be_asked_for_at_another_time() -> None:
+    day = {"id": "day", "rules": ["r"], "term_days": 1}
+    world = World(catalogue(day, rules=[{"id": "r", "charging": "free"}]))
+    world.activate("day", start_ms=ms("2026-03-12"))
+    asked = ("2026-03-11 23:59", "2026-03-12 00:00", "2026-03-12 23:59", "2026-03-13 00:00")
+    assert [world.rules(at) for at in asked] == [["default"], ["r", "default"], ["r", "default"], ["default"]]
+
+
+def test_the_gate_closes_when_nothing_can_pay_and_opens_with_the_next_cycle() -> None:
+    world = world_of({"allowances": [DATA]})
+    assert world.gates() == {"default": "open"}
+    world.flow(1000)
+    assert world.gates() == {"default": "closed"}
+    world.timer("2026-04-01")
+    told = [(u.action, u.gate_status, u.cause) for u in world.updates]
+    assert told == [
+        ("install", "closed", "created"), ("modify", "open", "activated"), ("modify", "closed", "exhausted"),
+        ("modify", "open", "reset"),
+    ]  # fmt: skip
+
+
+def test_the_gate_closes_at_a_cap_that_blocks_and_not_at_one_that_lets_pass() -> None:
+    for on_cap, gate in (("block", "closed"), ("free", "open")):
+        world = world_of({"usage_prices": [{**PRICE, "on_cap": on_cap}]})
+        world.flow(199)
+        assert world.gates() == {"default": "open"}
+        world.flow(1)
+        assert world.gates() == {"default": gate}
+        assert [note.kind for note in world.notifications if note.kind != "activated"] == ["cap_reached"]
+
+
+def test_the_gate_closes_with_an_empty_prepaid_balance_and_opens_with_a_top_up() -> None:
+    world = world_of({"usage_prices": [{**PRICE, "cap": None}]}, payment="prepaid")
+    assert world.gates() == {"default": "closed"}
+    world.credit("1")
+    assert world.gates() == {"default": "open"}
+    world.flow(100)
+    assert (world.gates(), world.updates[-1].cause) == ({"default": "closed"}, "balance")
+    world.credit("1")
+    assert (world.gates(), world.updates[-1].cause) == ({"default": "open"}, "credited")
+
+
+def test_a_gate_stays_open_while_some_traffic_of_its_rule_is_paid_for() -> None:
+    world = world_of({"allowances": [DATA, VIDEO]})
+    world.flow(1000)
+    assert world.gates() == {"default": "open"}
+    world.flow(500, "netflix")
+    assert world.gates() == {"default": "closed"}
+
+
+def test_traffic_that_an_earlier_rule_takes_does_not_keep_a_later_gate_open() -> None:
+    """The bucket for video serves no traffic that could reach the built-in rule."""
+    video = {"id": "video-first", "scope": {"categories": ["streaming"]}}
+    world = world_of({"allowances": [DATA, VIDEO]}, video)
+    world.flow(1000)
+    assert world.gates() == {"video-first": "open", "default": "closed"}
+    world.flow(500, "netflix")
+    assert world.gates() == {"video-first": "closed", "default": "closed"}
+
+
+@pytest.mark.parametrize(("on_exhausted", "gate"), [("continue", "open"), ("throttle", "open"), ("block", "closed")])
+def test_an_empty_bucket_closes_its_own_rule_only_when_it_blocks(on_exhausted: str, gate: str) -> None:
+    rule = {"id": "video-rule", "scope": {"categories": ["streaming"]}}
+    world = world_of({"allowances": [DATA, {**VIDEO, "on_exhausted": on_exhausted}]}, rule)
+    world.flow(500, "netflix")
+    assert world.gates() == {"video-rule": gate, "default": "open"}
+    assert world.flow(1, "netflix").gate_status == gate
+
+
+@pytest.mark.parametrize(
+    ("rule_scope", "bucket_scope", "gate"),
+    [
+        ({"applications": ["netflix"]}, {"applications": ["netflix"]}, "open"),
+        ({"applications": ["netflix"]}, {"applications": ["youtube"]}, "closed"),
+        ({"applications": ["netflix"]}, {"categories": ["streaming"]}, "open"),
+        ({"applications": ["netflix"]}, {"categories": ["social"]}, "closed"),
+        ({"categories": ["streaming"]}, {"applications": ["netflix"]}, "open"),
+        ({"categories": ["social"]}, {"applications": ["netflix"]}, "closed"),
+        ({"rat_types": ["NR"]}, {"rat_types": ["UTRA"]}, "closed"),
+        ({"rat_types": ["NR"]}, {"categories": ["social"]}, "open"),
+        ({"services": ["call"]}, {"services": ["chat"]}, "closed"),
+    ],
+)
+def test_a_bucket_holds_a_gate_open_where_the_scopes_meet(
+    rule_scope: dict[str, Any], bucket_scope: dict[str, Any], gate: str
+) -> None:
+    world = world_of({"allowances": [{**DATA, "scope": bucket_scope}]}, {"id": "r", "scope": rule_scope})
+    assert world.gates()["r"] == gate
+
+
+def test_an_update_says_all_that_a_gateway_needs() -> None:
+    rule = {
+        "id": "boost", "precedence": 7, "rating_group": 33, "scope": {"applications": ["netflix"]},
+        "qos": {"five_qi": 6, "mbr_down_bps": 5},
+    }  # fmt: skip
+    world = world_of({"allowances": [DATA]}, rule)
+    update = next(update for update in world.updates if update.rule_id == "boost")
+    assert (update.action, update.precedence, update.rating_group, update.gate_status) == ("install", 7, 33, "open")
+    assert (update.applications, update.categories, update.subscriber_ids) == (("netflix",), (), ("a1",))
+    assert update.qos is not None
+    assert (update.qos.five_qi, update.qos.mbr_down_bps) == (6, 5)
+    assert [u.update_id for u in world.updates] == [f"a1:{n}" for n in range(len(world.updates))]
+
+
+def test_deciding_without_a_change_tells_the_gateway_nothing() -> None:
+    world = world_of({"allowances": [DATA]})
+    told = len(world.updates)
+    for _ in range(20):
+        world.flow(7)
+    assert len(world.updates) == told
