@@ -1,7 +1,7 @@
 """Catalogue files: readable YAML in, one checked `Catalogue` out, and for each part of it the line it came from.
 
-A file holds any of the keys `applications`, `offerings`, `rules`, `campaigns`, `currency` and `version`; all files of
-a folder and of the folders in it make one catalogue.
+A file holds any of the keys `applications`, `offerings`, `rules`, `campaigns`, `additional_pfds`, `currency` and
+`version`; all files of a folder and of the folders in it make one catalogue.
 """
 
 import dataclasses
@@ -14,11 +14,21 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.catalogue import Application, Campaign, Catalogue, PccRule, ProductOffering
+from schemas.catalogue import Application, Campaign, Catalogue, CatalogueId, PccRule, Pfd, ProductOffering
 from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
+
+
+class AdditionalPfds(BaseModel):
+    """PFDs of an application that another file defines, so that what a partner or a list says stays in its own file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    application: CatalogueId
+    pfds: tuple[Pfd, ...] = Field(min_length=1)
+
 
 PARTS: Mapping[str, type[BaseModel]] = {
     "applications": Application,
@@ -26,7 +36,9 @@ PARTS: Mapping[str, type[BaseModel]] = {
     "rules": PccRule,
     "campaigns": Campaign,
 }
-"""The lists a file may hold, and what each of their items is."""
+"""The lists of a catalogue, and what each of their items is."""
+
+ADDITIONS = "additional_pfds"
 
 MONEY_KEYS = frozenset({"amount", "cap"})
 """Keys whose value is money: `5` in a file means five units of the currency, never five micro-units."""
@@ -34,7 +46,8 @@ MONEY_KEYS = frozenset({"amount", "cap"})
 DEFAULT_CURRENCY = "EUR"
 
 _SETTINGS = ("currency", "version")
-_KNOWN_KEYS = ", ".join((*PARTS, *_SETTINGS))
+_MODELS: Mapping[str, type[BaseModel]] = {**PARTS, ADDITIONS: AdditionalPfds}
+_KNOWN_KEYS = ", ".join((*_MODELS, *_SETTINGS))
 _HOLDER = re.compile(r"(application|offering|rule|campaign) '([^']+)'")
 _BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign) ')")
 _NEXT_STEPS = {
@@ -60,16 +73,12 @@ class CatalogueSource:
     """A catalogue and where its parts stand in the files."""
 
     catalogue: Catalogue
-    locations: Mapping[tuple[str, str], Location] = dataclasses.field(default_factory=dict)
-    """(part, id) -> where the item begins, e.g. ("applications", "whatsapp")."""
-
-    lines: Mapping[tuple[str, str], Mapping[KeyPath, int]] = dataclasses.field(default_factory=dict)
-    """(part, id) -> path inside the item -> line, e.g. ("pfds", 0, "domain_names", 3) -> 17."""
+    locations: Mapping[tuple[str, str], Mapping[KeyPath, Location]] = dataclasses.field(default_factory=dict)
+    """(part, id) -> path inside the item, e.g. ("pfds", 0, "ports", 3) -> where it stands; () is the beginning."""
 
     def locate(self, part: str, item_id: str, path: KeyPath = ()) -> Location:
         """Where the value at `path` inside an item stands, or the nearest thing around it that has a line."""
-        start = self.locations.get((part, item_id), Location("", 0))
-        return Location(start.file, _nearest_line(self.lines.get((part, item_id), {}), path, start.line))
+        return _nearest(self.locations.get((part, item_id), {}), path)
 
 
 def load_catalogue(folder: Path | Traversable | None = None, *, version: str | None = None) -> Catalogue:
@@ -121,8 +130,8 @@ class _Reader:
     def __init__(self) -> None:
         self._problems: list[Problem] = []
         self._items: dict[str, list[Any]] = {part: [] for part in PARTS}
-        self._locations: dict[tuple[str, str], Location] = {}
-        self._lines: dict[tuple[str, str], Mapping[KeyPath, int]] = {}
+        self._additions: list[tuple[AdditionalPfds, dict[KeyPath, Location]]] = []
+        self._locations: dict[tuple[str, str], dict[KeyPath, Location]] = {}
         self._settings: dict[str, tuple[str, Location]] = {}
 
     def read(self, name: str, file: Traversable) -> None:
@@ -144,6 +153,8 @@ class _Reader:
             self._report(Location(name, 1), "file", tree.value, rule, "begin with `applications:`, for instance")
 
     def finish(self, version: str | None) -> CatalogueSource:
+        for addition, locations in self._additions:
+            self._add_pfds(addition, locations)
         self._stop_on_problems()
         settings = {key: value for key, (value, _) in self._settings.items()}
         stated = version if version is not None else settings.get("version")
@@ -155,18 +166,18 @@ class _Reader:
             raise CatalogueFilesError(tuple(self._problems)) from None
         if stated is None:
             catalogue = catalogue.model_copy(update={"version": content_version(catalogue)})
-        return CatalogueSource(catalogue, self._locations, self._lines)
+        return CatalogueSource(catalogue, self._locations)
 
     def _read_file(self, name: str, tree: YamlTree) -> None:
         for key, value in tree.value.items():
             location = Location(name, tree.lines[(key,)])
-            if key in PARTS and isinstance(value, list):
+            if key in _MODELS and isinstance(value, list):
                 self._read_part(name, tree, key)
-            elif key in PARTS and value is not None:
+            elif key in _MODELS and value is not None:
                 self._report(location, key, value, f"{key} is a list", "begin each item with `- id: ...`")
             elif key in _SETTINGS:
                 self._read_setting(location, key, value)
-            elif key not in PARTS:
+            elif key not in _MODELS:
                 rule = f"the keys of a catalogue file are {_KNOWN_KEYS}"
                 self._report(location, "key", key, rule, "remove it or mend its spelling")
 
@@ -180,28 +191,47 @@ class _Reader:
             self._report(location, key, value, rule, "keep one")
 
     def _read_part(self, name: str, tree: YamlTree, part: str) -> None:
-        lines: list[dict[KeyPath, int]] = [{} for _ in tree.value[part]]
+        locations: list[dict[KeyPath, Location]] = [{} for _ in tree.value[part]]
         for path, line in tree.lines.items():
             if len(path) > 1 and path[0] == part:
-                lines[int(path[1])][path[2:]] = line
-        for index, data in enumerate(tree.value[part]):
-            self._read_item(name, part, data, lines[index])
+                locations[int(path[1])][path[2:]] = Location(name, line)
+        for data, places in zip(tree.value[part], locations, strict=True):
+            self._read_item(part, data, places)
 
-    def _read_item(self, name: str, part: str, data: object, lines: Mapping[KeyPath, int]) -> None:
-        start = Location(name, lines[()])
+    def _read_item(self, part: str, data: object, locations: dict[KeyPath, Location]) -> None:
         try:
-            item: Any = PARTS[part].model_validate(_money_as_text(data))
+            item: Any = _MODELS[part].model_validate(_money_as_text(data))
         except ValidationError as error:
             subject = _subject(part, data)
-            self._problems += [_explain(detail, subject, name, lines) for detail in error.errors()]
+            self._problems += [_explain(detail, subject, locations) for detail in error.errors()]
             return
-        first = self._locations.setdefault((part, item.id), start)
-        if first is not start:
-            rule = f"{first} defines this {part[:-1]} already"
-            self._report(start, f"{part[:-1]} id", item.id, rule, "keep one, or choose another id")
+        if part == ADDITIONS:
+            self._additions.append((item, locations))
             return
-        self._lines[(part, item.id)] = lines
+        first = self._locations.setdefault((part, item.id), locations)
+        if first is not locations:
+            kind = part.removesuffix("s")
+            rule = f"{first[()]} defines this {kind} already"
+            self._report(locations[()], f"{kind} id", item.id, rule, "keep one, or choose another id")
+            return
         self._items[part].append(item)
+
+    def _add_pfds(self, addition: AdditionalPfds, locations: Mapping[KeyPath, Location]) -> None:
+        applications = self._items["applications"]
+        place = next((index for index, item in enumerate(applications) if item.id == addition.application), None)
+        if place is None:
+            rule = "no file defines this application"
+            self._report(
+                locations[()], f"{ADDITIONS} application", addition.application, rule, "define it or mend the id"
+            )
+            return
+        held: tuple[Pfd, ...] = applications[place].pfds
+        for path, location in locations.items():
+            if path[:1] == ("pfds",) and len(path) > 1:
+                self._locations[("applications", addition.application)][
+                    ("pfds", len(held) + int(path[1]), *path[2:])
+                ] = location
+        applications[place] = applications[place].model_copy(update={"pfds": held + addition.pfds})
 
     def _blame(self, detail: ErrorDetails) -> Iterator[Problem]:
         """Problems that show only in the whole: a setting out of bounds, or references that lead nowhere."""
@@ -212,7 +242,7 @@ class _Reader:
         for message in _BETWEEN_HOLDERS.split(str(detail.get("ctx", {}).get("error", detail["msg"]))):
             holder = _HOLDER.match(message)
             key = (f"{holder[1]}s", holder[2]) if holder else ("", "")
-            yield Problem(self._locations.get(key, Location("", 0)), "", None, message, "")
+            yield Problem(_nearest(self._locations.get(key, {}), ()), "", None, message, "")
 
     def _report(self, location: Location, field: str, value: object, rule: str, next_step: str) -> None:
         self._problems.append(Problem(location, field, value, rule, next_step))
@@ -234,22 +264,22 @@ def _money_as_text(data: Any) -> Any:
     }
 
 
-def _explain(detail: ErrorDetails, subject: str, file: str, lines: Mapping[KeyPath, int]) -> Problem:
+def _explain(detail: ErrorDetails, subject: str, locations: Mapping[KeyPath, Location]) -> Problem:
     path: KeyPath = detail["loc"]
     value = None if detail["type"] == "missing" else detail["input"]
     rule = str(detail.get("ctx", {}).get("error", detail["msg"]))
     field = f"{subject}: {dotted(path)}" if path else subject
-    location = Location(file, _nearest_line(lines, path, 0))
-    return Problem(location, field, value, rule, _NEXT_STEPS.get(detail["type"], "mend the value"))
+    return Problem(_nearest(locations, path), field, value, rule, _NEXT_STEPS.get(detail["type"], "mend the value"))
 
 
 def _subject(part: str, data: object) -> str:
-    item_id = data.get("id") if isinstance(data, dict) else None
-    return f"{part[:-1]} {item_id!r}" if isinstance(item_id, str) else part[:-1]
+    item_id = data.get("id", data.get("application")) if isinstance(data, dict) else None
+    kind = part.removesuffix("s")
+    return f"{kind} {item_id!r}" if isinstance(item_id, str) else kind
 
 
-def _nearest_line(lines: Mapping[KeyPath, int], path: KeyPath, otherwise: int) -> int:
+def _nearest(locations: Mapping[KeyPath, Location], path: KeyPath) -> Location:
     for length in range(len(path), -1, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
-    return otherwise
+        if path[:length] in locations:
+            return locations[path[:length]]
+    return Location("", 0)
