@@ -1,6 +1,7 @@
 """Every test of the rating service that takes `settings` or `engine` runs on SQLite and on a real PostgreSQL."""
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import os
@@ -18,6 +19,7 @@ from services.rating.database import migrate, open_database
 from services.rating.metrics import RatingMetrics
 from services.runtime.settings import Settings
 from services.runtime.telemetry import new_registry
+from tests.rating.seeds import seed
 
 _numbers = itertools.count()
 
@@ -63,12 +65,15 @@ def postgres_template(postgres_url):
     return "migrated"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def settings(request, tmp_path):
+DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@contextlib.contextmanager
+def fresh_settings(kind: str, request, folder: Path):
     """Settings of a migrated, empty database of its own, with free ports."""
     ports = {"http_port": 0, "rating_ops_port": 0, "policy_ops_port": 0}
-    if request.param == "sqlite":
-        made = Settings(data_dir=str(tmp_path), **ports)
+    if kind == "sqlite":
+        made = Settings(data_dir=str(folder), **ports)
         engine = open_database(made)
         migrate(engine)
         engine.dispose()
@@ -77,8 +82,15 @@ def settings(request, tmp_path):
     url, template = request.getfixturevalue("postgres_url"), request.getfixturevalue("postgres_template")
     name = f"test_{os.getpid()}_{next(_numbers)}"
     _administrate(url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield Settings(data_dir=str(tmp_path), database_url=_named(url, name), **ports)
+    yield Settings(data_dir=str(folder), database_url=_named(url, name), **ports)
     _administrate(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=DATABASES)
+def settings(request, tmp_path):
+    """Settings of a migrated, empty database of its own, with free ports."""
+    with fresh_settings(request.param, request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -87,6 +99,17 @@ def engine(settings):
     made = open_database(settings)
     yield made
     made.dispose()
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def seeded(request, tmp_path_factory):
+    """A client of a database with the small shop of `seeds`, shared by the tests of a module, which only read."""
+    folder = tmp_path_factory.mktemp("seeded")
+    with fresh_settings(request.param, request, folder) as made, asyncio.Runner() as runner:
+        engine = open_database(made)
+        seed(engine)
+        yield Client(_app(engine), runner)
+        engine.dispose()
 
 
 def _named(url: str, database: str) -> str:
@@ -101,12 +124,6 @@ def _administrate(url: str, statement: str) -> None:
 
 
 NOW_MS = 1_790_000_060_000
-
-
-@pytest.fixture
-def app(engine):
-    """The HTTP application over `engine`, at a fixed time."""
-    return create_app(engine, metrics=RatingMetrics(new_registry()), clock=lambda: NOW_MS)
 
 
 class Client:
@@ -129,7 +146,11 @@ class Client:
 
 
 @pytest.fixture
-def client(app):
-    """A client of `app`."""
+def client(engine):
+    """A client of the application over `engine`, at a fixed time."""
     with asyncio.Runner() as runner:
-        yield Client(app, runner)
+        yield Client(_app(engine), runner)
+
+
+def _app(engine):
+    return create_app(engine, metrics=RatingMetrics(new_registry()), clock=lambda: NOW_MS)

@@ -14,11 +14,12 @@ from tests.rating.usage_records import RATED_AT_MS, encoded, granted, moved, rat
 
 BOOKED_UNTIL_MS = RATED_AT_MS + 30_000
 PARTITIONS = 2
+PUBLISHED_AT_MS = 1_790_000_000_000
 
 
 def seed(engine) -> None:
     """Catalogue v1; account acc-1 with sub-1 and sub-2; a grant, a draw, a priced flow, a blocked one, a top-up."""
-    publish_catalogue(engine, catalogue())
+    publish_catalogue(engine, catalogue(), clock=lambda: PUBLISHED_AT_MS)
     order_products(engine)
     book(
         engine,

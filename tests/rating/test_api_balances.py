@@ -6,17 +6,16 @@ from services.rating.documents import timestamp
 from services.rating.routes.ott_policy import AccountBuckets, AccountUsage
 from services.rating.tmf_balance import BucketDocument
 from tests.rating.conftest import NOW_MS
-from tests.rating.seeds import BOOKED_UNTIL_MS, book, seed
+from tests.rating.seeds import BOOKED_UNTIL_MS, book
 from tests.rating.usage_records import granted, moved, rated
 
 BUCKETS = "/tmf-api/prepayBalanceManagement/v4/bucket"
 MINE = "/ott-policy/v1/accounts/acc-1"
 
 
-@pytest.fixture
-def shop(client, engine):
-    seed(engine)
-    return client
+@pytest.fixture(name="shop")
+def _shop(seeded):
+    return seeded
 
 
 def test_a_bucket_says_what_is_left_for_how_long_and_until_when_that_is_booked(shop):

@@ -11,19 +11,19 @@ OFFERINGS = f"{BASE}/productOffering"
 PRICES = f"{BASE}/productOfferingPrice"
 
 
-@pytest.fixture
-def shop(client, engine):
-    publish_catalogue(engine, catalogue(), clock=lambda: 1_790_000_000_000)
-    return client
+@pytest.fixture(name="shop")
+def _shop(seeded):
+    return seeded
 
 
 def _ids(answer):
     return [item["id"] for item in answer.json()]
 
 
-def test_every_offering_of_the_catalogue_in_force_is_listed(shop, engine):
+def test_every_offering_of_the_catalogue_in_force_is_listed(client, engine):
+    publish_catalogue(engine, catalogue())
     publish_catalogue(engine, catalogue("v2", offerings=catalogue().model_dump(mode="json")["offerings"][2:]))
-    answer = shop.get(OFFERINGS)
+    answer = client.get(OFFERINGS)
     assert answer.status_code == 200
     assert _ids(answer) == ["old", "stream-lite"]
     assert (answer.headers["X-Total-Count"], answer.headers["X-Result-Count"]) == ("2", "2")

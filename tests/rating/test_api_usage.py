@@ -14,10 +14,9 @@ from tests.rating.usage_records import moved, rated
 USAGE = "/tmf-api/usageManagement/v4/usage"
 
 
-@pytest.fixture
-def shop(client, engine):
-    seed(engine)
-    return client
+@pytest.fixture(name="shop")
+def _shop(seeded):
+    return seeded
 
 
 def _explain(client, usage_id):
@@ -144,11 +143,12 @@ def test_blocked_traffic_is_explained(shop):
     assert "may not pass" in found["traffic"]["meaning"]
 
 
-def test_an_old_charge_is_explained_by_the_version_that_was_used(shop, engine):
+def test_an_old_charge_is_explained_by_the_version_that_was_used(client, engine):
+    seed(engine)
     changed = catalogue().model_dump(mode="json")["rules"]
     changed[2] |= {"precedence": 7, "name": "New name"}
     publish_catalogue(engine, catalogue("v2", rules=changed))
-    assert _explain(shop, "f-0-11-11-0")["rule"]["definition"]["precedence"] == 100
+    assert _explain(client, "f-0-11-11-0")["rule"]["definition"]["precedence"] == 100
 
 
 def test_a_charge_under_an_unknown_version_says_what_is_missing(client, engine):
@@ -158,9 +158,9 @@ def test_a_charge_under_an_unknown_version_says_what_is_missing(client, engine):
     assert any("v0 is not stored here" in note for note in found["notes"])
 
 
-def test_the_built_in_rule_is_explained(shop, engine):
+def test_the_built_in_rule_is_explained(client, engine):
     book(engine, rated(40, rule_id="default", movements=()))
-    assert "built-in rule" in _explain(shop, "f-0-40-40-0")["rule"]["why"]
+    assert "built-in rule" in _explain(client, "f-0-40-40-0")["rule"]["why"]
 
 
 def test_usage_that_is_not_booked_has_no_explanation_yet(shop):
