@@ -1,0 +1,300 @@
+"""What a catalogue can say that is allowed and yet a mistake: entries that never match, or match strangers.
+
+Every finding has a code, the file and line, and the next step. docs/catalogue.md lists the codes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+from publicsuffixlist import PublicSuffixList
+
+from schemas.catalogue import DETECTORS, Application, PccRule, Pfd, ProductOffering, Scope
+from schemas.flow_description import parse_ports, parse_prefix
+from services.engine.classify_patterns import entry_of_domain, entry_of_url
+from services.engine.hostnames import is_address, normalise
+from services.rating.catalogue_files import CatalogueFilesError, CatalogueSource, read_catalogue
+from services.rating.catalogue_yaml import Location
+
+_LIST_FIELDS = (
+    "domain_names", "urls", "flow_descriptions", "prefixes", "ports", "ip_protocols", "stun_realms", "user_agents",
+    "content_types", "exporter_ids",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake: its code, where it stands, what it is and what to do."""
+
+    code: str
+    location: Location
+    message: str
+    next_step: str
+
+    def __str__(self) -> str:
+        step = f"; {self.next_step}" if self.next_step else ""
+        return f"{self.location}: {self.code}: {self.message}{step}"
+
+
+def lint_folder(folder: Path | Traversable | None = None) -> list[Finding]:
+    """Findings over the catalogue files of a folder (default: the shipped ones), also when they are no catalogue."""
+    try:
+        source = read_catalogue(folder)
+    except CatalogueFilesError as error:
+        return [_malformed(problem.location, str(problem)) for problem in error.problems]
+    return lint_catalogue(source)
+
+
+def lint_catalogue(source: CatalogueSource) -> list[Finding]:
+    """All findings over a catalogue, by file and line. What cannot be loaded never gets here: see `lint_folder`."""
+    findings = [finding for rule in RULES.values() for finding in rule(source)]
+    return sorted(findings, key=lambda finding: (finding.location.file, finding.location.line, finding.code))
+
+
+class _Entry(NamedTuple):
+    """One value of one list of one PFD, and where it stands."""
+
+    application: Application
+    pfd: Pfd
+    value: str
+    location: Location
+
+
+def _entries(source: CatalogueSource, field: str) -> Iterator[_Entry]:
+    """The values of a PFD list over all applications, in the order of files and lines."""
+    found = [
+        _Entry(item, pfd, str(value), source.locate("applications", item.id, ("pfds", place, field, index)))
+        for item in source.catalogue.applications
+        for place, pfd in enumerate(item.pfds)
+        for index, value in enumerate(getattr(pfd, field))
+    ]
+    yield from sorted(found, key=lambda entry: (entry.location.file, entry.location.line))
+
+
+def duplicates(source: CatalogueSource) -> Iterator[Finding]:
+    """The same value detects twice: only one of the two can win, and nobody sees which."""
+    for field in _LIST_FIELDS:
+        seen: dict[str, _Entry] = {}
+        for entry in _entries(source, field):
+            first = seen.setdefault(_meaning(field, entry.value), entry)
+            if first is not entry:
+                yield Finding(
+                    "duplicate", entry.location,
+                    f"{field} {entry.value!r} of {entry.application.id!r} is an entry of {first.application.id!r} "
+                    f"already, at {first.location}",
+                    "keep one",
+                )  # fmt: skip
+    yield from _duplicate_exporter_ids(source)
+
+
+def shadowed_names(source: CatalogueSource) -> Iterator[Finding]:
+    """A name right under a suffix of the same application that says the same of it: it changes nothing."""
+    entries = list(_entries(source, "domain_names"))
+    suffixes = {entry.value: entry for entry in entries if not entry.value.startswith(("=", "*"))}
+    for entry in entries:
+        cover = _nearest_cover(entry.value, suffixes)
+        if cover is not None and cover.application is entry.application and _says(cover.pfd) == _says(entry.pfd):
+            yield Finding(
+                "shadowed", entry.location,
+                f"{entry.value!r} of {entry.application.id!r} is covered by {cover.value!r} at {cover.location}",
+                "remove it, or give it its own service",
+            )  # fmt: skip
+
+
+def public_suffixes(source: CatalogueSource) -> Iterator[Finding]:
+    """A name under which strangers register, or under no registry at all."""
+    registry, everything = _suffix_lists()
+    for entry in _entries(source, "domain_names"):
+        name = _bare(entry.value)
+        if entry.value.startswith("=") or normalise(name) is None or is_address(name):
+            continue
+        if registry.publicsuffix(name) is None:
+            message, step = f"{entry.value!r} ends in no registered top-level domain", "mend its spelling"
+            yield Finding("no-registry", entry.location, message, step)
+        elif registry.is_public(name):
+            message = f"{entry.value!r} of {entry.application.id!r} is a public suffix: strangers register below it"
+            yield Finding("public-suffix", entry.location, message, "name the domain")
+        elif everything.is_public(name) and not (entry.pfd.shared or "*" in entry.value):
+            message = f"{entry.value!r} of {entry.application.id!r} is where strangers put their own content"
+            yield Finding("shared-suffix", entry.location, message, "name the tenant, or mark the PFD `shared: true`")
+
+
+def without_evidence(source: CatalogueSource) -> Iterator[Finding]:
+    """An application that nothing can detect, so that no flow ever belongs to it."""
+    for item in source.catalogue.applications:
+        if not (item.exporter_ids or any(getattr(pfd, field) for pfd in item.pfds for field in DETECTORS)):
+            location = source.locate("applications", item.id)
+            yield Finding("no-evidence", location, f"nothing detects application {item.id!r}", "give it a PFD")
+
+
+def syntax(source: CatalogueSource) -> Iterator[Finding]:
+    """A host that is not written as it is compared, or a pattern or a range that cannot be read."""
+    for field, check in _SYNTAX.items():
+        for entry in _entries(source, field):
+            problem = check(entry.value)
+            if problem is not None:
+                yield Finding("syntax", entry.location, f"{field} {entry.value!r} {problem[0]}", problem[1])
+
+
+def pfd_ids(source: CatalogueSource) -> Iterator[Finding]:
+    """Two PFDs of one application with one id: an exchange of PFDs would keep only one."""
+    for item in source.catalogue.applications:
+        seen: set[str] = set()
+        for place, pfd in enumerate(item.pfds):
+            if pfd.pfd_id in seen:
+                location = source.locate("applications", item.id, ("pfds", place))
+                yield Finding("pfd-id", location, f"application {item.id!r} has two PFDs {pfd.pfd_id!r}", "rename one")
+            seen.add(pfd.pfd_id)
+
+
+def unreachable_rules(source: CatalogueSource) -> Iterator[Finding]:
+    """A PCC rule that never wins: nobody can hold it, or it always comes with one that is asked first and fits."""
+    catalogue = source.catalogue
+    offerings = {offering.id: offering for offering in catalogue.offerings}
+    for rule in catalogue.rules:
+        holders = [offering for offering in catalogue.offerings if rule.id in offering.rules]
+        location = source.locate("rules", rule.id)
+        if not holders:
+            yield Finding("unreachable-rule", location, f"no offering brings rule {rule.id!r}", "add it to an offering")
+        for winner in catalogue.rules:
+            if _covers(winner, rule) and holders and all(_held_too(winner.id, one, offerings) for one in holders):
+                yield Finding(
+                    "unreachable-rule", location,
+                    f"rule {rule.id!r} (precedence {rule.precedence}) never wins: {winner.id!r} at "
+                    f"{source.locate('rules', winner.id)} (precedence {winner.precedence}) fits wherever it does",
+                    "remove it, narrow the other, or change the precedence",
+                )  # fmt: skip
+                break
+
+
+RULES: Mapping[str, Callable[[CatalogueSource], Iterator[Finding]]] = {
+    "duplicate": duplicates,
+    "shadowed": shadowed_names,
+    "public-suffix": public_suffixes,
+    "no-evidence": without_evidence,
+    "syntax": syntax,
+    "pfd-id": pfd_ids,
+    "unreachable-rule": unreachable_rules,
+}
+"""The rules by their main code; `public-suffix` also yields `no-registry` and `shared-suffix`."""
+
+
+def _malformed(location: Location, text: str) -> Finding:
+    return Finding("malformed", location, text.removeprefix(f"{location}: "), "")
+
+
+def _meaning(field: str, value: str) -> str:
+    """Two values that detect the same have the same meaning, however they are written."""
+    if field == "domain_names":
+        return value.lower().removeprefix("*.") if value.startswith("*.") else value.lower()
+    if field in {"exporter_ids", "stun_realms", "user_agents", "content_types"}:
+        return value.lower()
+    return value
+
+
+def _duplicate_exporter_ids(source: CatalogueSource) -> Iterator[Finding]:
+    """Exporters' names stand with the application, too; a service of it may refine one, a stranger may not."""
+    owners: dict[str, str] = {}
+    for item in source.catalogue.applications:
+        for name in [*item.exporter_ids, *(name for pfd in item.pfds for name in pfd.exporter_ids)]:
+            owner = owners.setdefault(name.lower(), item.id)
+            if owner != item.id:
+                message = f"exporter id {name!r} of {item.id!r} is one of {owner!r} already"
+                yield Finding(
+                    "duplicate", source.locate("applications", item.id, ("exporter_ids",)), message, "keep one"
+                )
+
+
+def _nearest_cover(entry: str, suffixes: Mapping[str, _Entry]) -> _Entry | None:
+    name = entry.lstrip("=")
+    rest = name if entry.startswith("=") else name.partition(".")[2]
+    while rest:
+        if rest in suffixes:
+            return suffixes[rest]
+        rest = rest.partition(".")[2]
+    return None
+
+
+def _says(pfd: Pfd) -> tuple[object, ...]:
+    """All that a name says beside the application."""
+    return pfd.service, pfd.category, pfd.shared, pfd.public_name, pfd.source
+
+
+def _bare(entry: str) -> str:
+    """The name behind `=`, `*.` or a label with a star."""
+    label, _, rest = entry.partition(".")
+    return rest if "*" in label else entry.removeprefix("=")
+
+
+@functools.cache
+def _suffix_lists() -> tuple[PublicSuffixList, PublicSuffixList]:
+    """The registries' suffixes alone, and these with the ones of hosts who let strangers in."""
+    return (
+        PublicSuffixList(accept_unknown=False, only_icann=True),
+        PublicSuffixList(accept_unknown=False),
+    )
+
+
+def _name_problem(entry: str) -> tuple[str, str] | None:
+    try:
+        if entry_of_domain(entry) != entry:
+            return "is a pattern", f"write {entry_of_domain(entry)!r}"
+    except ValueError as error:
+        return "is no domain name", str(error).rpartition("; ")[2]
+    name = _bare(entry)
+    normal = normalise(name)
+    if normal is None:
+        return "is no host name", "write it as example.com, *.example.com or =name"
+    if is_address(normal):
+        return "is an address", "move it to `prefixes`"
+    return None if normal == name else ("is not as names are compared", f"write {entry.replace(name, normal)!r}")
+
+
+def _readable(parse: Callable[[str], object]) -> Callable[[str], tuple[str, str] | None]:
+    def check(value: str) -> tuple[str, str] | None:
+        try:
+            parse(value)
+        except ValueError as error:
+            rule, _, step = str(error).rpartition("; ")
+            return f"cannot be read: {rule}", step
+        return None
+
+    return check
+
+
+_SYNTAX: Mapping[str, Callable[[str], tuple[str, str] | None]] = {
+    "domain_names": _name_problem,
+    "urls": _readable(entry_of_url),
+    "prefixes": _readable(parse_prefix),
+    "ports": _readable(parse_ports),
+}
+
+
+def _covers(winner: PccRule, loser: PccRule) -> bool:
+    """True when `winner` is asked before `loser` and fits whenever `loser` does, as far as the rules alone tell."""
+    return (
+        winner.id != loser.id
+        and (winner.precedence, winner.id) < (loser.precedence, loser.id)
+        and _wider(winner.scope, loser.scope)
+        and winner.bucket in (None, loser.bucket)
+        and winner.min_confidence <= loser.min_confidence
+        and winner.campaign in (None, loser.campaign)
+    )
+
+
+def _wider(outer: Scope, inner: Scope) -> bool:
+    def holds(field: str) -> bool:
+        allowed, asked = getattr(outer, field), getattr(inner, field)
+        return not allowed or (bool(asked) and set(asked) <= set(allowed))
+
+    return all(holds(field) for field in ("applications", "categories", "services", "rat_types"))
+
+
+def _held_too(rule_id: str, holder: ProductOffering, offerings: Mapping[str, ProductOffering]) -> bool:
+    """True when whoever holds `holder` also has the rule: from it, or from every offering one of which it requires."""
+    if rule_id in holder.rules:
+        return True
+    return bool(holder.requires) and all(rule_id in offerings[needed].rules for needed in holder.requires)
