@@ -44,6 +44,7 @@ lock: ## Lock the dependencies anew (needs uv)
 	uv lock
 	uv export -q --frozen --format requirements-txt --no-emit-project --all-groups -o requirements.lock
 	uv export -q --frozen --format requirements-txt --no-emit-project --no-dev -o requirements-runtime.lock
+	uv export -q --frozen --format requirements-txt --no-emit-project --only-group build -o requirements-build.lock
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -5,3 +5,4 @@ bin=$1
 "$bin/python" -m schemas.generate
 "$bin/python" -m services.rating.openapi
 "$bin/python" -m services.runtime.settings_docs
+"$bin/python" -m deploy.check --write

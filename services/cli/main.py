@@ -140,12 +140,17 @@ def verify(
     database_url: DatabaseOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A ledger that lags behind is a violation, too.")] = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what is still in flight.")] = 0.0,
+    live: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Operations port of each running worker, to compare its live state."),
+    ] = None,
 ) -> None:
     """Reconcile log and ledger: nothing lost, nothing charged twice. Exit code 1 on any violation."""
     settings = _settings(kafka, data_dir, database_url)
     from services.cli.rating_processes import run_verify
 
-    sys.exit(_run(run_verify(settings, as_json=json_, strict=strict)))
+    sys.exit(_run(run_verify(settings, as_json=json_, strict=strict, wait_s=wait_s, workers=live or [])))
 
 
 @app.command()

@@ -1,5 +1,9 @@
 """Wires the commands that need the ledger's database: the rating service and the reconciliation."""
 
+from collections.abc import Sequence
+from functools import partial
+
+from services.cli.live_state import ask_workers
 from services.cli.processes import prepare_topics
 from services.cli.summary import print_report, report_json
 from services.cli.verify import verify
@@ -19,12 +23,14 @@ async def run_rating(settings: Settings) -> None:
     await RatingService(settings, log, new_registry()).run_until_signal()
 
 
-async def run_verify(settings: Settings, *, as_json: bool, strict: bool) -> int:
-    """Reconcile log and ledger, print the report; the exit code."""
+async def run_verify(settings: Settings, *, as_json: bool, strict: bool, wait_s: float, workers: Sequence[str]) -> int:
+    """Reconcile log and ledger, and the live state of `workers` if any are given; print the report; the exit code."""
     log = open_log(settings)
     try:
         await log.start()
-        report = await verify(log, SqlLedgerView(open_database(settings)), strict=strict)
+        live = partial(ask_workers, workers) if workers else None
+        view = SqlLedgerView(open_database(settings))
+        report = await verify(log, view, live_state=live, strict=strict, wait_s=wait_s)
     finally:
         await log.close()
     if as_json:

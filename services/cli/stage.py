@@ -15,6 +15,7 @@ from schemas import topics
 from schemas.catalogue import Catalogue
 from schemas.command import AccountCommand, ActivateProduct
 from services.cli.flows import publish_all
+from services.cli.live_state import ask_workers
 from services.cli.processes import prepare_topics
 from services.cli.stage_watch import Watch
 from services.cli.verify import Survey, survey
@@ -103,7 +104,10 @@ class Stage:
 
     async def survey(self) -> Survey:
         """Reconcile, once everything has come to rest; what still waits after the deadline is a violation."""
-        return await survey(self.log, self.ledger, wait_s=SETTLE_DEADLINE_S, strict=True)
+        return await survey(self.log, self.ledger, live_state=self._live_state, wait_s=SETTLE_DEADLINE_S, strict=True)
+
+    def _live_state(self) -> dict[str, bytes]:
+        return ask_workers([f"127.0.0.1:{self.settings.policy_ops_port}"])
 
     def check_worker(self) -> None:
         """Raise if the worker has ended unasked."""

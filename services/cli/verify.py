@@ -56,6 +56,9 @@ LEDGER_CHECKS = ("ledger_holds_usage_once", "ledger_by_account", "ledger_by_buck
 LiveState = Mapping[str, bytes | AccountState]
 """What running workers hold, by account id: the changelog's bytes, or decoded."""
 
+LiveSource = Callable[[], LiveState]
+"""Asks the running workers, after the cut is taken. Synchronous: it is run in a thread."""
+
 
 class Survey(NamedTuple):
     """What one pass over the log brought: is it right, and what is in it."""
@@ -68,7 +71,7 @@ async def verify(
     log: Log,
     ledger: LedgerView | None = None,
     *,
-    live_state: LiveState | None = None,
+    live_state: LiveSource | None = None,
     strict: bool = False,
     wait_s: float = 0.0,
     settle_s: float = SETTLE_S,
@@ -81,7 +84,7 @@ async def survey(
     log: Log,
     ledger: LedgerView | None = None,
     *,
-    live_state: LiveState | None = None,
+    live_state: LiveSource | None = None,
     strict: bool = False,
     wait_s: float = 0.0,
     settle_s: float = SETTLE_S,
@@ -107,9 +110,10 @@ class _Reading:
     """One pass over everything, lane by lane, so that only one lane's accounts are in memory at a time."""
 
     def __init__(
-        self, log: Log, ledger: LedgerView | None, findings: Findings, summary: Summary, live: LiveState | None
+        self, log: Log, ledger: LedgerView | None, findings: Findings, summary: Summary, live: LiveSource | None
     ) -> None:
-        self._log, self._view, self._findings, self._summary, self._live = log, ledger, findings, summary, live
+        self._log, self._view, self._findings, self._summary, self._ask_live = log, ledger, findings, summary, live
+        self._live: LiveState | None = None
         self._books = LogBooks()
         self._readers: dict[str, LogReader] = {}
         self._firsts: dict[str, Mapping[int, int]] = {}
@@ -125,6 +129,8 @@ class _Reading:
             partitions = await self._log.partitions_of(FLOWS)
             await self._open_ledger(partitions)
             cut = await take_cut(self._readers, partitions=partitions, settle_s=settle_s)
+            if self._ask_live is not None:
+                self._live = await asyncio.to_thread(self._ask_live)
             for partition in range(partitions):
                 await self._lane(partition, partitions, cut)
             await self._close()

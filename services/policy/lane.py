@@ -38,7 +38,15 @@ class LaneKeeper:
         self._metrics = metrics
         self._partitions = partitions
         self._clock_ms = clock_ms
-        self._accounts: dict[int, int] = {}
+        self._states: dict[int, LaneState] = {}
+
+    def live_state(self) -> dict[str, bytes]:
+        """What all lanes of this process hold at rest, by account id: the changelog's bytes, once they stand still."""
+        return {account_id: raw for state in self._states.values() for account_id, raw in state.accounts.raw().items()}
+
+    def restored_partitions(self) -> frozenset[int]:
+        """Partitions whose lanes are up to date and at work."""
+        return frozenset(self._states)
 
     async def serve(self, lane: Lane) -> None:
         """Serve `lane` until a LogError ends it. The state lives in this call: a failure drops it as a whole."""
@@ -57,8 +65,8 @@ class LaneKeeper:
         ended_s = time.monotonic()
         self._metrics.restore_seconds.observe(ended_s - began_s)
         self._metrics.restored_records.inc(records)
-        self._accounts[lane.partition] = len(state.accounts)
-        self._metrics.accounts.set(sum(self._accounts.values()))
+        self._states[lane.partition] = state
+        self._count_accounts()
         _events.info(
             "lane_restored", partition=lane.partition, records=records, accounts=len(state.accounts),
             began_s=began_s, ended_s=ended_s,
@@ -82,7 +90,7 @@ class LaneKeeper:
         transaction.run_timers()
         transaction.close()
         await lane.commit(transaction.next_offsets)
-        self._report(lane.partition, state, transaction, polled, began)
+        self._report(lane.partition, transaction, polled, began)
 
     async def _first_records(self, lane: Lane, state: LaneState) -> Polled:
         due_ms = self._clock_ms() if state.to_adopt else state.agenda.next_ms()
@@ -105,11 +113,10 @@ class LaneKeeper:
                 transaction.take(topic, records[at : at + CHUNK_RECORDS])
                 await asyncio.sleep(0)
 
-    def _report(self, partition: int, state: LaneState, transaction: Transaction, polled: Polled, began: float) -> None:
+    def _report(self, partition: int, transaction: Transaction, polled: Polled, began: float) -> None:
         tally, metrics, now_s = transaction.tally, self._metrics, self._clock_ms() / 1_000
         tally.publish(metrics)
-        self._accounts[partition] = len(state.accounts)
-        metrics.accounts.set(sum(self._accounts.values()))
+        self._count_accounts()
         metrics.lag_records.labels(str(partition)).set(polled.backlog)
         age_s = max(0.0, now_s - tally.oldest_ms / 1_000) if tally.records else 0.0
         metrics.lag_seconds.labels(str(partition)).set(age_s)
@@ -118,10 +125,14 @@ class LaneKeeper:
             metrics.end_to_end_seconds.observe(age_s)
             metrics.last_commit.labels(str(partition)).set(now_s)
 
+    def _count_accounts(self) -> None:
+        self._metrics.accounts.set(sum(len(state.accounts) for state in self._states.values()))
+
     def _leave(self, partition: int) -> None:
         """Take back what this process said of the partition: a series that nobody updates would lie."""
         self._metrics.lanes.dec()
-        self._accounts.pop(partition, None)
+        self._states.pop(partition, None)
+        self._count_accounts()
         for gauge in (self._metrics.lag_records, self._metrics.lag_seconds, self._metrics.last_commit):
             try:
                 gauge.remove(str(partition))

@@ -6,6 +6,8 @@ import gc
 import signal
 from collections.abc import Mapping
 
+import msgspec
+
 from schemas.topics import COMMANDS, FLOWS
 from services.policy.books import BookKeeper, Books
 from services.policy.lane import LaneKeeper
@@ -16,6 +18,9 @@ from services.runtime.telemetry import Health, HttpServer, OpsApp, Registry, eve
 
 STUCK_AFTER_S = 60.0
 """A fetch loop that has not gone round for so long is stuck: twice the longest wait for a lane to make room."""
+
+STATE_PATH = "/state"
+"""On the operations port: a MessagePack map of account id to the account's state as in the changelog. For `verify`."""
 
 _events = events("policy.service")
 
@@ -29,6 +34,7 @@ class PolicyService:
         self._registry = registry
         self._metrics = PolicyMetrics(registry)
         self._host: LaneHost | None = None
+        self._lanes: LaneKeeper | None = None
         self._keeper = BookKeeper(log, name_cache_entries=settings.name_cache_entries, on_change=self._on_books)
         self._tasks: list[asyncio.Task[None]] = []
         self._ops: HttpServer | None = None
@@ -45,12 +51,12 @@ class PolicyService:
         self._ops = await serve_ops(self._ops_app(), self._settings.ops_host, self._settings.policy_ops_port)
         await self._log.start()
         partitions = await self._log.partitions_of(FLOWS)
-        lanes = LaneKeeper(self._settings, self._keeper, self._metrics, partitions=partitions)
+        self._lanes = LaneKeeper(self._settings, self._keeper, self._metrics, partitions=partitions)
         # Commands come before flows: a subscription must be there when the traffic that it pays for arrives.
         self._host = self._log.lanes(group=self._settings.group, inputs=(COMMANDS, FLOWS))
         self._tasks = [
             asyncio.create_task(self._keeper.follow(), name="catalogue"),
-            asyncio.create_task(self._host.run(lanes.serve), name="lanes"),
+            asyncio.create_task(self._host.run(self._lanes.serve), name="lanes"),
             self._ops.task,
         ]
         _events.info("started", group=self._settings.group, partitions=partitions, ops_port=self.ops_port)
@@ -89,14 +95,21 @@ class PolicyService:
             await self.stop()
 
     def _ops_app(self) -> OpsApp:
-        return OpsApp(registry=self._registry, ready=self._ready, live=self._live)
+        return OpsApp(
+            registry=self._registry, ready=self._ready, live=self._live, downloads={STATE_PATH: self._live_state}
+        )
+
+    def _live_state(self) -> bytes:
+        return msgspec.msgpack.encode(self._lanes.live_state() if self._lanes is not None else {})
 
     def _ready(self) -> Mapping[str, Health]:
         joined = self._host is not None and self._host.joined()
-        owned = sorted(self._host.owned_partitions()) if self._host is not None else []
+        owned = self._host.owned_partitions() if self._host is not None else frozenset()
+        restoring = sorted(owned - self._lanes.restored_partitions()) if self._lanes is not None else []
         return {
             "catalogue": Health(self._keeper.loaded(), "loaded" if self._keeper.loaded() else "waiting for a version"),
-            "group": Health(joined, f"lanes up: {owned}" if joined else "waiting for an assignment"),
+            "group": Health(joined, f"owns {sorted(owned)}" if joined else "waiting for an assignment"),
+            "lanes": Health(not restoring, f"restoring {restoring}" if restoring else "all restored"),
         }
 
     def _live(self) -> Mapping[str, Health]:

@@ -110,8 +110,17 @@ class OpsApp:
     proves that the service's event loop turns, since it is served from there.
     """
 
-    def __init__(self, *, registry: CollectorRegistry, ready: Checks, live: Checks | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        registry: CollectorRegistry,
+        ready: Checks,
+        live: Checks | None = None,
+        downloads: Mapping[str, Callable[[], bytes]] | None = None,
+    ) -> None:
         self._metrics = make_asgi_app(registry)
+        self._downloads = dict(downloads or {})
+        """Paths that serve MessagePack, made when asked for."""
         self._checks: Mapping[str, Checks] = {"/healthz/live": live or _nothing_more, "/healthz/ready": ready}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -126,8 +135,10 @@ class OpsApp:
         elif path in self._checks:
             found = await run_checks(self._checks[path])
             await _answer(send, scope, 200 if all(health.ok for health in found.values()) else 503, as_report(found))
+        elif path in self._downloads:
+            await _answer_octets(send, scope, 200, b"application/msgpack", self._downloads[path]())
         else:
-            known = ", ".join(["/metrics", *self._checks])
+            known = ", ".join(["/metrics", *self._checks, *self._downloads])
             await _answer(send, scope, 404, {"status": "failed", "detail": f"no such path; served here: {known}"})
 
 
@@ -239,9 +250,12 @@ def _listen(host: str, port: int, name: str) -> socket.socket:
 
 
 async def _answer(send: Any, scope: Any, status: int, body: Mapping[str, object]) -> None:
-    data = json.dumps(body).encode()
+    await _answer_octets(send, scope, status, b"application/json", json.dumps(body).encode())
+
+
+async def _answer_octets(send: Any, scope: Any, status: int, content_type: bytes, data: bytes) -> None:
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", str(len(data)).encode()),
         (b"cache-control", b"no-store"),
     ]

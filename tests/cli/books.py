@@ -33,7 +33,7 @@ def busy_world() -> World:
 
 
 def reconcile(world: World, ledger: FakeLedger | None = None, *, strict: bool = False) -> Report:
-    return asyncio.run(verify(world.log, ledger or world.ledger(), live_state=world.live(), strict=strict, settle_s=0))
+    return asyncio.run(verify(world.log, ledger or world.ledger(), live_state=world.live, strict=strict, settle_s=0))
 
 
 def usage_of(account: str, kind: str = "usage") -> Callable[[dict[str, object]], bool]:

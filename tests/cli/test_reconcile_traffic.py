@@ -138,4 +138,4 @@ def run(seed: int) -> tuple[Survey, dict[str, int]]:
     live = serve(world, rng)
     ledger = world.ledger()
     ledger.versions = [CATALOGUE.version]
-    return asyncio.run(survey(world.log, ledger, live_state=live, strict=True, settle_s=0)), causes
+    return asyncio.run(survey(world.log, ledger, live_state=lambda: live, strict=True, settle_s=0)), causes
