@@ -56,10 +56,10 @@ def _run(title: str, check: Check) -> int:
     try:
         problems = check()
     except ToolMissing as missing:
-        if not required():
+        if not required(missing.tool):
             _say(f"SKIP  {title}: {missing}")
             return 0
-        problems = [f"{missing}; {VARIABLE}=1 does not let it be skipped"]
+        problems = [f"{missing}; {VARIABLE} does not let it be skipped"]
     except RuntimeError as error:
         problems = [str(error)]
     _say(f"{'FAIL' if problems else 'ok  '}  {title}")

@@ -88,7 +88,7 @@ def _kubectl() -> str:
     version = json.loads(done.stdout)["clientVersion"]["gitVersion"]
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if found < OLDEST_KUBECTL:
-        raise ToolMissing(f"kubectl {version} is too old; install {SOURCES['kubectl']}")
+        raise ToolMissing("kubectl", f"kubectl {version} is too old; install {SOURCES['kubectl']}")
     return path
 
 

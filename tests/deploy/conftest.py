@@ -39,6 +39,6 @@ def rendered() -> Callable[[str], Manifests]:
 
 
 def _do_without(missing: ToolMissing) -> NoReturn:
-    if required():
-        pytest.fail(f"{missing}; {VARIABLE}=1 does not let it be skipped")
+    if required(missing.tool):
+        pytest.fail(f"{missing}; {VARIABLE} does not let it be skipped")
     pytest.skip(str(missing))

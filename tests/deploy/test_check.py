@@ -39,16 +39,16 @@ def test_complaint_is_printed_and_ends_the_run_with_1(monkeypatch, capsys):
 
 def test_missing_tool_is_one_clear_line(monkeypatch, capsys):
     monkeypatch.delenv(VARIABLE, raising=False)
-    one_check(monkeypatch, ToolMissing("kubectl is not on PATH; install it"))
+    one_check(monkeypatch, ToolMissing("kubectl", "kubectl is not on PATH; install it"))
     assert check.main([]) == 0
     assert capsys.readouterr().out == "SKIP  the thing: kubectl is not on PATH; install it\n"
 
 
 def test_missing_tool_is_a_complaint_where_tools_are_required(monkeypatch, capsys):
     monkeypatch.setenv(VARIABLE, "1")
-    one_check(monkeypatch, ToolMissing("kubectl is not on PATH; install it"))
+    one_check(monkeypatch, ToolMissing("kubectl", "kubectl is not on PATH; install it"))
     assert check.main([]) == 1
-    assert "SMARTPIPE_REQUIRE_TOOLS=1 does not let it be skipped" in capsys.readouterr().out
+    assert "SMARTPIPE_REQUIRE_TOOLS does not let it be skipped" in capsys.readouterr().out
 
 
 def test_manifests_that_cannot_be_rendered_are_a_complaint(monkeypatch, capsys):
