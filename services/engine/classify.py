@@ -6,7 +6,8 @@ docs/classification.md tells the order and its reasons.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from schemas.catalogue import Application
 from schemas.classification import Classification, Evidence, EvidenceKind
@@ -56,7 +57,7 @@ EPHEMERAL_PORT = 32_768
 """From here on systems choose the port of the side that connects."""
 
 
-class _Record(NamedTuple):
+class _Record(msgspec.Struct, frozen=True, gc=False):
     """What a record says by itself, without the subscriber's trail and without the rhythm of its packets."""
 
     found: tuple[Found, ...]
@@ -251,11 +252,13 @@ class Classifier:
         known = self._names.get(text) or self._names.older(text)
         if known is None:
             host = normalise(text)
-            if not text or (host is not None and is_address(host)):
+            hit = None if host is None else self._tables.names.find(host)
+            if hit is not None:
+                known = Name(host or text, *hit)
+            elif not text or (host is not None and is_address(host)):
                 known = NO_NAME
             else:
-                hit = self._tables.names.find(host) if host is not None else None
-                known = Name(host or text, None, None) if hit is None else Name(host or text, *hit)
+                known = Name(host or text, None, None)
             self._names.put(text, known)
         return known
 
@@ -263,7 +266,7 @@ class Classifier:
         hit = self._tables.realms.get(text.lower())
         name = self._name(text) if hit is None else Name(text.lower(), *hit)
         if name.target is not None and name.target.media is not None:
-            return name._replace(target=name.target.media)
+            return Name(name.text, name.matched, name.target.media)
         return name
 
     def _locate(self, text: str) -> Address:

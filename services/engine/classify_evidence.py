@@ -1,6 +1,6 @@
 """What can speak for an application, and how far each kind of evidence is trusted alone."""
 
-from typing import NamedTuple
+import msgspec
 
 from schemas.classification import Evidence, EvidenceKind
 from services.engine.classify_table import Rule, Target
@@ -36,7 +36,7 @@ WEB_PORTS = frozenset((80, 443))
 """Where one address serves many names, so that an address without a name says little."""
 
 
-class Name(NamedTuple):
+class Name(msgspec.Struct, frozen=True, gc=False):
     """A host as it is spelt in the table, and the entry that covers it, if any."""
 
     text: str
@@ -53,7 +53,7 @@ NO_NAME = Name("", None, None)
 """Stands for a host that is an IP literal: the far address says more."""
 
 
-class Address(NamedTuple):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A far address: its one spelling, its network, whether it is a group, the prefix that owns it, rules for it.
 
     `known` says that the tables hold an owner or a rule.
@@ -68,7 +68,7 @@ class Address(NamedTuple):
     known: bool
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """Evidence that points at an application, and how it is told in the explanation."""
 
     confidence: int

@@ -1,8 +1,9 @@
 """From weighed evidence to a verdict: the strongest decides, the service is told apart, contradiction is marked."""
 
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import NamedTuple
+from operator import attrgetter
+
+import msgspec
 
 from schemas.classification import Classification, Evidence, UnknownReason
 from schemas.flow import FlowRecord
@@ -17,7 +18,7 @@ UPLOAD_RATIO = 8
 """A flow to a social or streaming application that sends 1 MB or more, eight times what it receives, is an upload."""
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The answer, and the target behind it."""
 
     classification: Classification
@@ -42,8 +43,8 @@ def conclude(found: Sequence[Found], names: Named, owner: Target | None, *, medi
         )
         return Verdict(unknown, None)
     if len(found) > 1:
-        found = sorted(found, key=itemgetter(0), reverse=True)
-    confidence, best, _ = found[0]
+        found = sorted(found, key=attrgetter("confidence"), reverse=True)
+    best, confidence = found[0].target, found[0].confidence
     target = best if best.service is not None else _with_service(best, found, media=media)
     suspect = _is_disputed(best, found, owner)
     classification = Classification(
@@ -63,7 +64,8 @@ def _silent(names: Named) -> tuple[Evidence, ...]:
 
 def _with_service(target: Target, found: Sequence[Found], *, media: bool) -> Target:
     """The same application with the service that weaker evidence, or the rhythm of the packets, tells."""
-    for _, other, _ in found:
+    for item in found:
+        other = item.target
         if other.service is not None and other.application == target.application:
             return other
         media = media or other.carries_media
@@ -72,8 +74,9 @@ def _with_service(target: Target, found: Sequence[Found], *, media: bool) -> Tar
 
 def _is_disputed(best: Target, found: Sequence[Found], owner: Target | None) -> bool:
     """True when something strong, or the address, points at another company's application."""
-    for confidence, other, _ in found:
-        if confidence >= STRONG and other is not best and not other.agrees(best):
+    for item in found:
+        other = item.target
+        if item.confidence >= STRONG and other is not best and not other.agrees(best):
             return True
     return owner is not None and owner is not best and not owner.agrees(best)
 

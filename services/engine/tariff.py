@@ -108,10 +108,11 @@ class CompiledPrice:
         return micros if self.price.cap is None else min(micros, self.price.cap)
 
     def octets_within(self, micros: int) -> int | None:
-        """The most octets of a cycle that cost no more than `micros`; None when any number does."""
-        if not self.price.amount:
-            return None
-        return ((micros + 1) * self.price.per_octets - 1) // self.price.amount
+        """The most octets of a cycle whose exact price, before rounding, is within `micros`; None when any number is.
+
+        Exact, so that what rounding gives away is never a reason to let more traffic pass.
+        """
+        return micros * self.price.per_octets // self.price.amount if self.price.amount else None
 
     def octets_within_cap(self) -> int | None:
         """Octets of a cycle until the cap; None without one."""

@@ -88,7 +88,7 @@ def test_addresses_are_no_names(host, address):
         ("tenant-7-a.evil.example", None),
         ("both.example", "=both.example"),
         ("x.both.example", "both.example"),
-        ("xn--mnchen-3ya.example", "münchen.example"),
+        ("xn--mnchen-3ya.example", "xn--mnchen-3ya.example"),
         ("com", None),
     ],
 )
@@ -97,23 +97,48 @@ def test_longest_entry_on_a_label_boundary_wins(host, matched):
         "whatsapp.com", "call.whatsapp.com", "=exact.example", "*.wild.example", "both.example", "=both.example",
         "münchen.example", "tenant-*.cdn.example", "tenant-*-a.cdn.example",
     ]  # fmt: skip
-    table = SuffixTable((entry, entry) for entry in entries)
-    assert table.find(host) == (None if matched is None else (matched, matched))
+    table = SuffixTable((entry, 1) for entry in entries)
+    assert table.find(host) == (None if matched is None else (matched, 1))
 
 
-def test_deep_hosts_cost_no_more_probes_than_the_deepest_entry_has_labels():
-    table = SuffixTable([("a.example.com", 1)])
+class Counting(dict):
     probes = 0
 
-    class Counting(dict):
-        def get(self, key):
-            nonlocal probes
-            probes += 1
-            return super().get(key)
+    def get(self, key, default=None):
+        self.probes += 1
+        return super().get(key, default)
 
+
+@pytest.mark.parametrize(
+    ("host", "probes"), [("x." * 120 + "a.example.com", 4), ("x." * 120 + "b.example.org", 0), ("www.other.net", 0)]
+)
+def test_deep_hosts_cost_no_more_probes_than_the_deepest_entry_has_labels(host, probes):
+    table = SuffixTable([("a.example.com", 1), ("example.org", 2)])
     table._suffixes = Counting(table._suffixes)
-    assert table.find("x." * 120 + "a.example.com") == ("a.example.com", 1)
-    assert probes <= 4
+    table.find(host)
+    assert table._suffixes.probes <= probes
+
+
+@given(
+    st.lists(st.from_regex(r"(=|\*\.)?([ab]{1,2}\.){1,3}(example|co\.uk)", fullmatch=True), max_size=12),
+    st.from_regex(r"([ab]{1,2}\.){0,4}(example|co\.uk)", fullmatch=True),
+)
+def test_table_agrees_with_a_search_through_all_entries(entries, host):
+    covering = [entry for entry in entries if covers(entry, host)]
+    found = SuffixTable((entry, entry) for entry in entries).find(host)
+    best = max(covering, key=rank, default=None)
+    assert found == (None if best is None else (best, best))
+
+
+def covers(entry, host):
+    name = entry.removeprefix("=").removeprefix("*.")
+    below = host.endswith(f".{name}")
+    return host == name if entry.startswith("=") else below if entry.startswith("*.") else below or host == name
+
+
+def rank(entry):
+    name = entry.removeprefix("=").removeprefix("*.")
+    return (entry.startswith("="), name.count(".") + entry.startswith("*."), not entry.startswith("*."))
 
 
 @pytest.mark.parametrize("entry", ["com", "co.uk", "*.com.br", "shop*.com", "ne.jp"])
