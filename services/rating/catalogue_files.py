@@ -113,8 +113,8 @@ def content_version(catalogue: Catalogue) -> str:
 
 def _yaml_files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
     if not folder.is_dir():
-        rule, step = "a catalogue is a folder of *.yaml files", "name an existing folder"
-        raise CatalogueFilesError((Problem(Location("", 0), "folder", str(folder), rule, step),))
+        step = "name a folder of *.yaml files"
+        raise CatalogueFilesError((Problem(Location(str(folder), 0), "", None, "there is no such folder", step),))
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue

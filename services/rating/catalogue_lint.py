@@ -93,7 +93,8 @@ def duplicates(source: CatalogueSource) -> Iterator[Finding]:
 def shadowed_names(source: CatalogueSource) -> Iterator[Finding]:
     """A name right under a suffix of the same application that says the same of it: it changes nothing."""
     entries = list(_entries(source, "domain_names"))
-    suffixes = {entry.value: entry for entry in entries if not entry.value.startswith(("=", "*"))}
+    # Backwards, so that of two owners the first is kept, as the look-up table does.
+    suffixes = {entry.value: entry for entry in reversed(entries) if not entry.value.startswith(("=", "*"))}
     for entry in entries:
         cover = _nearest_cover(entry.value, suffixes)
         if cover is not None and cover.application is entry.application and _says(cover.pfd) == _says(entry.pfd):
@@ -188,11 +189,7 @@ def _malformed(location: Location, text: str) -> Finding:
 
 def _meaning(field: str, value: str) -> str:
     """Two values that detect the same have the same meaning, however they are written."""
-    if field == "domain_names":
-        return value.lower().removeprefix("*.") if value.startswith("*.") else value.lower()
-    if field in {"exporter_ids", "stun_realms", "user_agents", "content_types"}:
-        return value.lower()
-    return value
+    return value if field in {"urls", "flow_descriptions"} else value.lower()
 
 
 def _duplicate_exporter_ids(source: CatalogueSource) -> Iterator[Finding]:
