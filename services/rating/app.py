@@ -1,6 +1,9 @@
 """The HTTP application of the rating service: routes, errors, middleware, wired in reading order."""
 
+import functools
 import importlib.metadata
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -44,11 +47,25 @@ def create_app(
     app.mount(pages.ASSETS_URL, StaticFiles(directory=pages.ASSETS), name="docs-assets")
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     problems.add_handlers(app)
+    app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(Shielded)
     app.add_middleware(Correlated)
     app.add_middleware(Measured, metrics=metrics or RatingMetrics(new_registry()))
     return app
+
+
+def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The document without the framework's 422: here a parameter that breaks a rule is a 400."""
+    if app.openapi_schema is None:
+        document = generate()
+        for item in document["paths"].values():
+            for operation in item.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _always_ready() -> dict[str, Health]:

@@ -145,6 +145,8 @@ def _url(settings: Settings) -> str:
     except ArgumentError:
         raise SettingsError(f"{PREFIX}DATABASE_URL is not a URL; {_URL_RULE}") from None
     if url.get_backend_name() == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise SettingsError(f"{PREFIX}DATABASE_URL names SQLite without a file; {_URL_RULE}")
         return settings.database_url
     if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

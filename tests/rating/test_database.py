@@ -94,7 +94,9 @@ def test_a_database_that_is_not_there_is_an_outage():
     assert "secret-word" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["mysql://x/y", "no url", "postgresql+asyncpg://x/y"])
+@pytest.mark.parametrize(
+    "url", ["mysql://x/y", "no url", "postgresql+asyncpg://x/y", "sqlite://", "sqlite:///:memory:"]
+)
 def test_another_kind_of_database_is_refused_with_the_rule(url):
     with pytest.raises(SettingsError, match=r"SMARTPIPE_DATABASE_URL .*write postgresql\+psycopg://"):
         open_database(Settings(database_url=url))

@@ -24,7 +24,9 @@ from services.rating.routes.queries import (
 )
 from services.rating.tmf_balance import BASE, BucketDocument, bucket_document
 
-router = APIRouter(prefix=BASE, tags=["TMF654 balances"], responses={400: {"model": TmfError}})
+router = APIRouter(
+    prefix=BASE, tags=["TMF654 balances"], responses={400: {"model": TmfError}, 503: {"model": TmfError}}
+)
 
 _KNOWN = (
     "id", "partyAccount.id", "relatedParty.id", "product.id", "usageType", "status", "fields", "offset", "limit",

@@ -24,7 +24,9 @@ from services.rating.routes.queries import (
 )
 from services.rating.tmf_catalogue import BASE, OfferingDocument, PriceDocument, offering_document, price_documents
 
-router = APIRouter(prefix=BASE, tags=["TMF620 product catalogue"], responses={400: {"model": TmfError}})
+router = APIRouter(
+    prefix=BASE, tags=["TMF620 product catalogue"], responses={400: {"model": TmfError}, 503: {"model": TmfError}}
+)
 
 _OWN = ("fields", "offset", "limit")
 _FILTERS = "Filter by any attribute that ends in a scalar, e.g. `lifecycleStatus=Active` or `category.id=add_on,pass`."

@@ -26,7 +26,7 @@ MAX_BUCKETS = 1_000
 """Most buckets of one account that are shown; a lane allows far fewer."""
 
 router = APIRouter(
-    prefix=BASE, tags=["OTT policy"], responses={400: {"model": CamaraError}, 404: {"model": CamaraError}}
+    prefix=BASE, tags=["OTT policy"], responses={status: {"model": CamaraError} for status in (400, 404, 503)}
 )
 
 AccountPath = Annotated[str, Path(description="The operator's pseudonymous account id.", max_length=128)]

@@ -25,7 +25,7 @@ from services.rating.routes.queries import (
 )
 from services.rating.tmf_usage import BASE, UsageDocument, usage_document
 
-router = APIRouter(prefix=BASE, tags=["TMF635 usage"], responses={400: {"model": TmfError}})
+router = APIRouter(prefix=BASE, tags=["TMF635 usage"], responses={400: {"model": TmfError}, 503: {"model": TmfError}})
 
 _KNOWN = (
     "id", "usageType", "status", "usageDate.gte", "usageDate.lt", "relatedParty.id",
