@@ -56,7 +56,7 @@ def test_a_price_never_falls_and_never_passes_the_exact_one(
 
 
 @given(micros=st.integers(0, 10**15), **PRICES)
-def test_octets_within_is_the_largest_number_that_costs_no_more(
+def test_octets_within_is_the_largest_number_whose_exact_price_is_covered(
     micros: int, amount: int, per_octets: int, cap: int | None
 ) -> None:
     made = price(amount, per_octets)
@@ -65,7 +65,8 @@ def test_octets_within_is_the_largest_number_that_costs_no_more(
         assert most is None
         return
     assert most is not None
-    assert made.amount_up_to(most) <= micros < made.amount_up_to(most + 1)
+    assert most * amount <= micros * per_octets < (most + 1) * amount
+    assert made.amount_up_to(most) <= micros
 
 
 @given(octets=st.integers(0, 10**6), percents=st.sets(st.integers(1, 100)), told=st.integers(0, 100))
