@@ -20,8 +20,9 @@ class RatingMetrics:
         self.in_flight = Gauge("ott_rating_http_in_flight", "HTTP requests being served.", registry=registry)
         self.ledger_rows = Counter("ott_rating_ledger_rows", "Rows booked by kind.", ["kind"], registry=registry)
         self.ledger_refused = Counter(
-            "ott_rating_ledger_refused", "Usage records not booked, by cause: duplicate, conflict, malformed or unknown_version.", ["cause"],
-            registry=registry,
+            "ott_rating_ledger_refused",
+            "Usage records not booked, by cause: duplicate, conflict, malformed or unknown_version.",
+            ["cause"], registry=registry,
         )  # fmt: skip
         self.ledger_lag = Gauge(
             "ott_rating_ledger_lag_records", "Usage records not yet booked, by partition.", ["partition"],
