@@ -6,8 +6,6 @@ import signal
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry
-
 from schemas.topics import BY_NAME, CATALOGUE, COMMANDS, USAGE
 from services.rating.app import create_app
 from services.rating.clock import Clock, wall_clock_ms
@@ -18,7 +16,7 @@ from services.rating.outbox import OutboxRelay
 from services.rating.patience import Patience, Stopping
 from services.runtime.log import Log
 from services.runtime.settings import Settings
-from services.runtime.telemetry import Health, HttpServer, OpsApp, events, serve_http, serve_ops
+from services.runtime.telemetry import Health, HttpServer, OpsApp, Registry, events, serve_http, serve_ops
 
 STOP_TIMEOUT_S = 4.0
 """How long ledger and relay have to end their transaction; with the servers' own time it stays under ten seconds."""
@@ -38,7 +36,7 @@ class RatingService:
     """Serves the API, books usage, publishes the outbox. Inert until `start`."""
 
     def __init__(
-        self, settings: Settings, log: Log, registry: CollectorRegistry, *, clock: Clock = wall_clock_ms
+        self, settings: Settings, log: Log, registry: Registry, *, clock: Clock = wall_clock_ms
     ) -> None:
         self._settings = settings
         self._log = log

@@ -22,6 +22,9 @@ BASE = "/tmf-api/prepayBalanceManagement/v4"
 MAIN_BALANCE = "main"
 """The bucket that holds money."""
 
+NO_CURRENCY = "X" * 3
+"""ISO 4217's code for "no currency": money whose currency no row has named yet."""
+
 Row = dict[str, Any]
 
 
@@ -105,7 +108,7 @@ def quantity(amount: int, unit: str, currency: str | None) -> Document:
     """Octets as a number, money as an exact decimal string."""
     if unit == "octets":
         return {"amount": amount, "units": "octet"}
-    return {"amount": format_micros(amount), "units": currency or "XXX"}
+    return {"amount": format_micros(amount), "units": currency or NO_CURRENCY}
 
 
 def value_text(amount: int, unit: str, currency: str | None) -> str:
