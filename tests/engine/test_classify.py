@@ -238,6 +238,26 @@ class TestDnsFlows:
         assert judge.classify(named, memory).application == "netflix"
         assert judge.classify(named, SubscriberMemory()).reason == "no_evidence"
 
+    def test_lost_memory_lets_a_false_name_pass_that_only_it_would_have_contradicted(self):
+        asked = self.query("www.netflix.com", "203.0.113.5")
+        false = flow(server_name="www.whatsapp.com", remote_ip="203.0.113.5")
+        assert last(asked, false).suspect
+        assert not last(false).suspect
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(["t.me", "x.example", "\0"]), st.text(max_size=12) | st.ip_addresses().map(str),
+                      st.integers(0, 2**31 - 1), st.integers(0, 10**9)),
+            max_size=40,
+        )
+    )  # fmt: skip
+    def test_any_answers_are_taken_in_and_the_trail_stays_bounded(self, answered):
+        judge, memory = classifier(), SubscriberMemory(names=4)
+        for name, address, ttl_s, start_ms in answered:
+            asked = self.query(name, address[:45], ttl_s=ttl_s, start_ms=start_ms, end_ms=start_ms + 5)
+            assert judge.classify(asked, memory).service == "dns"
+        assert len(memory.trail_of("s-1").names) <= 4
+
 
 class TestServices:
     def test_upload_is_known_by_name_or_by_its_counters(self):
