@@ -1,6 +1,7 @@
 """Asks running workers for the state that they hold, to compare it with the changelog."""
 
 import http.client
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ from services.policy.service import STATE_PATH
 TIMEOUT_S = 30.0
 
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+_lanes_in = re.compile(rb"^ott_policy_assigned_lanes (\S+)$", re.MULTILINE).search
 
 
 def ask_workers(workers: Sequence[str]) -> dict[str, bytes]:
@@ -19,14 +21,23 @@ def ask_workers(workers: Sequence[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for worker in workers:
-        found.update(_ask(worker))
+        found.update(_decode(_ask(worker, STATE_PATH)))
     return found
 
 
-def _ask(worker: str) -> dict[str, bytes]:
+def count_lanes(worker: str) -> int:
+    """How many lanes of `worker`, `host:port` of its operations port, are restored and at work; 0 while it is down."""
+    try:
+        found = _lanes_in(_ask(worker, "/metrics"))
+    except OSError:
+        return 0
+    return int(float(found[1])) if found else 0
+
+
+def _ask(worker: str, path: str) -> bytes:
     connection = http.client.HTTPConnection(worker, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", STATE_PATH)
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
@@ -37,4 +48,4 @@ def _ask(worker: str) -> dict[str, bytes]:
         connection.close()
     if answer.status != http.client.OK:
         raise OSError(f"worker {worker!r} answers {answer.status}; give the operations port of a policy worker")
-    return _decode(body)
+    return body

@@ -15,7 +15,7 @@ from schemas import topics
 from schemas.catalogue import Catalogue
 from schemas.command import AccountCommand, ActivateProduct
 from services.cli.flows import publish_all
-from services.cli.live_state import ask_workers
+from services.cli.live_state import ask_workers, count_lanes
 from services.cli.processes import prepare_topics
 from services.cli.stage_watch import Watch
 from services.cli.verify import Survey, survey
@@ -33,6 +33,7 @@ from services.runtime.settings import Settings, load_settings
 from services.runtime.telemetry import new_registry
 
 SETTLE_DEADLINE_S = 180.0
+LOOK_AGAIN_S = 0.05
 
 
 class Stage:
@@ -98,16 +99,32 @@ class Stage:
             lambda watch: watch.settled_flows() >= wanted, f"{wanted} flow records are decided", alive=self.check_worker
         )
 
+    async def until_lanes_up(self) -> None:
+        """Wait until the worker has restored every lane: before that it holds less than the changelog."""
+        give_up = time.monotonic() + SETTLE_DEADLINE_S
+        while (up := await asyncio.to_thread(count_lanes, self._address())) < self.settings.partitions:
+            self.check_worker()
+            if time.monotonic() > give_up:
+                raise TimeoutError(
+                    f"waited {SETTLE_DEADLINE_S:g} s for {self.settings.partitions} lanes; {up} are up, "
+                    f"see {self._log_file}"
+                )
+            await asyncio.sleep(LOOK_AGAIN_S)
+
     def settled_flows(self) -> int:
         """Flow records seen decided or refused so far."""
         return self._watch.settled_flows()
 
     async def survey(self) -> Survey:
         """Reconcile, once everything has come to rest; what still waits after the deadline is a violation."""
+        await self.until_lanes_up()
         return await survey(self.log, self.ledger, live_state=self._live_state, wait_s=SETTLE_DEADLINE_S, strict=True)
 
     def _live_state(self) -> dict[str, bytes]:
-        return ask_workers([f"127.0.0.1:{self.settings.policy_ops_port}"])
+        return ask_workers([self._address()])
+
+    def _address(self) -> str:
+        return f"127.0.0.1:{self.settings.policy_ops_port}"
 
     def check_worker(self) -> None:
         """Raise if the worker has ended unasked."""
