@@ -68,7 +68,7 @@ def recall(heard: Heard, flow: FlowRecord, address: Address, trail: Trail, *, me
 def _recall_media(heard: Heard, flow: FlowRecord, address: Address, trail: Trail, *, media: bool) -> Found | None:
     # A UDP socket belongs to one application, so its port tells even where nothing else does.
     tied = trail.port(flow) if flow.ip_protocol == UDP else None
-    if tied is not None and (media or heard.carried or not heard.anything):
+    if tied is not None and (media or heard.carried or not heard.strong):
         return find(MEDIA_PORT, "media", f"udp/{flow.subscriber_port}", "same port", tied)
     if heard.carried or (media and not heard.ported):
         return _recall_signal(heard, flow, address, trail)

@@ -46,6 +46,11 @@ def test_peer_to_peer_media_is_known_by_its_port():
     assert (verdict.application, verdict.service, verdict.evidence[0].matched) == ("whatsapp", "call", "same port")
 
 
+def test_same_port_tells_more_than_a_port_that_a_peer_happens_to_use():
+    verdict = last(CHAT, stun(subscriber_port=40_123), udp(subscriber_port=40_123, remote_port=5060))
+    assert verdict.application == "whatsapp"
+
+
 def test_long_call_stays_known_from_interval_to_interval():
     intervals = [
         udp(subscriber_port=40_123, start_ms=1_000_000 + 60_000 * n, end_ms=1_060_000 + 60_000 * n) for n in range(30)
