@@ -14,7 +14,7 @@ from schemas.topics import COMMANDS
 from schemas.units import parse_micros
 from services.engine.periods import add_days, is_time_zone
 from services.rating.clock import Clock, wall_clock_ms
-from services.rating.database import Connection, Engine, writing
+from services.rating.database import Connection, Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
 from services.rating.repositories import catalogue as shelf
 from services.rating.repositories import outbox
@@ -50,17 +50,23 @@ def submit(engine: Engine, commands: Sequence[AccountCommand], *, clock: Clock =
     if len(commands) > MAX_COMMANDS:
         raise ValueError(f"{len(commands)} commands are too many for one call; send at most {MAX_COMMANDS} at a time")
     checked = [_checked(command) for command in commands]
+    taken = again_after_collision(lambda: _take(engine, checked, clock()))
+    if taken:
+        outbox.ring(engine)
+    return taken
+
+
+def _take(engine: Engine, commands: Sequence[AccountCommand], at_ms: int) -> int:
     with writing(engine) as connection:
-        fresh = _unknown(connection, checked)
+        fresh = _unknown(connection, commands)
         if not fresh:
             return 0
-        desk = _Desk(connection, fresh, at_ms=clock())
+        desk = _Desk(connection, fresh, at_ms=at_ms)
         for command in fresh:
             desk.take(command)
         desk.save()
         records = [OutboxRecord(COMMANDS, command.account_id.encode(), _encode(command)) for command in fresh]
-        outbox.put(connection, records, at_ms=desk.at_ms)
-    outbox.ring(engine)
+        outbox.put(connection, records, at_ms=at_ms)
     return len(fresh)
 
 

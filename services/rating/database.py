@@ -5,25 +5,27 @@ every outage surfaces as `DatabaseDown` and everything else as the bug that it i
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.rating.models import TextSum, add_texts
 from services.runtime.settings import PREFIX, Settings, SettingsError
 
 __all__ = [
+    "Collision",
     "Connection",
     "DatabaseDown",
     "Engine",
+    "again_after_collision",
     "answers",
     "migrate",
     "open_database",
@@ -41,14 +43,22 @@ POOL_CONNECTIONS = 15
 
 POOL_TIMEOUT_S = 10
 
+COLLISION_TRIES = 5
+
 MIGRATION_LOCK = 0x534D_4152_5401
 """Key of the PostgreSQL advisory lock that lets one process at a time migrate."""
+
+T = TypeVar("T")
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
 class DatabaseDown(Exception):  # noqa: N818 - a state of affairs
     """The database cannot be reached or is too busy; whether a commit that was under way got through is not known."""
+
+
+class Collision(Exception):  # noqa: N818 - a state of affairs
+    """Another transaction stored the same key first; done again, this one will find it there."""
 
 
 def open_database(settings: Settings) -> Engine:
@@ -98,9 +108,23 @@ def answers(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
+def again_after_collision(work: Callable[[], T]) -> T:
+    """The result of `work`, a whole transaction, done again when it collides with a rival's.
+
+    Raises Collision once COLLISION_TRIES have failed: then it is no rival, but a rule of the schema, and a bug.
+    """
+    for _ in range(COLLISION_TRIES - 1):
+        with contextlib.suppress(Collision):
+            return work()
+    return work()
+
+
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that may write: committed at the end, rolled back by any exception. Raises DatabaseDown."""
+    """A transaction that may write: committed at the end, rolled back by any exception.
+
+    Raises DatabaseDown, and Collision when another transaction stored the same key first.
+    """
     with outages(), engine.connect().execution_options(smartpipe_write=True) as connection, connection.begin():
         yield connection
 
@@ -124,6 +148,8 @@ def outages() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise DatabaseDown(_first_line(error)) from error
+    except IntegrityError as error:
+        raise Collision(_first_line(error)) from error
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from schemas.topics import USAGE
 from services.rating.bookings import Batch, gather
 from services.rating.clock import Clock, wall_clock_ms
-from services.rating.database import Engine, reading, writing
+from services.rating.database import Engine, again_after_collision, reading, writing
 from services.rating.metrics import RatingMetrics
 from services.rating.patience import Patience, Stopping
 from services.rating.repositories import ledger as books
@@ -117,6 +117,9 @@ class Ledger:
         self._count(booked)
 
     def _store(self, batch: Batch, moves: Mapping[int, tuple[int, int]]) -> Booked:
+        return again_after_collision(lambda: self._store_once(batch, moves))
+
+    def _store_once(self, batch: Batch, moves: Mapping[int, tuple[int, int]]) -> Booked:
         with writing(self._engine) as connection:
             books.advance(connection, USAGE, moves, batch.rated_until_ms)
             return books.book(connection, USAGE, batch)

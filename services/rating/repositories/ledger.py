@@ -74,36 +74,33 @@ def advance(
 
 
 def book(connection: Connection, topic: str, batch: Batch) -> Booked:
-    """Store the batch; a usage id that is already there is refused, with its movements."""
-    fresh = _insert_usage(connection, batch)
-    bookings = [booking for usage_id, booking in batch.bookings.items() if usage_id in fresh]
+    """Store the batch; a usage id that is already there is refused, with its movements.
+
+    Raises Collision when a rival books one of its usage ids from another partition at this very moment.
+    """
+    known = _known_digests(connection, list(batch.bookings))
+    bookings = [booking for usage_id, booking in batch.bookings.items() if usage_id not in known]
+    if bookings:
+        connection.execute(usage.insert(), [booking.usage for booking in bookings])
     rows = [movement for booking in bookings for movement in booking.movements]
     if rows:
         connection.execute(movements.insert(), rows)
         _move_buckets(connection, bookings)
-    refused = batch.refused + _duplicates(connection, batch, fresh)
+    refused = batch.refused + [
+        duplicate(batch.bookings[usage_id], same=digest == batch.bookings[usage_id].usage["digest"])
+        for usage_id, digest in known.items()
+    ]
     _keep_refused(connection, topic, refused, batch.booked_at_ms)
     return Booked(_count(booking.usage["kind"] for booking in bookings), _count(item.cause for item in refused))
 
 
-def _insert_usage(connection: Connection, batch: Batch) -> set[str]:
-    rows = [booking.usage for booking in batch.bookings.values()]
-    if not rows:
-        return set()
-    statement = insert_into(connection, usage).on_conflict_do_nothing(index_elements=["usage_id"])
-    return set(connection.scalars(statement.returning(usage.c.usage_id), rows))
-
-
-def _duplicates(connection: Connection, batch: Batch, fresh: set[str]) -> list[Refused]:
-    known = [usage_id for usage_id in batch.bookings if usage_id not in fresh]
+def _known_digests(connection: Connection, usage_ids: Sequence[str]) -> dict[str, bytes]:
+    """Digests of the records that are booked already. One that a rival books meanwhile makes the INSERT collide."""
     digests: dict[str, bytes] = {}
-    for ids in _chunks(known):
+    for ids in _chunks(usage_ids):
         query = select(usage.c.usage_id, usage.c.digest).where(usage.c.usage_id.in_(ids))
         digests.update({row.usage_id: row.digest for row in connection.execute(query)})
-    return [
-        duplicate(batch.bookings[usage_id], same=digests[usage_id] == batch.bookings[usage_id].usage["digest"])
-        for usage_id in known
-    ]
+    return digests
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
