@@ -95,6 +95,8 @@ class Classifier:
         trail = None
         if memory is not None:
             trail = memory.trails.get(flow.subscriber_id) or memory.trail_of(flow.subscriber_id)
+            if trail.tables is not self._tables:
+                trail.adopt(self._tables)
         if flow.dns_answers is not None or (flow.remote_port == DNS_PORT and flow.server_name is None):
             if trail is not None:
                 trail.learn_answers(flow)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from schemas.flow import FlowRecord
 from services.engine.classify_cache import BoundedCache
-from services.engine.classify_table import Target
+from services.engine.classify_table import Tables, Target
 from services.engine.hostnames import canonical_address
 
 MIN_NAME_MS = 60_000
@@ -34,15 +34,25 @@ Seen = tuple[Target, int, int, Detail]
 class Trail:
     """The last minutes of one subscriber."""
 
-    __slots__ = ("_bounds", "_call", "_ports", "_signals", "names", "servers")
+    __slots__ = ("_bounds", "_call", "_ports", "_signals", "names", "servers", "tables")
 
     def __init__(self, bounds: tuple[int, int, int, int]) -> None:
         self._bounds = bounds
+        self.tables: Tables | None = None
         self._call: Seen[None] | None = None
         self._ports: dict[int, Seen[None]] = {}
         self._signals: dict[str, Seen[bytes]] = {}
         self.names: dict[str, tuple[str, int, int]] = {}
         self.servers: dict[str, Seen[int]] = {}
+
+    def adopt(self, tables: Tables) -> None:
+        """Go over to another version of the catalogue: what it still knows is kept as it stands there."""
+        if self.tables is not None:
+            self.servers = _carried_over(self.servers, tables)
+            self._ports = _carried_over(self._ports, tables)
+            self._signals = _carried_over(self._signals, tables)
+            self._call = _carried_over({0: self._call}, tables).get(0) if self._call is not None else None
+        self.tables = tables
 
     def learn_answers(self, flow: FlowRecord) -> None:
         """Take the addresses of a DNS flow; the newest answer wins. Its name is the one asked, not an alias."""
@@ -91,10 +101,10 @@ class Trail:
         seen = self._call
         return seen[0] if seen is not None and _holds(seen[1], seen[2], flow) else None
 
-    def learn_signal(self, media: Target, network: bytes, flow: FlowRecord) -> None:
-        """An application that can carry media was used; `media` is what its media counts as."""
-        seen = (media, flow.start_ms, flow.end_ms + SIGNAL_MS, network)
-        _put(self._signals, media.application, seen, self._bounds[3])
+    def learn_signal(self, target: Target, network: bytes, flow: FlowRecord) -> None:
+        """An application that can carry media was used."""
+        seen = (target, flow.start_ms, flow.end_ms + SIGNAL_MS, network)
+        _put(self._signals, target.application, seen, self._bounds[3])
 
     def signals(self, flow: FlowRecord) -> list[Seen[bytes]]:
         """Applications used a moment ago that can carry media, newest first; the detail is the network."""
@@ -113,7 +123,7 @@ class SubscriberMemory:
     """The trails of the subscribers of one lane; who was not seen for long makes room."""
 
     def __init__(
-        self, *, subscribers: int = 20_000, names: int = 64, servers: int = 32, ports: int = 32, applications: int = 8
+        self, *, subscribers: int = 10_000, names: int = 32, servers: int = 16, ports: int = 16, applications: int = 8
     ) -> None:
         """Bounds: subscribers in all; and for each the DNS answers, addresses, UDP ports, applications kept."""
         for bound, limit in (("names", names), ("servers", servers), ("ports", ports), ("applications", applications)):
@@ -137,6 +147,11 @@ class SubscriberMemory:
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+
+def _carried_over(store: dict[Key, Seen[Detail]], tables: Tables) -> dict[Key, Seen[Detail]]:
+    successors = ((key, tables.successor(seen[0]), seen) for key, seen in store.items())
+    return {key: (target, *seen[1:]) for key, target, seen in successors if target is not None}
 
 
 def _put(store: dict[Key, Value], key: Key, value: Value, limit: int) -> None:

@@ -80,11 +80,11 @@ def _recall_media(heard: Heard, flow: FlowRecord, address: Address, trail: Trail
 
 def _recall_signal(heard: Heard, flow: FlowRecord, address: Address, trail: Trail) -> Found | None:
     recent = trail.signals(flow)
-    for media, _, _, network in recent:
-        if network == address.network:
-            return find(MEDIA_NETWORK, "media", address.text, "same network", media)
+    for target, _, _, network in recent:
+        if network == address.network and target.media is not None:
+            return find(MEDIA_NETWORK, "media", address.text, "same network", target.media)
     # Social applications chatter all day, so only one made for calls explains media that goes elsewhere.
-    calling = next((seen[0] for seen in recent if seen[0].made_for_calls), None)
+    calling = next((seen[0].media for seen in recent if seen[0].made_for_calls), None)
     if calling is None or heard.strong or not (heard.carried or is_voice(flow)):
         return None
     return find(MEDIA_RECENT, "media", address.text, "used just before", calling)
@@ -105,4 +105,4 @@ def remember(flow: FlowRecord, address: Address, target: Target, verdict: Classi
         return
     trail.learn_server(address.text, target, flow)
     if target.media is not None:
-        trail.learn_signal(target.media, address.network, flow)
+        trail.learn_signal(target, address.network, flow)

@@ -103,7 +103,12 @@ class Tables:
         self.user_agents = _longest_first((text, target) for pfd, target in pairs for text in pfd.user_agents)
         self.content_types = _longest_first((text, target) for pfd, target in pairs for text in pfd.content_types)
         self.behaviours = _first((name, target) for pfd, target in pairs for name in pfd.behaviours)
-        self.ja4 = frozenset((print_, item.id) for item in applications for print_ in item.ja4)
+        self.ja4 = frozenset((fingerprint, item.id) for item in applications for fingerprint in item.ja4)
+        self._by_service = _by_service(pairs)
+
+    def successor(self, target: Target) -> Target | None:
+        """What stands in these tables for a target of an earlier version; None when it is gone."""
+        return self._by_service.get((target.application, target.service))
 
     def port(self, ip_protocol: int, number: int) -> tuple[str, Target] | None:
         """The entry for a transport port; a narrow range wins over a wide one."""
@@ -121,6 +126,16 @@ def _targets(applications: Sequence[Application]) -> Iterator[tuple[Pfd, Target]
     pairs.sort(key=lambda pair: (not _is_provided(pair[1]), pair[0].id, pair[1].pfd_id))
     for item, pfd in pairs:
         yield pfd, _target(item, pfd)
+
+
+def _by_service(pairs: list[tuple[Pfd, Target]]) -> dict[tuple[str, str | None], Target]:
+    table: dict[tuple[str, str | None], Target] = {}
+    for _, target in pairs:
+        table.setdefault((target.application, target.service), target)
+    for _, target in pairs:
+        if target.media is not None:
+            table.setdefault((target.application, target.media.service), target.media)
+    return table
 
 
 def _is_provided(pfd: Pfd) -> bool:

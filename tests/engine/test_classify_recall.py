@@ -1,7 +1,7 @@
 import pytest
 
-from services.engine.classify import SubscriberMemory
-from tests.engine.classify_world import answers, flow, last
+from services.engine.classify import Classifier, SubscriberMemory
+from tests.engine.classify_world import APPLICATIONS, answers, flow, last
 
 UDP = 17
 STREAM = {"packets_up": 500, "octets_up": 100_000, "packets_down": 450, "octets_down": 90_000}
@@ -131,6 +131,27 @@ def test_after_a_restart_a_call_is_still_a_call_but_nobodys():
     assert before.category == after.category == "voip_im"
     assert before.service == after.service == "call"
     assert after.confidence < before.confidence
+
+
+def rated_as(category, *, without=None):
+    changed = [item.model_copy(update={"category": category}) for item in APPLICATIONS if item.id != without]
+    return Classifier(changed, cache_entries=1_000)
+
+
+def test_new_version_of_the_catalogue_takes_the_trail_over():
+    memory = SubscriberMemory()
+    answers(CHAT, stun(subscriber_port=40_123), memory=memory)
+    verdict = rated_as("other").classify(udp(subscriber_port=40_123), memory)
+    assert (verdict.application, verdict.service, verdict.category) == ("whatsapp", "call", "other")
+
+
+def test_application_that_the_new_version_dropped_is_forgotten():
+    memory = SubscriberMemory()
+    answers(CHAT, stun(subscriber_port=40_123), memory=memory)
+    judge = rated_as("voip_im", without="whatsapp")
+    seen = [judge.classify(udp(subscriber_port=port), memory) for port in (40_123, 40_124)]
+    seen += [judge.classify(flow(remote_ip=CHAT.remote_ip, subscriber_port=CHAT.subscriber_port), memory)]
+    assert {verdict.application for verdict in seen} == {None}
 
 
 @pytest.mark.parametrize("bound", ["names", "servers", "ports", "applications"])
