@@ -8,7 +8,7 @@ from services.policy.books import BookKeeper
 from services.policy.metrics import PolicyMetrics
 from services.policy.restore import restore
 from services.policy.transaction import LaneState, Transaction
-from services.runtime.log import Lane, Polled
+from services.runtime.log import CommitFailed, Lane, LaneFenced, LaneLost, LogError, Polled
 from services.runtime.settings import Settings
 from services.runtime.telemetry import events
 
@@ -51,6 +51,14 @@ class LaneKeeper:
     async def serve(self, lane: Lane) -> None:
         """Serve `lane` until a LogError ends it. The state lives in this call: a failure drops it as a whole."""
         await self._keeper.first()
+        try:
+            await self._work(lane)
+        except LogError as error:
+            if cause := _rebuild_cause(error):
+                self._metrics.rebuilds.labels(cause).inc()
+            raise
+
+    async def _work(self, lane: Lane) -> None:
         state = await self._restore(lane)
         self._metrics.lanes.inc()
         try:
@@ -138,3 +146,12 @@ class LaneKeeper:
                 gauge.remove(str(partition))
             except KeyError:
                 continue
+
+
+def _rebuild_cause(error: LogError) -> str | None:
+    """One word for why the lane has to be rebuilt; None when the error ends the service."""
+    if isinstance(error, LaneFenced):
+        return "fenced"
+    if isinstance(error, LaneLost):
+        return "lost"
+    return "commit_failed" if isinstance(error, CommitFailed) else None
