@@ -40,7 +40,7 @@ async def restore(lane: Lane, settings: Settings) -> tuple[LaneState, int]:
 
 async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:
     state = LaneState(
-        accounts=Accounts(settings.state_cache_accounts),
+        accounts=Accounts(),
         seen=SeenIds(settings.dedup_records_per_lane),
         agenda=Agenda(settings.usage_interval_ms),
         memory=SubscriberMemory(),

@@ -79,9 +79,6 @@ class Settings(BaseModel):
     dedup_records_per_lane: Annotated[
         int, Field(ge=0, le=10_000_000, description="Record ids that a lane remembers against duplicates; 0 = off.")
     ] = 100_000
-    state_cache_accounts: Annotated[
-        int, Field(ge=0, le=10_000_000, description="Decoded account states kept per lane; 0 = none.")
-    ] = 10_000
     name_cache_entries: Annotated[
         int, Field(ge=0, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
     ] = 65_536

@@ -53,7 +53,7 @@ def books(**changes: Any) -> Books:
 
 
 def lane_state(*, dedup_records: int = 1_000, usage_interval_ms: int = 10_000) -> LaneState:
-    return LaneState(Accounts(100), SeenIds(dedup_records), Agenda(usage_interval_ms), SubscriberMemory())
+    return LaneState(Accounts(), SeenIds(dedup_records), Agenda(usage_interval_ms), SubscriberMemory())
 
 
 def run(
