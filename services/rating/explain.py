@@ -60,7 +60,9 @@ class Facts:
     published: Published | None
     """The catalogue version that the row names; None when it was not published here."""
     held: Sequence[str]
-    """Offerings that the account held at the time, in the order in which they began."""
+    """Offerings that the account held when the row was rated, in the order in which they began."""
+    products: Mapping[str, str]
+    """Offering per product id, of all products that the account ever had."""
     command: str | None
     """The command that caused a movement, as JSON."""
     booked_until_ms: int | None
@@ -202,7 +204,7 @@ def explain(facts: Facts) -> Document:
             "bookedUntil": None if facts.booked_until_ms is None else timestamp(facts.booked_until_ms),
             "catalogueVersion": row["catalogue_version"],
             "traffic": _traffic(facts) if is_usage else None,
-            "evidence": _evidence(row["evidence"]),
+            "evidence": _evidence(row),
             "rule": _rule(facts) if row["rule_id"] else None,
             "losers": list(_losers(facts)) if row["rule_id"] else [],
             "buckets": [_bucket(facts, movement) for movement in facts.movements],
@@ -226,7 +228,6 @@ def _summary(facts: Facts) -> str:
 def _traffic(facts: Facts) -> Document:
     row = facts.row
     application = facts.published.applications.get(row["application"]) if facts.published else None
-    names = {"charged", "free", "sponsored", "blocked", "not_charged"}
     return present(
         {
             "category": row["category"],
@@ -234,19 +235,29 @@ def _traffic(facts: Facts) -> Document:
             "applicationName": application.name if application else None,
             "service": row["service"],
             "flowRecords": row["record_count"],
-            "octets": {"total": row["octets"]}
-            | {("notCharged" if name == "not_charged" else name): row[f"{name}_octets"] for name in sorted(names)},
+            "octets": {
+                "total": row["octets"],
+                "charged": row["charged_octets"],
+                "free": row["free_octets"],
+                "sponsored": row["sponsored_octets"],
+                "blocked": row["blocked_octets"],
+                "notCharged": row["not_charged_octets"],
+            },
             "treatment": row["treatment"] or "charged",
             "meaning": _TREATMENTS.get(row["treatment"], "Rated."),
         }
     )
 
 
-def _evidence(evidence: str | None) -> Document | None:
-    if not evidence:
+def _evidence(row: Row) -> Document | None:
+    if not row["evidence"]:
         return None
-    kind, _, matched = evidence.partition(":")
-    meaning = f"{_EVIDENCE.get(kind, kind)} matched {matched!r} in the catalogue"
+    kind, _, matched = row["evidence"].partition(":")
+    seen = _EVIDENCE.get(kind, kind)
+    if row["application"] is None:
+        meaning = f"{seen} was {matched!r}, which fits no application of the catalogue"
+    else:
+        meaning = f"{seen} matched {matched!r} in the catalogue"
     return {"kind": kind, "matched": matched, "meaning": meaning}
 
 
@@ -326,11 +337,10 @@ def _movement_text(facts: Facts, movement: Row) -> str:
 
 
 def _granting(facts: Facts, movement: Row) -> ProductOffering | None:
-    allowance_id = movement["bucket_id"].rpartition("/")[2]
-    candidates = [*_held(facts)]
-    if facts.published and facts.row["offering_id"] in facts.published.offerings:
-        candidates.insert(0, facts.published.offerings[facts.row["offering_id"]])
-    return next((item for item in candidates if any(kept.id == allowance_id for kept in item.allowances)), None)
+    """The offering behind a bucket: that of the row, or that of the product in the bucket's id."""
+    product_id = movement["bucket_id"].rpartition("/")[0]
+    offering_id = facts.row["offering_id"] or facts.products.get(product_id, "")
+    return facts.published.offerings.get(offering_id) if facts.published else None
 
 
 def _price(facts: Facts) -> Document | None:

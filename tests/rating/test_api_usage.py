@@ -137,6 +137,21 @@ def test_a_movement_is_explained_by_its_command(shop):
     assert "rule" not in found
 
 
+def test_a_late_flow_is_explained_by_what_was_held_when_it_was_rated(client, engine):
+    seed(engine)
+    late = rated(50, start_ms=1_000, end_ms=2_000, movements=(moved("prod-2/stream", -1, 5),))
+    book(engine, late)
+    found = _explain(client, late.usage_id)
+    assert found["rule"]["offering"] == "stream-pack"
+    assert found["buckets"][0]["name"] == "Video 5 GB"
+
+
+def test_evidence_that_fits_no_application_is_not_called_a_match(client, engine):
+    book(engine, rated(51, application=None, category="other", evidence="server_name:m.example", movements=()))
+    meaning = _explain(client, "f-0-51-51-0")["evidence"]["meaning"]
+    assert meaning.endswith("was 'm.example', which fits no application of the catalogue")
+
+
 def test_blocked_traffic_is_explained(shop):
     found = _explain(shop, "f-0-13-13-0")
     assert found["rule"]["definition"]["gate_status"] == "closed"

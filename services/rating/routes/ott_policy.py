@@ -165,13 +165,16 @@ def _facts(context: Context, connection: Connection, row: Row) -> Facts:
         movements=readings.movements_of(connection, [row["usage_id"]]).get(row["usage_id"], []),
         published=context.published.version(connection, row["catalogue_version"]),
         held=[product["offering_id"] for product in products if _held(product, row)],
+        products={product["product_id"]: product["offering_id"] for product in products},
         command=accounts.command(connection, row["cause"]) if row["cause"] else None,
         booked_until_ms=readings.booked_until_ms(connection, account_id),
     )
 
 
 def _held(product: Row, row: Row) -> bool:
-    return product["start_ms"] <= row["end_ms"] and (product["end_ms"] is None or product["end_ms"] >= row["start_ms"])
+    # A late flow is decided with what the account holds by then, so the beginning is held against the rating.
+    ended = product["end_ms"] is not None and product["end_ms"] < row["start_ms"]
+    return not ended and product["start_ms"] <= max(row["end_ms"], row["rated_at_ms"])
 
 
 def _require_account(connection: Connection, account_id: str) -> None:
