@@ -106,21 +106,12 @@ def shadowed_names(source: CatalogueSource) -> Iterator[Finding]:
 
 
 def public_suffixes(source: CatalogueSource) -> Iterator[Finding]:
-    """A name under which strangers register, or under no registry at all."""
-    registry, everything = _suffix_lists()
+    """A name under which strangers register or put their content, or under no registry at all."""
     for entry in _entries(source, "domain_names"):
-        name = _bare(entry.value)
-        if entry.value.startswith("=") or normalise(name) is None or is_address(name):
-            continue
-        if registry.publicsuffix(name) is None:
-            message, step = f"{entry.value!r} ends in no registered top-level domain", "mend its spelling"
-            yield Finding("no-registry", entry.location, message, step)
-        elif registry.is_public(name):
-            message = f"{entry.value!r} of {entry.application.id!r} is a public suffix: strangers register below it"
-            yield Finding("public-suffix", entry.location, message, "name the domain")
-        elif everything.is_public(name) and not (entry.pfd.shared or "*" in entry.value):
-            message = f"{entry.value!r} of {entry.application.id!r} is where strangers put their own content"
-            yield Finding("shared-suffix", entry.location, message, "name the tenant, or mark the PFD `shared: true`")
+        problem = _suffix_problem(entry.value)
+        if problem is not None and not (problem[0] == "shared-suffix" and entry.pfd.shared):
+            code, rule, step = problem
+            yield Finding(code, entry.location, f"{entry.value!r} of {entry.application.id!r} {rule}", step)
 
 
 def without_evidence(source: CatalogueSource) -> Iterator[Finding]:
@@ -183,6 +174,21 @@ RULES: Mapping[str, Callable[[CatalogueSource], Iterator[Finding]]] = {
 """The rules by their main code; `public-suffix` also yields `no-registry` and `shared-suffix`."""
 
 
+def name_problem(entry: str) -> tuple[str, str] | None:
+    """Why a domain name entry cannot stand in a catalogue, as (rule, next step); None when it can."""
+    written = _spelling_problem(entry)
+    if written is not None:
+        return written
+    suffix = _suffix_problem(entry)
+    return None if suffix is None or suffix[0] == "shared-suffix" else suffix[1:]
+
+
+def is_shared_suffix(entry: str) -> bool:
+    """True for a name below which strangers put their content: it must stand in a PFD that is `shared`."""
+    problem = _suffix_problem(entry)
+    return problem is not None and problem[0] == "shared-suffix"
+
+
 def _malformed(location: Location, text: str) -> Finding:
     return Finding("malformed", location, text.removeprefix(f"{location}: "), "")
 
@@ -235,7 +241,23 @@ def _suffix_lists() -> tuple[PublicSuffixList, PublicSuffixList]:
     )
 
 
-def _name_problem(entry: str) -> tuple[str, str] | None:
+def _suffix_problem(entry: str) -> tuple[str, str, str] | None:
+    """(code, rule, next step) of a name that covers strangers or nobody; None for any other and for exact names."""
+    name = _bare(entry)
+    if entry.startswith("=") or normalise(name) is None or is_address(name):
+        return None
+    registry, everything = _suffix_lists()
+    if registry.publicsuffix(name) is None:
+        return "no-registry", "ends in no registered top-level domain", "mend its spelling"
+    if registry.is_public(name):
+        return "public-suffix", "is a public suffix: strangers register below it", "name the domain"
+    if "*" not in entry and everything.is_public(name):
+        step = "name the tenant, or mark the PFD `shared: true`"
+        return "shared-suffix", "is where strangers put their own content", step
+    return None
+
+
+def _spelling_problem(entry: str) -> tuple[str, str] | None:
     try:
         if entry_of_domain(entry) != entry:
             return "is a pattern", f"write {entry_of_domain(entry)!r}"
@@ -263,7 +285,7 @@ def _readable(parse: Callable[[str], object]) -> Callable[[str], tuple[str, str]
 
 
 _SYNTAX: Mapping[str, Callable[[str], tuple[str, str] | None]] = {
-    "domain_names": _name_problem,
+    "domain_names": _spelling_problem,
     "urls": _readable(entry_of_url),
     "prefixes": _readable(parse_prefix),
     "ports": _readable(parse_ports),

@@ -88,6 +88,13 @@ def parse_yaml(file: str, text: str) -> YamlTree:
     return YamlTree(builder.root, builder.lines)
 
 
+def format_yaml(data: Any, *, comment: str) -> str:
+    """`data` as YAML that `parse_yaml` reads back to the same, under a comment; short lists on one line."""
+    heading = "".join(f"# {line}\n" for line in comment.splitlines())
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=116, default_flow_style=None)
+    return f"{heading}{text}"
+
+
 def dotted(path: KeyPath) -> str:
     """A path as people write it: ("pfds", 0, "ports") -> `pfds[0].ports`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

@@ -6,7 +6,7 @@ from textwrap import dedent
 from typing import get_args, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import catalogue as contracts
@@ -237,12 +237,14 @@ def test_scalars_are_what_they_look_like(text, value):
     assert len(tree.problems) == ("!!" in text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_and_never_raises(text):
     tree = parse_yaml("f.yaml", text)
     assert tree.value is None or not tree.problems
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text("abc xyz=.*", max_size=6),

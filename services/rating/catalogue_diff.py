@@ -1,0 +1,86 @@
+"""What differs between two catalogues, item by item and, inside applications, entry by entry."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from schemas.catalogue import DETECTORS, Application, Catalogue
+from services.rating.catalogue_files import PARTS
+
+
+class Change(NamedTuple):
+    """One difference: an item is there or not, a field has another value, an entry came, went or changed hands."""
+
+    kind: Literal["added", "removed", "changed", "moved"]
+    part: str
+    item_id: str
+    what: str
+    """The field or entry; empty when it is the whole item."""
+
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        sign = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}[self.kind]
+        subject = f"{sign} {self.part.removesuffix('s')} {self.item_id}" + (f": {self.what}" if self.what else "")
+        return f"{subject}: {self.before} -> {self.after}" if self.kind in {"changed", "moved"} else subject
+
+
+def diff_catalogues(old: Catalogue, new: Catalogue) -> tuple[Change, ...]:
+    """Changes from `old` to `new`, by part and id; an entry that goes from one application to another is moved."""
+    changes = list(_settings(old, new))
+    for part in PARTS:
+        before = {item.id: item for item in getattr(old, part)}
+        after = {item.id: item for item in getattr(new, part)}
+        changes += (Change("removed", part, item_id, "", "", "") for item_id in sorted(before.keys() - after.keys()))
+        changes += (Change("added", part, item_id, "", "", "") for item_id in sorted(after.keys() - before.keys()))
+        for item_id in sorted(before.keys() & after.keys()):
+            changes += _fields(part, item_id, _plain(before[item_id]), _plain(after[item_id]))
+    return (*changes, *_entries(old, new))
+
+
+def _settings(old: Catalogue, new: Catalogue) -> Iterator[Change]:
+    for name in ("version", "currency"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield Change("changed", "catalogue", name, "", before, after)
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    body: dict[str, Any] = item.model_dump(mode="json", exclude={"pfds"} if isinstance(item, Application) else None)
+    return body
+
+
+def _fields(part: str, item_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for field in before:
+        if before[field] != after[field]:
+            yield Change("changed", part, item_id, field, repr(before[field]), repr(after[field]))
+
+
+def _entries(old: Catalogue, new: Catalogue) -> Iterator[Change]:
+    """Entries of the applications that both have, and the ones that changed hands."""
+    before, after = _owners(old), _owners(new)
+    both = {item.id for item in old.applications} & {item.id for item in new.applications}
+    for entry in sorted(before.keys() | after.keys()):
+        went, came = before.get(entry, {}), after.get(entry, {})
+        losers, winners = sorted(went.keys() - came.keys()), sorted(came.keys() - went.keys())
+        if losers and winners:
+            yield Change("moved", "applications", winners[0], " ".join(entry), losers[0], winners[0])
+            continue
+        yield from (Change("removed", "applications", item, " ".join(entry), "", "") for item in losers if item in both)
+        yield from (Change("added", "applications", item, " ".join(entry), "", "") for item in winners if item in both)
+        for item in sorted(went.keys() & came.keys()):
+            if went[item] != came[item]:
+                yield Change("changed", "applications", item, " ".join(entry), went[item], came[item])
+
+
+def _owners(catalogue: Catalogue) -> dict[tuple[str, str], dict[str, str]]:
+    """(field, value) -> application -> what its PFD says beside."""
+    owners: dict[tuple[str, str], dict[str, str]] = {}
+    for item in catalogue.applications:
+        for pfd in item.pfds:
+            qualities = pfd.model_dump(mode="json", exclude=set(DETECTORS), exclude_defaults=True)
+            says = ", ".join(f"{name} {value}" for name, value in qualities.items())
+            for field in DETECTORS:
+                for value in getattr(pfd, field):
+                    owners.setdefault((field, str(value)), {})[item.id] = says
+    return owners
