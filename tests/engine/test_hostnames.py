@@ -156,5 +156,5 @@ def test_entry_that_is_no_name_is_refused(entry):
 
 
 @pytest.mark.parametrize(("name", "public"), [("com", True), ("co.jp", True), ("whatsapp.com", False), ("t.me", False)])
-def test_public_suffixes(name, public):
+def test_public_suffix_is_known_by_its_shape(name, public):
     assert is_public_suffix(name) is public

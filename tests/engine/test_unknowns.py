@@ -69,7 +69,7 @@ def test_lanes_add_up():
         ("localhost", "localhost"),
     ],
 )
-def test_registered_domain(name, domain):
+def test_registered_domain_is_what_somebody_registered(name, domain):
     assert registered_domain(name) == domain
 
 
