@@ -53,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--output", type=Path, default=Path("build/accuracy.json"))
-    parser.add_argument("--catalogue", type=Path, default=None, help="folder of catalogue files; the shipped one if absent")
+    parser.add_argument(
+        "--catalogue", type=Path, default=None, help="folder of catalogue files; the shipped one if absent"
+    )
     parser.add_argument("--worst", type=int, default=30, help="how many wrongly answered names to list")
     options = parser.parse_args(arguments)
     files = sorted(options.folder.glob("*-flows-*.jsonl")) if options.folder.is_dir() else []
