@@ -58,8 +58,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[DevKafka]:
     """The session's broker. A test that stops it starts it again."""
-    # Compaction looks often and rebalances need no long sessions, so that the tests need not wait.
-    properties = {"log.cleaner.backoff.ms": "200", "group.min.session.timeout.ms": "1000"}
+    properties = {
+        # Compaction looks often and rebalances need no long sessions, so that the tests need not wait.
+        "log.cleaner.backoff.ms": "200",
+        "group.min.session.timeout.ms": "1000",
+        # Retention goes by the records' own timestamps, and those of a test may be years old: it never runs.
+        "log.initial.task.delay.ms": "86400000",
+    }
     broker = DevKafka(properties=properties)
     broker.start()
     yield broker

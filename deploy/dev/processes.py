@@ -1,6 +1,7 @@
 """Starting servers for development so that none outlives who started it."""
 
 import atexit
+import concurrent.futures
 import contextlib
 import ctypes
 import os
@@ -18,6 +19,9 @@ from typing import IO
 STEP_S = 0.02
 _PR_SET_PDEATHSIG = 1
 
+# To the kernel the parent is the thread that starts a child, so it has to be one that lasts as long as this process.
+_SPAWNER = concurrent.futures.ThreadPoolExecutor(1, "spawner")
+
 
 class DevServerError(Exception):
     """A development server could not be started; the message says why and what to do."""
@@ -34,15 +38,16 @@ class Server:
         self._output_path = output
         self._output: IO[bytes] = output.open("ab")
         parent = os.getpid()
-        self._process = subprocess.Popen(  # noqa: S603 - the commands are ours
+        self._process = _SPAWNER.submit(
+            subprocess.Popen,
             command,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             user=user,
-            preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,  # noqa: PLW1509
-        )
+            preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,
+        ).result()
         atexit.register(self.kill)
 
     @property

@@ -439,9 +439,12 @@ class KafkaLaneHost:
 
     async def producer(self, partition: int) -> AIOKafkaProducer:
         """A started producer for a lane: whoever had the partition is fenced, what it left open is settled."""
+        transaction_ms = self._settings.transaction_timeout_ms
         return await self._cluster.producer(
             transactional_id=f"{self.group}-{partition}",
-            transaction_timeout_ms=self._settings.transaction_timeout_ms,
+            transaction_timeout_ms=transaction_ms,
+            # Several attempts have to fit into one transaction.
+            request_timeout_ms=min(30_000, max(5_000, transaction_ms // 3)),
         )
 
     def forget(self, lane: KafkaLane) -> None:
@@ -736,7 +739,7 @@ class KafkaPublisher:
 
     async def start(self) -> None:
         """Have a producer ready."""
-        self._producer = await self._cluster.producer_within_outage(enable_idempotence=True)
+        self._producer = await self._cluster.publishing_producer()
         self._produced_records = 0
 
     async def publish(self, records: Sequence[NewRecord]) -> None:
@@ -769,6 +772,7 @@ class KafkaPublisher:
     async def _store(self, outputs: list[tuple[str, int, OutputBatches]]) -> None:
         try:
             async with asyncio.timeout(self._cluster.settings.outage_timeout_ms / 1000):
+                await self._know({topic for topic, _, _ in outputs})
                 for request in requests_of(outputs):
                     await _send(self._producer, request)
         except _BROKEN as error:
@@ -780,6 +784,14 @@ class KafkaPublisher:
         except BaseException:
             await self._drop()
             raise
+
+    async def _know(self, topics: Collection[str]) -> None:
+        # Without metadata aiokafka gives up after one request's time, which would be the end of a short outage.
+        for topic in topics:
+            known = False
+            while not known:
+                with contextlib.suppress(UnknownTopicOrPartitionError):
+                    known = bool(await self._producer.partitions_for(topic))
 
     async def _drop(self) -> None:
         if self._producer is not None:
@@ -831,16 +843,11 @@ class _Cluster:
 
     async def producer(self, **options: Any) -> AIOKafkaProducer:
         """A started producer; one attempt."""
-        request_ms = min(30_000, max(5_000, self.settings.transaction_timeout_ms // 3))
-        return await _started(
-            AIOKafkaProducer(
-                **self._options, acks="all", max_batch_size=BATCH_OCTETS, request_timeout_ms=request_ms, **options
-            )
-        )
+        return await _started(AIOKafkaProducer(**self._options, acks="all", max_batch_size=BATCH_OCTETS, **options))
 
-    async def producer_within_outage(self, **options: Any) -> AIOKafkaProducer:
-        """A started producer. Raises LogUnavailable after the settings' outage time."""
-        return await self._within_outage(lambda: self.producer(**options))
+    async def publishing_producer(self) -> AIOKafkaProducer:
+        """A started producer without transactions. Raises LogUnavailable after the settings' outage time."""
+        return await self._within_outage(lambda: self.producer(enable_idempotence=True, request_timeout_ms=30_000))
 
     async def ensure(self, topics: Sequence[Topic], partitions: int) -> None:
         """Create what is missing and wait until it can be used. Raises LogError for another partition count."""
@@ -854,6 +861,7 @@ class _Cluster:
                 while not wanted.keys() <= self._facts.keys():
                     await asyncio.sleep(IDLE_ROUND_S)
                     await self._learn(wanted)
+                await self._wait_for_leaders(missing)
         for name, count in wanted.items():
             if self._facts[name].partitions != count:
                 raise LogError(
@@ -945,6 +953,20 @@ class _Cluster:
         for name, code, message in response.topic_errors:
             if code and for_code(code) is not TopicAlreadyExistsError:
                 raise LogError(f"topic {name!r} could not be created: {message or for_code(code).__name__}")
+
+    async def _wait_for_leaders(self, topics: list[Topic]) -> None:
+        """A leader is named before it knows; asking it for an offset is a question that it answers once it does."""
+        places = [
+            TopicPartition(topic.name, partition)
+            for topic in topics
+            for partition in range(self._facts[topic.name].partitions)
+        ]
+        if places:
+            consumer = await self.consumer()
+            try:
+                await consumer.end_offsets(places)
+            finally:
+                await _close(consumer)
 
     async def _learn(self, topics: Collection[str]) -> None:
         if not topics:

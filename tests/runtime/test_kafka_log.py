@@ -1,0 +1,570 @@
+"""What only a real Kafka can go wrong with: each step of the lanes' recipe, and each trap that it avoids."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from deploy.dev.kafka import DevKafka
+from services.runtime import kafka_log
+from services.runtime.log import (
+    CommitFailed,
+    Lane,
+    LaneFenced,
+    LogError,
+    LogReader,
+    LogUnavailable,
+    NewRecord,
+    OffsetOutOfRange,
+    RecordTooLarge,
+)
+from tests.runtime.conftest import KafkaStore
+from tests.runtime.lane_tools import (
+    DEADLINE_S,
+    Echo,
+    Held,
+    Names,
+    contents,
+    publish,
+    replayed,
+    running,
+    test_settings,
+    values,
+    wait_for_values,
+)
+from tests.waiting import wait_until_async
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.kafka
+
+
+def numbered(count: int, *, start: int = 0) -> list[tuple[bytes | None, bytes | None]]:
+    return [(b"account-%d" % (number % 50), str(number).encode()) for number in range(start, start + count)]
+
+
+def each_once(found: list[bytes | None]) -> bool:
+    return set(Counter(found).values()) <= {1}
+
+
+async def elapsed(seconds: float) -> None:
+    """Time has to pass on the broker's side: the condition is the clock itself."""
+    ends_at = time.monotonic() + seconds
+    await wait_until_async(lambda: time.monotonic() >= ends_at, seconds + DEADLINE_S, "time to pass")
+
+
+@contextlib.asynccontextmanager
+async def administration(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def limit_messages(bootstrap: str, topic: str, octets: int) -> None:
+    async with administration(bootstrap) as admin:
+        configs = {"max.message.bytes": str(octets)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
+
+
+@contextlib.asynccontextmanager
+async def stopped(broker: DevKafka) -> AsyncIterator[None]:
+    """The session's broker is away, and comes back whatever happens."""
+    await asyncio.to_thread(broker.stop)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(broker.start)
+
+
+async def poll_for_ever(reader: LogReader) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            await reader.poll(max_records=1, max_wait_ms=200)
+
+
+@contextlib.contextmanager
+def worker(
+    log_settings: dict[str, object], *, group: str, source: str, output: str, hold: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    job = {"settings": log_settings, "group": group, "source": source, "output": output, "hold": hold}
+    command = [sys.executable, "-m", "tests.runtime.lane_process", json.dumps(job)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def says(process: subprocess.Popen[str], what: Callable[[str], bool]) -> str:
+    """The next line of the worker that fits."""
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        while line := await asyncio.to_thread(process.stdout.readline):
+            if what(line):
+                return line
+    raise AssertionError("the worker ended without saying it")
+
+
+async def test_no_record_comes_before_a_replay_that_outlasts_the_session_has_ended(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log(session_timeout_ms=1_000)
+    source, changelog, output = names.topic(), names.topic(compacted=True), names.topic()
+    await log.ensure_topics([source, changelog, output], partitions=2)
+    await publish(log, changelog.name, numbered(100))
+    await publish(log, source.name, numbered(80))
+    host = log.lanes(group=names.group(), inputs=[source.name])
+    echo = Echo(output.name)
+    early: list[int] = []
+
+    async def slow_restore(lane: Lane) -> None:
+        await replayed(lane, changelog.name)
+        await elapsed(2.5)
+        early.append(lane.intake.waiting())  # type: ignore[attr-defined]
+        await echo(lane)
+
+    async with running(host, slow_restore):
+        await wait_for_values(log, output.name, 80)
+        assert host._generation == 1, "the member was evicted while it restored"
+    assert early == [0, 0]
+    assert each_once(await values(log, output.name))
+    assert set(echo.taken.values()) == {1}
+
+
+async def test_a_storm_of_rebalances_processes_every_record_exactly_once(kafka_store: KafkaStore, names: Names) -> None:
+    log = await kafka_store.log(session_timeout_ms=3_000)
+    source, changelog, output = names.topic(), names.topic(compacted=True), names.topic()
+    await log.ensure_topics([source, changelog, output], partitions=6)
+    await publish(log, changelog.name, numbered(2_000))
+    group = names.group()
+    steady, passing = Echo(output.name, max_records=50), Echo(output.name, max_records=50)
+    published = 0
+
+    async def restoring(lane: Lane) -> None:
+        await replayed(lane, changelog.name)
+        await passing(lane)
+
+    async def traffic() -> None:
+        nonlocal published
+        while True:
+            await publish(log, source.name, numbered(100, start=published))
+            published += 100
+            await elapsed(0.02)
+
+    host = log.lanes(group=group, inputs=[source.name])
+    async with running(host, steady):
+        publishing = asyncio.create_task(traffic())
+        for visits in range(5):
+            visitor = log.lanes(group=group, inputs=[source.name])
+            async with running(visitor, restoring):
+                await wait_until_async(visitor.owned_partitions, DEADLINE_S, f"visit {visits} to get lanes")
+                assert not visitor.owned_partitions() & host.owned_partitions()
+                before = sum(passing.committed.values())
+                await wait_until_async(lambda: sum(passing.committed.values()) > before, DEADLINE_S, "work on a visit")  # noqa: B023
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        total = sum(map(len, (await contents(log, source.name)).values()))
+        await wait_for_values(log, output.name, total)
+    assert each_once(await values(log, output.name))
+    # Three partitions stayed all the time and their lanes were not built anew; three went and came back five times.
+    assert len(steady.lanes) <= 6 + 3 * 5
+
+
+async def test_a_lane_takes_over_the_open_transaction_of_a_dead_producer_in_seconds(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=1)
+    await publish(log, source.name, numbered(10))
+    group = names.group()
+    dead = AIOKafkaProducer(
+        bootstrap_servers=kafka_store.bootstrap, transactional_id=f"{group}-0", transaction_timeout_ms=300_000
+    )
+    await dead.start()
+    await dead.begin_transaction()
+    await dead.send_and_wait(output.name, b"half", partition=0)
+    await dead.client.close()
+    reader = await log.reader(output.name)
+    assert await reader.end_offsets() == {0: 0}
+    async with running(log.lanes(group=group, inputs=[source.name]), Echo(output.name)):
+        assert b"half" not in await wait_for_values(log, output.name, 10, deadline_s=10)
+    await reader.close()
+    await kafka_log._close(dead)
+
+
+async def test_a_worker_that_was_stopped_and_wakes_up_after_its_session_commits_nothing(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log(session_timeout_ms=1_500)
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=1)
+    await publish(log, source.name, numbered(100))
+    group = names.group()
+    settings = test_settings(log="kafka", kafka_bootstrap=kafka_store.bootstrap, session_timeout_ms=1_500)
+    with worker(settings.model_dump(), group=group, source=source.name, output=output.name, hold=True) as zombie:
+        await says(zombie, lambda line: line == "took\n")
+        zombie.send_signal(signal.SIGSTOP)
+        async with running(log.lanes(group=group, inputs=[source.name]), Echo(output.name)):
+            await wait_for_values(log, output.name, 100)
+            zombie.send_signal(signal.SIGCONT)
+            assert zombie.stdin is not None
+            zombie.stdin.write("go\n")
+            assert (await says(zombie, lambda line: "Lane" in line)).startswith(("LaneFenced", "LaneLost"))
+            await publish(log, source.name, numbered(100))
+            await wait_for_values(log, output.name, 200)
+    assert each_once(await values(log, output.name))
+
+
+async def test_the_broker_itself_refuses_the_old_owner(kafka_store: KafkaStore, names: Names) -> None:
+    log = await kafka_store.log(session_timeout_ms=1_500)
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=1)
+    await publish(log, source.name, numbered(10))
+    held = Held(output.name)
+    host = log.lanes(group=names.group(), inputs=[source.name])
+    refused: list[LogError] = []
+
+    async def watched(lane: Lane) -> None:
+        try:
+            await held(lane)
+        except LogError as error:
+            refused.append(error)
+            raise
+
+    async with running(host, watched):
+        await wait_until_async(lambda: held.waiting, DEADLINE_S, "a batch in flight")
+        # No rebalance tells this host that somebody else has opened the lane.
+        other = await host.producer(0)
+        held.go.set()
+        await wait_until_async(lambda: refused, DEADLINE_S, "the refusal")
+        assert isinstance(refused[0], LaneFenced)
+        assert await values(log, output.name) == []
+        await other.stop()
+        # Nobody in the group has the partition, so after a session's time it is taken back.
+        await wait_for_values(log, output.name, 10)
+    assert each_once(await values(log, output.name))
+
+
+async def test_an_output_that_the_broker_refuses_fails_the_whole_commit_and_the_lane_is_rebuilt(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    source, fine, refused = names.topic(), names.topic(), names.topic()
+    await log.ensure_topics([source, fine, refused], partitions=1)
+    await publish(log, source.name, numbered(5))
+    outcomes: list[type[Exception]] = []
+
+    async def serve(lane: Lane) -> None:
+        # An operator lowers the limit while the lane is up.
+        await limit_messages(kafka_store.bootstrap, refused.name, 2_000)
+        while True:
+            polled = await lane.poll(max_records=10, max_wait_ms=1_000)
+            if not len(polled):
+                continue
+            lane.append(fine.name, key=b"k", value=b"fine", timestamp_ms=1)
+            try:
+                lane.append(refused.name, key=b"k", value=bytes(5_000), timestamp_ms=1)
+            except RecordTooLarge as error:
+                outcomes.append(type(error))
+            try:
+                await lane.commit({source.name: 5})
+            except CommitFailed as error:
+                outcomes.append(type(error))
+                assert await values(log, fine.name) == []
+                raise
+
+    async with running(log.lanes(group=names.group(), inputs=[source.name]), serve):
+        assert await wait_for_values(log, fine.name, 1) == [b"fine"]
+    # The rebuilt lane has asked for the topic's limit and refuses the output before it is sent.
+    assert outcomes == [CommitFailed, RecordTooLarge]
+    assert await values(log, refused.name) == []
+
+
+async def test_many_small_outputs_fit_a_topic_that_takes_small_batches_only(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    source, small = names.topic(), names.topic(max_octets=3_000)
+    await log.ensure_topics([source, small], partitions=1)
+    await publish(log, small.name, numbered(500))
+    async with running(log.lanes(group=names.group(), inputs=[source.name]), Echo(small.name)):
+        await publish(log, source.name, numbered(500))
+        await wait_for_values(log, small.name, 1_000)
+
+
+async def test_a_broker_restart_is_survived_and_a_long_outage_is_reported(
+    kafka_store: KafkaStore, kafka_broker: DevKafka, names: Names
+) -> None:
+    log, hasty = await kafka_store.log(outage_timeout_ms=90_000), await kafka_store.log(outage_timeout_ms=1_500)
+    source, output, other = names.topic(), names.topic(), names.topic()
+    await log.ensure_topics([source, output, other], partitions=3)
+    await publish(log, source.name, numbered(3_000))
+    publisher, hasty_publisher = await log.publisher(), await hasty.publisher()
+    reader, hasty_reader = await log.reader(output.name), await hasty.reader(output.name)
+    hasty_host = hasty.lanes(group=names.group(), inputs=[other.name])
+    hasty_run = asyncio.create_task(hasty_host.run(Echo(other.name)))
+    await wait_until_async(lambda: len(hasty_host.owned_partitions()) == 3, DEADLINE_S, "the hasty host's lanes")
+    await hasty_reader.poll(max_records=1, max_wait_ms=100)
+    host = log.lanes(group=names.group(), inputs=[source.name])
+    echo = Echo(output.name, max_records=100)
+    async with running(host, echo):
+        await wait_until_async(lambda: sum(echo.committed.values()) > 500, DEADLINE_S, "work in progress")
+        async with stopped(kafka_broker):
+            with pytest.raises(LogUnavailable):
+                await hasty_publisher.publish([NewRecord(other.name, b"k", b"v", 1)])
+            with pytest.raises(LogUnavailable):
+                await poll_for_ever(hasty_reader)
+            with pytest.raises(LogUnavailable):
+                await asyncio.wait_for(hasty_run, DEADLINE_S)
+            sending = asyncio.create_task(
+                publisher.publish(
+                    [NewRecord(source.name, key, value, 1) for key, value in numbered(3_000, start=3_000)]
+                )
+            )
+        await sending
+        await wait_for_values(log, output.name, 6_000, deadline_s=60)
+        assert sum(map(len, (await reader.poll(max_records=10, max_wait_ms=10_000)).values())) == 10
+        assert host.last_poll_age_s() < DEADLINE_S
+    assert each_once(await values(log, output.name))
+    for thing in (publisher, hasty_publisher, reader, hasty_reader):
+        await thing.close()
+
+
+async def test_a_worker_drains_on_sigterm_and_its_successor_processes_nothing_again(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=4)
+    await publish(log, source.name, numbered(20_000))
+    group = names.group()
+    settings = test_settings(log="kafka", kafka_bootstrap=kafka_store.bootstrap).model_dump()
+    with worker(settings, group=group, source=source.name, output=output.name) as process:
+        await says(process, lambda line: line == "took\n")
+        process.send_signal(signal.SIGTERM)
+        line = await says(process, lambda line: line.startswith("ended"))
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    assert line.endswith(", 0 not\n")
+    done = int(line.split()[1])
+    successor = Echo(output.name)
+    async with running(log.lanes(group=group, inputs=[source.name]), successor):
+        await wait_for_values(log, output.name, 20_000)
+    assert sum(successor.taken.values()) == 20_000 - done
+    assert each_once(await values(log, output.name))
+
+
+async def test_a_worker_killed_at_any_moment_leaves_every_record_processed_once(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log(session_timeout_ms=1_000)
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=2)
+    await publish(log, source.name, numbered(30_000))
+    group = names.group()
+    settings = test_settings(log="kafka", kafka_bootstrap=kafka_store.bootstrap, session_timeout_ms=1_000).model_dump()
+    for _ in range(3):
+        with worker(settings, group=group, source=source.name, output=output.name) as process:
+            await says(process, lambda line: line == "took\n")
+            process.kill()
+    async with running(log.lanes(group=group, inputs=[source.name]), Echo(output.name, max_records=2_000)):
+        await wait_for_values(log, output.name, 30_000)
+    assert each_once(await values(log, output.name))
+
+
+async def test_replay_ends_at_the_end_of_a_compacted_changelog_with_holes(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    source, changelog = names.topic(), names.topic(compacted=True)
+    await log.ensure_topics([source], partitions=1)
+    configs = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    async with administration(kafka_store.bootstrap) as admin:
+        await admin.create_topics([NewTopic(changelog.name, 1, 1, topic_configs=configs)])
+    found: dict[str, object] = {}
+
+    async def write_and_restore(lane: Lane) -> None:
+        written = 0
+
+        async def compacted() -> bool:
+            nonlocal written
+            for number in range(100):
+                lane.append(changelog.name, key=b"key-%d" % number, value=b"%d" % written, timestamp_ms=1)
+            written += 100
+            await lane.commit({})
+            return sum(map(len, (await contents(log, changelog.name)).values())) < written
+
+        await wait_until_async(compacted, DEADLINE_S, "the cleaner to run")
+        lane.append(changelog.name, key=b"key-7", value=None, timestamp_ms=1)
+        await lane.commit({})
+        records = await replayed(lane, changelog.name)
+        found["state"] = {record.key: record.value for record in records}
+        found["expected"] = {b"key-%d" % number: b"%d" % (written - 100) for number in range(100)} | {b"key-7": None}
+        while True:
+            await lane.poll(max_records=1, max_wait_ms=1_000)
+
+    async with running(log.lanes(group=names.group(), inputs=[source.name]), write_and_restore):
+        await wait_until_async(lambda: "expected" in found, 2 * DEADLINE_S, "the replay")
+    assert found["state"] == found["expected"]
+
+
+async def test_retention_that_overtakes_a_running_lane_ends_the_host(kafka_store: KafkaStore, names: Names) -> None:
+    log = await kafka_store.log()
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=1)
+    for _ in range(10):
+        await publish(log, source.name, [(b"k", bytes(20_000))] * 200)
+    held = Held(output.name)
+
+    async def overtake() -> None:
+        async with running(log.lanes(group=names.group(), inputs=[source.name]), held) as run:
+            await wait_until_async(lambda: held.waiting, DEADLINE_S, "a batch in flight")
+            await kafka_store.drop_before(source.name, 0, 1_999)
+            held.go.set()
+            await asyncio.wait((run,), timeout=DEADLINE_S)
+
+    with pytest.raises(OffsetOutOfRange, match=source.name):
+        await overtake()
+
+
+async def test_a_rebalance_keeps_the_lanes_that_stay(kafka_store: KafkaStore, names: Names) -> None:
+    log = await kafka_store.log()
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=4)
+    group = names.group()
+    echo = Echo(output.name)
+    host, other = (log.lanes(group=group, inputs=[source.name]) for _ in range(2))
+    async with running(host, echo):
+        await wait_until_async(lambda: len(host.owned_partitions()) == 4, DEADLINE_S, "four lanes")
+        before = {lane.partition: lane for lane in echo.lanes}
+        async with running(other, Echo(output.name)):
+            await wait_until_async(lambda: len(other.owned_partitions()) == 2, DEADLINE_S, "two lanes elsewhere")
+            stayed = host.owned_partitions()
+            await publish(log, source.name, numbered(200))
+            await wait_for_values(log, output.name, 200)
+        await wait_until_async(lambda: len(host.owned_partitions()) == 4, DEADLINE_S, "four lanes again")
+        again = [lane.partition for lane in echo.lanes[4:]]
+    assert len(stayed) == 2
+    assert sorted(again) == sorted({0, 1, 2, 3} - stayed)
+    assert all(before[partition] in echo.lanes for partition in stayed)
+    assert each_once(await values(log, output.name))
+
+
+async def test_a_static_member_that_restarts_disturbs_nobody(kafka_store: KafkaStore, names: Names) -> None:
+    first, second = await kafka_store.log(instance_id="pod-0"), await kafka_store.log(instance_id="pod-1")
+    source, output = names.topic(), names.topic()
+    await first.ensure_topics([source, output], partitions=4)
+    group = names.group()
+    stays = second.lanes(group=group, inputs=[source.name])
+    echo = Echo(output.name)
+    async with running(stays, echo):
+        async with running(first.lanes(group=group, inputs=[source.name]), Echo(output.name)):
+            await wait_until_async(lambda: len(stays.owned_partitions()) == 2, DEADLINE_S, "a share each")
+            generation, built = stays._generation, len(echo.lanes)
+        restarted = first.lanes(group=group, inputs=[source.name])
+        async with running(restarted, Echo(output.name)):
+            await wait_until_async(lambda: len(restarted.owned_partitions()) == 2, DEADLINE_S, "the same share again")
+            await publish(first, source.name, numbered(200))
+            await wait_for_values(first, output.name, 200)
+            assert (stays._generation, len(echo.lanes)) == (generation, built)
+
+
+async def test_producers_are_replaced_before_their_sequence_numbers_run_out(
+    kafka_store: KafkaStore, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "RECYCLE_RECORDS", 250)
+    log = await kafka_store.log()
+    source, output = names.topic(), names.topic()
+    await log.ensure_topics([source, output], partitions=1)
+    publisher = await log.publisher()
+    producers: set[int] = set()
+
+    class Watching(Echo):
+        async def between(self, lane: Lane) -> None:
+            producers.add(id(lane._producer))  # type: ignore[attr-defined]
+            self.kept = (*getattr(self, "kept", ()), lane._producer)  # type: ignore[attr-defined]
+
+    async with running(log.lanes(group=names.group(), inputs=[source.name]), Watching(output.name, max_records=100)):
+        for start in range(0, 1_000, 100):
+            await publisher.publish([NewRecord(source.name, k, v, 1) for k, v in numbered(100, start=start)])
+        found = await wait_for_values(log, output.name, 1_000)
+    await publisher.close()
+    assert len(producers) >= 3
+    assert found == [f"{source.name}/0/{offset}".encode() for offset in range(1_000)]
+
+
+async def test_members_that_read_different_topics_are_told_so(kafka_store: KafkaStore, names: Names) -> None:
+    log = await kafka_store.log()
+    first, second, output = names.topic(), names.topic(), names.topic()
+    await log.ensure_topics([first, second, output], partitions=2)
+    group = names.group()
+
+    async def disagree() -> None:
+        one, other = (
+            log.lanes(group=group, inputs=[first.name, second.name]),
+            log.lanes(group=group, inputs=[first.name]),
+        )
+        async with running(one, Echo(output.name)) as run, running(other, Echo(output.name)):
+            await asyncio.wait((run,), timeout=DEADLINE_S)
+
+    with pytest.raises(LogError, match="read different topics"):
+        await disagree()
+
+
+async def test_committed_records_of_lanes_are_read_while_open_ones_are_not(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    log = await kafka_store.log()
+    topic = names.topic()
+    await log.ensure_topics([topic], partitions=1)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_store.bootstrap, transactional_id=names.group())
+    await producer.start()
+    reader = await log.reader(topic.name)
+    for abort in (True, False):
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic.name, b"aborted" if abort else b"committed", partition=0)
+        assert await reader.poll(max_records=10, max_wait_ms=200) == {}
+        await (producer.abort_transaction() if abort else producer.commit_transaction())
+    async with asyncio.timeout(DEADLINE_S):
+        while not (found := await reader.poll(max_records=10, max_wait_ms=1_000)):
+            pass
+    assert [record.value for record in found[0]] == [b"committed"]
+    # The position goes past the mark of the transaction, which is no record.
+    async with asyncio.timeout(DEADLINE_S):
+        while reader.position(0) < (await reader.end_offsets())[0]:
+            await reader.poll(max_records=10, max_wait_ms=50)
+    await producer.stop()
+    await reader.close()
+
+
+async def test_what_aiokafka_keeps_private_and_the_adapter_needs_is_there(
+    kafka_store: KafkaStore, names: Names
+) -> None:
+    """The three private places that services/runtime/kafka_log.py reaches into; a new aiokafka has to be looked at."""
+    log = await kafka_store.log()
+    source = names.topic()
+    await log.ensure_topics([source], partitions=1)
+    host = log.lanes(group=names.group(), inputs=[source.name])
+    async with running(host, Echo(source.name)):
+        await wait_until_async(host.owned_partitions, DEADLINE_S, "the lane")
+        consumer = host._alive_consumer()
+        assert consumer._coordinator.generation == 1
+        assert callable(consumer._client.close)
+        assert callable((await host.producer(0))._message_accumulator.fail_all)
+        assert TopicPartition(source.name, 0) in consumer.assignment()
