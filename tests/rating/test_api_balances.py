@@ -55,6 +55,8 @@ def test_money_is_a_decimal_string(shop):
         ("partyAccount.id=sub-1", 0),
         ("product.id=prod-1", 1),
         ("usageType=data", 2),
+        ("usageType=voice", 0),
+        ("status=suspended", 0),
         ("status=expired", 1),
         ("status=active", 2),
         ("status=active&usageType=data", 1),
@@ -82,7 +84,7 @@ def test_pages_of_buckets_are_206_while_there_is_more(shop):
     [
         ("owner=x", "'owner' is not known here"),
         ("relatedparty.id=x", "did you mean relatedParty.id"),
-        ("status=suspended", "'status' is 'suspended'"),
+        ("status=frozen", "'status' is 'frozen'"),
         ("relatedParty.id=%2B4915112345678", "looks like a phone number"),
         ("partyAccount.id=tel:123", "looks like a phone number"),
         ("limit=-1", "'limit' is '-1'"),

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 
 from schemas.topics import USAGE
 from services.rating import ledger as module
@@ -16,7 +16,11 @@ from services.rating.models import movements, refused_usage, usage
 from services.rating.patience import OutageTooLong
 from services.rating.repositories import ledger as books
 from services.rating.repositories.ledger import BucketSum
-from services.runtime.log import OffsetOutOfRange
+from services.rating.service import RatingService
+from services.runtime.embedded_log import EmbeddedLog
+from services.runtime.log import NewRecord, OffsetOutOfRange
+from services.runtime.telemetry import new_registry
+from tests.rating.conftest import DATABASES
 from tests.rating.fakes import FakeLog
 from tests.rating.usage_records import RATED_AT_MS, encoded, granted, moved, rated
 from tests.waiting import wait_until_async
@@ -296,3 +300,46 @@ async def test_an_idle_partition_is_booked_until_the_last_look_at_its_end(engine
                 return books.booked_until_ms(connection, USAGE) == NOW_MS
 
         await wait_until_async(seen, DEADLINE_S, "the idle partitions to be noted")
+
+
+@pytest.mark.parametrize("settings", DATABASES[1:], indirect=True)
+async def test_connections_that_the_database_cuts_cost_no_record(engine, settings):
+    log = FakeLog()
+    cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+               " AND datname = current_database()")  # fmt: skip
+    own = open_database(settings)
+    async with running(own, log, settings, ledger_batch_records=5):
+        for number in range(60):
+            log.add(USAGE, b"acc-1", encoded(rated(number)))
+            if number % 20 == 10:
+                with engine.connect() as connection:
+                    connection.execute(cut)
+                await _caught_up(engine, log)
+        await _caught_up(engine, log)
+    own.dispose()
+    assert len(_ids(engine)) == 60
+    assert refused_counts(engine) == {}
+
+
+async def test_the_embedded_log_is_booked_by_two_services_side_by_side(settings):
+    logs = [EmbeddedLog(settings) for _ in range(2)]
+    services = [RatingService(settings, log, new_registry()) for log in logs]
+    for service in services:
+        await service.start()
+    engine = services[0].engine
+    try:
+        for service in services:
+            await wait_until_async(lambda service=service: service.ledger.health().ok, DEADLINE_S, "both ledgers")
+        publisher = await logs[0].publisher()
+        for start in range(0, 200, 50):
+            await publisher.publish(
+                [NewRecord(USAGE, b"acc-%d" % (at % 7), encoded(rated(at)), 1) for at in range(start, start + 50)]
+            )
+            ends = await (await logs[0].reader(USAGE)).end_offsets()
+            await wait_until_async(lambda ends=ends: booked_offsets(engine) == ends, DEADLINE_S, "all to be booked")
+        await publisher.close()
+        assert len(_ids(engine)) == 200
+        assert refused_counts(engine) == {}
+    finally:
+        for service in services:
+            await service.stop()

@@ -52,8 +52,11 @@ def list_buckets(
         str | None, Query(alias="relatedParty.id", description="Buckets of this account or of this subscriber's.")
     ] = None,
     product_id: Annotated[str | None, Query(alias="product.id", description="Buckets of this product.")] = None,
-    usage_type: Annotated[Literal["data", "monetary"] | None, Query(alias="usageType")] = None,
-    status: Literal["active", "expired"] | None = None,
+    usage_type: Annotated[
+        Literal["monetary", "voice", "data", "sms", "other"] | None,
+        Query(alias="usageType", description="What accounts have here is data and money."),
+    ] = None,
+    status: Literal["active", "suspended", "expired"] | None = None,
     fields: FieldsQuery = None,
     offset: OffsetQuery = 0,
     limit: LimitQuery = None,
@@ -66,11 +69,13 @@ def list_buckets(
         account_id=person_query("partyAccount.id", account_id),
         person_id=person_query("relatedParty.id", person_id),
         product_id=product_id,
-        unit=_UNITS[usage_type] if usage_type else None,
+        unit=_UNITS.get(usage_type, "none") if usage_type else None,
         expired_before_ms=now_ms if status == "expired" else None,
         alive_at_ms=now_ms if status == "active" else None,
     )
     paging = Paging(offset, limit, fields)
+    if status == "suspended":
+        return tmf_list([], 0, paging, BucketDocument)
     with reading(context.engine) as connection:
         page = readings.find_buckets(connection, wanted, offset=offset, limit=paging.size)
         documents = bucket_documents(context, connection, page.rows, now_ms=now_ms)
