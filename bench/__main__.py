@@ -14,6 +14,7 @@ from typing import Any
 from bench.report import FLOORS, print_figures
 
 LIBRARIES = ("aiokafka", "msgspec", "uvloop", "pydantic", "sqlalchemy", "fastapi")
+MEASUREMENTS = ("pipeline", "decide", "classification")
 OUTPUT = Path("build/bench.json")
 
 
@@ -45,7 +46,7 @@ def machine() -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
-        "--only", nargs="+", choices=("engine", "pipeline"), default=["engine", "pipeline"],
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS),
         help="which measurements to run (all by default)",
     )  # fmt: skip
     parser.add_argument("--records", type=int, default=1_000_000, help="flow records of the throughput run")

@@ -40,14 +40,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     report = {
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-        "host_matching": host_matching(),
-        "flow_us": whole_flows(),
-        "flood": flood(options.flood),
+        **_figures(options.flood),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
     return 0
+
+
+def measure(_arguments: argparse.Namespace | None = None) -> dict[str, Any]:
+    """The figures as `python -m bench` gathers them."""
+    figures = _figures(FLOOD)
+    figures["host_matching"] = {f"suffixes_{row['suffixes']}": row for row in figures["host_matching"]}
+    return {"classification": figures}
+
+
+def _figures(names: int) -> dict[str, Any]:
+    return {"host_matching": host_matching(), "flow_us": whole_flows(), "flood": flood(names)}
 
 
 def host_matching() -> list[dict[str, float]]:

@@ -43,7 +43,7 @@ async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:
         accounts=Accounts(),
         seen=SeenIds(settings.dedup_records_per_lane),
         agenda=Agenda(settings.usage_interval_ms),
-        memory=SubscriberMemory(),
+        memory=SubscriberMemory(subscribers=settings.memory_subscribers_per_lane),
     )
     slots = []
     while newest:

@@ -79,6 +79,10 @@ class Settings(BaseModel):
     dedup_records_per_lane: Annotated[
         int, Field(ge=0, le=10_000_000, description="Record ids that a lane remembers against duplicates; 0 = off.")
     ] = 100_000
+    memory_subscribers_per_lane: Annotated[
+        int,
+        Field(ge=1, le=10_000_000, description="Subscribers whose last minutes a lane remembers for nameless flows."),
+    ] = 16_384
     name_cache_entries: Annotated[
         int, Field(ge=0, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
     ] = 65_536
