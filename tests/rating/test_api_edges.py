@@ -160,3 +160,35 @@ def test_paths_and_attributes_are_those_of_the_published_files(name):
         theirs = published["definitions"][path.split("/")[1][0].upper() + path.split("/")[1][1:]]["properties"]
         extra = ours["components"]["schemas"][document]["properties"].keys() - theirs.keys()
         assert extra <= {"bookedUntil", "grantedValue"}, path
+
+
+HOSTILE = [
+    "", " ", "%00", "%F0%9F%98%80", "%ED%A0%80", "%FF%FE", "x" * 5_000, "-1", "1e9", "9" * 40, "%EF%BC%91", "../../etc",
+    "%27%3B--", "0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59", "NaN", "null", "[]", "a%2Cb", "%25", "*",
+    "%0d%0ax",
+]  # fmt: skip
+PAGE = ["fields", "offset", "limit", "id"]
+NAMES = {
+    "/tmf-api/productCatalogManagement/v4/productOffering": [*PAGE, "name", "validFor.startDateTime"],
+    "/tmf-api/productCatalogManagement/v4/productOfferingPrice": ["price.value"],
+    BUCKETS: [*PAGE, "relatedParty.id", "product.id", "status"],
+    "/tmf-api/usageManagement/v4/usage": ["relatedParty.id", "usageDate.gte", "usageDate.lt", "usageType"],
+    USAGE: ["from", "until", "page", "perPage", "kind"],
+}
+
+
+@pytest.mark.parametrize("path", NAMES)
+def test_no_value_of_a_parameter_breaks_a_route(seeded, path):
+    for name in NAMES[path]:
+        for value in HOSTILE:
+            answer = seeded.get(f"{path}?{name}={value}")
+            assert answer.status_code in {200, 206, 400}, (name, value)
+            assert answer.status_code != 400 or len(answer.text) < 2_500
+
+
+@pytest.mark.parametrize(
+    "template", [f"{path}/{{}}" for path in list(NAMES)[:-1]] + ["/ott-policy/v1/usage/{}/explanation"]
+)
+def test_no_id_in_a_path_breaks_a_route(seeded, template):
+    for value in HOSTILE[2:]:
+        assert seeded.get(template.format(value)).status_code in {200, 400, 404}, value
