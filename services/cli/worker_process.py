@@ -41,6 +41,10 @@ class WorkerProcess:
         """Whether the process is still there."""
         return self._process.returncode is None
 
+    async def ended(self) -> int:
+        """Wait until it has ended, for whatever reason; its exit code."""
+        return await self._process.wait()
+
     async def kill(self) -> None:
         """End it as a power cut would: nothing is flushed, nobody is told."""
         if self.running():
