@@ -187,7 +187,7 @@ def _book(usage: RatedUsage, partition: int, record: LogRecord, booked_at_ms: in
     )
     movements = [_movement(usage, number, movement) for number, movement in enumerate(usage.movements)]
     granted = usage.movements if usage.kind == "grant" else ()
-    grants = {(movement.bucket_id, movement.unit): movement for movement in granted}
+    grants: dict[tuple[str, str], Movement] = {(item.bucket_id, item.unit): item for item in granted}
     return Booking(row, movements, grants, record.key, value)
 
 

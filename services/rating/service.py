@@ -35,9 +35,7 @@ _events = events("rating.service")
 class RatingService:
     """Serves the API, books usage, publishes the outbox. Inert until `start`."""
 
-    def __init__(
-        self, settings: Settings, log: Log, registry: Registry, *, clock: Clock = wall_clock_ms
-    ) -> None:
+    def __init__(self, settings: Settings, log: Log, registry: Registry, *, clock: Clock = wall_clock_ms) -> None:
         self._settings = settings
         self._log = log
         self._registry = registry
