@@ -28,6 +28,7 @@ READ_OCTETS = 4 * 1024 * 1024
 """A read stops after this many octets, so that a few large records cannot fill the memory."""
 
 WATCH_INTERVAL_S = 0.01
+BUSY_ATTEMPT_S = 0.25
 TOMBSTONE_RETENTION_MS = 86_400_000
 
 _OFFSET_BITS = 40
@@ -101,23 +102,25 @@ class Found(NamedTuple):
 class EmbeddedFile:
     """The open file: a connection to write with, one to read with, one to see the changes of others with."""
 
-    def __init__(self, folder: Path, *, busy_timeout_ms: int) -> None:
+    def __init__(self, folder: Path, *, outage_timeout_ms: int) -> None:
         self.folder = folder
+        self._outage_s = outage_timeout_ms / 1000
+        self._closing = False
         self._threads = [concurrent.futures.ThreadPoolExecutor(1, f"log-{name}") for name in ("write", "read")]
-        self._writer, self._reader, self._watcher = (_connect(folder / FILE_NAME, busy_timeout_ms) for _ in range(3))
+        self._writer, self._reader, self._watcher = (_connect(folder / FILE_NAME) for _ in range(3))
         self.bell = Bell(self._watcher)
         self._topics: dict[str, EmbeddedTopic] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, folder: Path, *, busy_timeout_ms: int) -> "EmbeddedFile":
+    async def open(cls, folder: Path, *, outage_timeout_ms: int) -> "EmbeddedFile":
         """Open the file, creating what is missing. Raises LogUnavailable, or LogError for another layout."""
 
         def prepare() -> EmbeddedFile:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _prepare(folder, busy_timeout_ms)
-                return cls(folder, busy_timeout_ms=busy_timeout_ms)
+                _prepare(folder)
+                return cls(folder, outage_timeout_ms=outage_timeout_ms)
             except (OSError, sqlite3.Error) as error:
                 raise LogUnavailable(f"{folder / FILE_NAME} cannot be opened: {error}; see data_dir") from error
 
@@ -127,6 +130,7 @@ class EmbeddedFile:
 
     async def close(self) -> None:
         """Close the connections, each in its own thread."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,7 +146,7 @@ class EmbeddedFile:
 
     async def write(self, work: Callable[[sqlite3.Connection], T], *, written: Iterable[Part] = ()) -> T:
         """Run `work` in one transaction, then wake whoever waits for the partitions `written`."""
-        result = await self._run(self._threads[0], lambda: _transact(self._writer, work))
+        result = await self._run(self._threads[0], lambda: self._transact(work))
         self.bell.ring({topic.part(partition) for topic, partition in written})
         return result
 
@@ -168,7 +172,19 @@ class EmbeddedFile:
         except KeyError:
             raise LogError(f"topic {name!r} does not exist; create it with ensure_topics") from None
 
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        ends_at = time.monotonic() + self._outage_s
+        while True:
+            try:
+                return _transact(self._writer, work)
+            except sqlite3.OperationalError as error:
+                # Waiting for a busy file is cut into short pieces, so that closing need not wait for all of it.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self._closing or time.monotonic() > ends_at:
+                    raise
+
     async def _run(self, thread: concurrent.futures.Executor, work: Callable[[], T]) -> T:
+        if self._closing:
+            raise LogError(f"{self.folder / FILE_NAME} is closed")
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -230,9 +246,8 @@ class Member:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         connection.execute("INSERT INTO member(id, grp) VALUES (?, ?)", (self.id, self._group))
 
-    def leave(self, connection: sqlite3.Connection) -> None:
-        """Disappear, then give the lock back."""
-        self.bury(connection, [self.id])
+    def unlock(self) -> None:
+        """Give the lock back: from now on the others take this member for dead, and its partitions over."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -410,9 +425,9 @@ def _create_topic(connection: sqlite3.Connection, topic: Topic, partitions: int)
     connection.executemany("INSERT INTO part(id, begin_offset, next_offset) VALUES (?, 0, 0)", parts)
 
 
-def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     # Each connection is used by one thread at a time, but is opened in another.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_timeout_ms / 1000)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_ATTEMPT_S)
     # NORMAL in WAL mode survives the death of the process; only a loss of power may take the last batches back.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -420,11 +435,11 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(folder: Path, busy_timeout_ms: int) -> None:
+def _prepare(folder: Path) -> None:
     with (folder / f"{FILE_NAME}.create").open("w") as lock:
         # One process at a time: a change of the journal mode does not wait for a busy file.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = _connect(folder / FILE_NAME, busy_timeout_ms)
+        connection = _connect(folder / FILE_NAME)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()

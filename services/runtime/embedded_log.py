@@ -50,7 +50,7 @@ class EmbeddedLog:
     async def start(self) -> None:
         """Create the file if need be and open it. Raises LogUnavailable."""
         folder = Path(self._settings.data_dir)
-        self._file = await EmbeddedFile.open(folder, busy_timeout_ms=self._settings.outage_timeout_ms)
+        self._file = await EmbeddedFile.open(folder, outage_timeout_ms=self._settings.outage_timeout_ms)
         self._file.keep(self._keep_retention())
 
     async def close(self) -> None:
@@ -261,12 +261,13 @@ class EmbeddedLaneHost:
         try:
             self._inputs = await self._co_partitioned()
             member = Member(self._file.folder, self._group)
-            await self._file.write(member.join)
             try:
+                await self._file.write(member.join)
                 await self._serve_range(member, serve)
             finally:
                 failures = await self._end_lanes()
-                await self._file.write(member.leave)
+                member.unlock()
+            await self._file.write(lambda connection: member.bury(connection, [member.id]))
             for failure in failures:
                 raise failure
         finally:

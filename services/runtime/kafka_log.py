@@ -332,8 +332,7 @@ class KafkaLaneHost:
         self._serve = serve
         try:
             await self._check_inputs()
-            self._consumer = await self._cluster.consumer(**self._membership())
-            failures: list[Exception] = []
+            self._consumer = await self._connected()
             try:
                 self._rebalancing_since = time.monotonic()
                 self._consumer.subscribe(self._inputs, listener=_Listener(self))
@@ -344,6 +343,8 @@ class KafkaLaneHost:
                 await _close(self._consumer)
             for failure in failures:
                 raise failure
+        except _StopError:
+            pass
         finally:
             self._ended.set()
 
@@ -618,6 +619,21 @@ class KafkaLaneHost:
             "max_poll_interval_ms": NO_POLL_LIMIT_MS,
         }
 
+    async def _connected(self) -> AIOKafkaConsumer:
+        # A stop need not wait for a broker that is away.
+        connecting = asyncio.ensure_future(self._cluster.consumer(**self._membership()))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                return connecting.result()
+            raise _StopError
+        finally:
+            stopping.cancel()
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+
     async def _check_inputs(self) -> None:
         counts = {topic: (await self._cluster.facts(topic)).partitions for topic in self._inputs}
         if len(set(counts.values())) != 1:
@@ -633,6 +649,10 @@ class KafkaLaneHost:
         if self._consumer is None:
             raise LogError(f"the host of {self.group!r} does not run")
         return self._consumer
+
+
+class _StopError(Exception):
+    """The host was asked to stop before it had joined."""
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -750,7 +770,7 @@ class KafkaPublisher:
             if self._producer is None or self._produced_records >= RECYCLE_RECORDS:
                 await self._drop()
                 await self.start()
-            await self._store(await self._sorted(records, self._producer))
+            await self._store(self._producer, await self._sorted(self._producer, records))
             self._produced_records += len(records)
 
     async def close(self) -> None:
@@ -758,7 +778,7 @@ class KafkaPublisher:
         async with self._turn:
             await self._drop()
 
-    async def _sorted(self, records: Sequence[NewRecord], producer: Any) -> list[tuple[str, int, OutputBatches]]:
+    async def _sorted(self, producer: Any, records: Sequence[NewRecord]) -> list[tuple[str, int, OutputBatches]]:
         outputs: dict[tuple[str, int], OutputBatches] = {}
         for topic, key, value, timestamp_ms in records:
             facts = self._cluster.known_facts(topic) or await self._cluster.facts(topic)
@@ -769,12 +789,12 @@ class KafkaPublisher:
             output.append(key, value, timestamp_ms)
         return [(topic, partition, output) for (topic, partition), output in outputs.items()]
 
-    async def _store(self, outputs: list[tuple[str, int, OutputBatches]]) -> None:
+    async def _store(self, producer: Any, outputs: list[tuple[str, int, OutputBatches]]) -> None:
         try:
             async with asyncio.timeout(self._cluster.settings.outage_timeout_ms / 1000):
-                await self._know({topic for topic, _, _ in outputs})
+                await _learn_metadata(producer, {topic for topic, _, _ in outputs})
                 for request in requests_of(outputs):
-                    await _send(self._producer, request)
+                    await _send(producer, request)
         except _BROKEN as error:
             await self._drop()
             if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
@@ -784,14 +804,6 @@ class KafkaPublisher:
         except BaseException:
             await self._drop()
             raise
-
-    async def _know(self, topics: Collection[str]) -> None:
-        # Without metadata aiokafka gives up after one request's time, which would be the end of a short outage.
-        for topic in topics:
-            known = False
-            while not known:
-                with contextlib.suppress(UnknownTopicOrPartitionError):
-                    known = bool(await self._producer.partitions_for(topic))
 
     async def _drop(self) -> None:
         if self._producer is not None:
@@ -973,11 +985,7 @@ class _Cluster:
             return
         admin = self._alive_admin()
         described = await admin.describe_topics(list(topics))
-        counts = {
-            topic["topic"]: len(topic["partitions"])
-            for topic in described
-            if not topic["error_code"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
-        }
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
         for topic in described:
             if for_code(topic["error_code"]) is UnknownTopicOrPartitionError:
                 self._facts.pop(topic["topic"], None)
@@ -1020,6 +1028,15 @@ class _Pulse:
             self._seen_at = now
         elif now - self._seen_at > self._limit_s:
             raise LogUnavailable(f"no broker has answered a fetch for {self._limit_s:g} s; see that Kafka is up")
+
+
+async def _learn_metadata(producer: AIOKafkaProducer, topics: Collection[str]) -> None:
+    """Have the producer know the topics' leaders; aiokafka itself gives up after one request's time."""
+    for topic in topics:
+        known = False
+        while not known:
+            with contextlib.suppress(UnknownTopicOrPartitionError):
+                known = bool(await producer.partitions_for(topic))
 
 
 async def _send(producer: AIOKafkaProducer, outputs: Iterable[tuple[str, int, Sequence[Any]]]) -> None:
