@@ -138,6 +138,21 @@ class Application(_Model):
     )
 
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+"""A local day of the week."""
+
+DayTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+"""A local time of day, `HH:MM`; `24:00` is the midnight that ends the day."""
+
+
+class TimeWindow(_Model):
+    """A stretch of each week in the subscriber's time zone; where the clocks change it is as long as they make it."""
+
+    days: tuple[Weekday, ...] = Field((), description="Days on which it begins; empty = every day.")
+    start: DayTime = Field("00:00", description="Local time of its beginning, inclusive.")
+    end: DayTime = Field("24:00", description="Local time of its end, exclusive; not after `start` = on the next day.")
+
+
 class Scope(_Model):
     """Which traffic an allowance or a rule is about. An empty list means any; all lists must agree."""
 
@@ -145,6 +160,7 @@ class Scope(_Model):
     categories: tuple[Category, ...] = Field((), description="OTT categories; empty = any.")
     services: tuple[str, ...] = Field((), description="Services inside an application, e.g. only `call`.")
     rat_types: tuple[RatType, ...] = Field((), description="Radio access technologies; empty = any.")
+    windows: tuple[TimeWindow, ...] = Field((), description="When; the traffic is in one of them; empty = always.")
 
     def specificity(self) -> int:
         """3 application, 2 category, 1 any: how narrow the scope is; the waterfall draws the narrowest first."""

@@ -46,7 +46,9 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A running total of the billing cycle: out-of-bundle use of a price, or sponsored octets of a campaign."""
 
-    counter_id: Annotated[str, Meta(description="`price:<price id>` or `campaign:<campaign id>:<subscriber id>`.")]
+    counter_id: Annotated[
+        str, Meta(description="`price:<offering id>/<price id>` or `campaign:<campaign id>:<subscriber id>`.")
+    ]
     octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
 
@@ -135,6 +137,13 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     standing: Annotated[
         str, Meta(description="All that rule selection depends on: offerings held, buckets in order, which are empty.")
     ] = ""
+    created_ms: Annotated[int, Meta(description="When the account's first cycle was opened.")] = 0
+    lapsed: Annotated[
+        tuple[Bucket, ...], Meta(description="Buckets that have expired, kept for late flows until the grace is over.")
+    ] = ()
+    ended: Annotated[tuple[Product, ...], Meta(description="Products that have ended, kept likewise.")] = ()
+    past_start_ms: Annotated[int, Meta(description="Start of the cycle before, kept likewise; 0 = none.")] = 0
+    past_counters: Annotated[tuple[Counter, ...], Meta(description="Its totals.")] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
