@@ -165,9 +165,9 @@ class _Session:
         self._pay(price, used_octets, part)
         rest = left - part
         if cap_octets is not None and used_octets + part >= cap_octets:
-            self._capped(rest, price)
+            self._capped(part, rest, price)
         elif balance_octets is not None and used_octets + part >= balance_octets:
-            self._broke(rest)
+            self._broke(part, rest)
         elif rest:
             return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
@@ -191,11 +191,12 @@ class _Session:
             case.money += micros
             self.account = replace(self.account, balance_micros=self.account.balance_micros - micros)
 
-    def _capped(self, rest: int, price: CompiledPrice) -> None:
+    def _capped(self, part: int, rest: int, price: CompiledPrice) -> None:
         cap = format_micros(price.price.cap or 0)
         beyond = "free of charge" if price.price.on_cap == "free" else "blocked"
         note = f"the cap of {cap} {self._tariff.currency} of price {price.price.id} is reached; the rest is {beyond}"
-        if self._tell_once(f"cap:{price.price.id}", "cap_reached", f"{note} until the next cycle"):
+        told = self._tell_once(f"cap:{price.price.id}", "cap_reached", f"{note} until the next cycle")
+        if told or part:
             self.cause = "cap_reached"
         if rest:
             self._case.price_capped, self._case.note = True, note
@@ -204,10 +205,11 @@ class _Session:
             else:
                 self._case.blocked += rest
 
-    def _broke(self, rest: int) -> None:
+    def _broke(self, part: int, rest: int) -> None:
         balance = format_micros(self.account.balance_micros)
         note = f"the balance of {balance} {self._tariff.currency} does not pay for more; top it up"
-        if self._tell_once(BALANCE_MARK, "blocked", note):
+        # A released hold can bring some money back without a credit; its end is an end again, though told already.
+        if self._tell_once(BALANCE_MARK, "blocked", note) or part:
             self.cause = "balance"
         if rest:
             self._case.blocked += rest

@@ -15,13 +15,23 @@ from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import charge
 from services.engine.effective import settle
+from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.select import select
 from services.engine.tariff import Tariff
 from services.engine.timers import advance, event_time_ms, joined
-from services.engine.usage import MAX_GATHERED_OCTETS, MAX_PENDING, emit_usage, gather
+from services.engine.usage import (
+    MAX_GATHERED_OCTETS,
+    MAX_PENDING,
+    emit_usage,
+    gather,
+    gathered_rows,
+    late_rows,
+    without_gathered,
+)
 
 _FAILURES = frozenset(("reset", "no_answer"))
+_FAILED = "the flow failed, so it costs nothing"
 
 
 def decide(
@@ -36,21 +46,27 @@ def decide(
     """Decide and charge one flow of `account`.
 
     The event time of a flow is the start of its interval. What is due in the account by then comes first: a cycle
-    that ended is renewed before the flow is charged. A flow older than the present cycle is charged in the present
-    one. `at` is the record's place in its topic, `now_ms` the wall clock of the transaction.
+    that ended is renewed before the flow is charged. A flow from before the account's last change is charged as it
+    would have been then; see `services.engine.late`. `at` is the record's place in its topic, `now_ms` the wall clock
+    of the transaction.
 
     Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
     and not charged.
     """
     at_ms = event_time_ms(flow.start_ms, now_ms)
-    if at_ms < account.due_ms and account.catalogue_version == tariff.version:
-        selection = select(account.standing, classification, flow.rat_type, tariff)
-        octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
+    if at_ms >= account.due_ms or account.catalogue_version != tariff.version:
+        first = advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
+        # Nothing is due any more at this time, so the second look goes on below.
+        return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
+    octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
+    if at_ms < account.settled_ms and not is_present(account, at_ms):
+        view = view_of(account, tariff, at_ms)
+        selection = select(view.standing, classification, flow.rat_type, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
-        return _decide(case, account, tariff)
-    first = advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
-    # Nothing is due any more at this time, so the second look takes the way above.
-    return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
+        return _decide_late(case, account, view, tariff)
+    selection = select(account.standing, classification, flow.rat_type, tariff)
+    case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
+    return _decide(case, account, tariff)
 
 
 def has_failed(flow: FlowRecord) -> bool:
@@ -61,7 +77,7 @@ def has_failed(flow: FlowRecord) -> bool:
 def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
     selection, octets = case.selection, case.octets
     if case.flow.end_reason in _FAILURES and has_failed(case.flow):
-        case.not_charged, case.treatment, case.note = octets, "not_charged", "the flow failed, so it costs nothing"
+        _not_charged(case, _FAILED)
         return _told(case, account)
     if selection.treatment == "free":
         case.free = octets
@@ -77,6 +93,38 @@ def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
             buckets[index] = replace(bucket, remaining_octets=left)
             return _told(case, account, buckets=tuple(buckets))
     return _decide_slowly(case, account, tariff)
+
+
+def _not_charged(case: Case, note: str) -> None:
+    case.not_charged, case.treatment, case.note = case.octets, "not_charged", note
+
+
+def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: Tariff) -> Outcome:
+    """Charge a flow to the account as it stood when the flow happened. The ledger hears at once."""
+    if is_beyond(account, case.at_ms):
+        note = f"the flow is older than {account.past_start_ms or account.cycle_start_ms}, and the grace for it is over"
+        _not_charged(case, f"{note}; it is listed for correction")
+        return _told_now(case, account, account, cause="late")
+    if has_failed(case.flow):
+        _not_charged(case, _FAILED)
+        return _told(case, account)
+    charged = charge(case, view, tariff)
+    past = in_past_cycle(account, case.at_ms)
+    if past:
+        case.note = case.note or "charged in the cycle before, when it happened"
+    told = _told_now(case, account, merged(account, charged.account, tariff, case.at_ms))
+    after, updates = settle(told.account, tariff, at_ms=account.settled_ms, cause=charged.cause or "late")
+    return Outcome(after, told.decision, updates, () if past else charged.notifications, told.usage)
+
+
+def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: str | None = None) -> Outcome:
+    """The outcome of a late flow: everything gathered before it, what it takes back from expiries, its own row."""
+    partition, now_ms = case.at.partition, case.now_ms
+    rows = gathered_rows(before, partition=partition, now_ms=now_ms)
+    alone = replace(after, pending=gather((), case))
+    rows += late_rows(alone, drawn_from_lapsed(before, after), at=case.at, at_ms=case.at_ms, now_ms=now_ms)
+    rows += tuple(replace(row, cause=cause) for row in gathered_rows(alone, partition=partition, now_ms=now_ms))
+    return Outcome(without_gathered(after), _decision(case, after), usage=rows)
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
-from schemas.state import AccountState, Bucket
+from schemas.state import AccountState
 from services.engine.identity import short
-from services.engine.select import Plan, plan_of, standing_of
-from services.engine.tariff import CompiledPrice, CompiledRule, Reach, Tariff
+from services.engine.late import grace_ends
+from services.engine.periods import next_turn_ms
+from services.engine.select import Plan, draw_order, plan_of, standing_of
+from services.engine.tariff import CompiledOffering, CompiledPrice, CompiledRule, Reach, Tariff
 
 
 def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tuple[PccRule, ...]:
@@ -40,7 +42,7 @@ def settle(
     gateway, with `cause`. Additions come before removals, so that no traffic is without its rule in between.
     """
     at_ms = max(at_ms, account.settled_ms)
-    buckets = tuple(sorted(account.buckets, key=lambda bucket: _draw_order(bucket, tariff)))
+    buckets = tuple(sorted(account.buckets, key=lambda bucket: draw_order(bucket, tariff)))
     account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
     account = replace(account, standing=standing_of(account, tariff), due_ms=_due_ms(account, tariff))
     return _install(account, tariff, at_ms=at_ms, cause=cause)
@@ -60,31 +62,30 @@ def _as_of(account: AccountState, at_ms: int) -> AccountState:
     return replace(account, products=products, buckets=buckets, settled_ms=at_ms)
 
 
-def _draw_order(bucket: Bucket, tariff: Tariff) -> tuple[int, int, float, int, str]:
-    """The narrowest first; then by priority, by earliest end, the oldest, the id."""
-    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
-    narrow, priority = (-compiled.reach.specificity, compiled.allowance.priority) if compiled else (0, 0)
-    end = float("inf") if bucket.valid_until_ms is None else bucket.valid_until_ms
-    return narrow, priority, end, bucket.valid_from_ms, bucket.bucket_id
-
-
 def _due_ms(account: AccountState, tariff: Tariff) -> int:
     return min(time for time in _boundaries(account, tariff) if time > account.settled_ms)
 
 
 def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
     yield account.cycle_end_ms
+    yield from (bucket.valid_until_ms for bucket in account.buckets if bucket.valid_until_ms is not None)
     for product in account.products:
         if product.end_ms is not None:
             yield product.end_ms
         if product.status == "pending_active":
             yield product.start_ms
-        offering = tariff.offerings.get(product.offering_id)
-        for rule in offering.rules if offering else ():
-            if rule.campaign:
-                yield rule.campaign.valid_from_ms
-                yield rule.campaign.valid_until_ms or 0
-    yield from (bucket.valid_until_ms for bucket in account.buckets if bucket.valid_until_ms is not None)
+        if (offering := tariff.offerings.get(product.offering_id)) is not None:
+            yield from _turns(offering, account)
+    yield from grace_ends(account)
+
+
+def _turns(offering: CompiledOffering, account: AccountState) -> Iterator[int]:
+    """Times at which a campaign or a window of an offering begins or ends."""
+    for campaign in offering.campaigns:
+        yield campaign.valid_from_ms
+        yield campaign.valid_until_ms or 0
+    for windows in offering.windows.values():
+        yield next_turn_ms(windows, account.settled_ms, time_zone=account.time_zone) or 0
 
 
 def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:

@@ -13,6 +13,7 @@ from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
 from services.engine.effective import settle
 from services.engine.identity import short
+from services.engine.late import lapse
 from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position
 from services.engine.periods import add_days
@@ -102,13 +103,16 @@ class Journal:
             self.book("grant", product=product, movements=tuple(movements))
 
     def expire(self, buckets: list[Bucket]) -> None:
-        """Take what is left out of `buckets` and remove them."""
+        """Take what is left out of `buckets` and remove them; what late flows may still draw from is kept apart."""
         gone = {id(bucket) for bucket in buckets}
-        kept = tuple(bucket for bucket in self.account.buckets if id(bucket) not in gone)
-        self.account = replace(self.account, buckets=kept)
+        self.account = replace(
+            self.account,
+            buckets=tuple(bucket for bucket in self.account.buckets if id(bucket) not in gone),
+            lapsed=(*self.account.lapsed, *(lapse(bucket, self.at_ms) for bucket in buckets)),
+        )
         for bucket in buckets:
             if bucket.remaining_octets:
-                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, 0)
+                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, self._left(bucket.bucket_id))
                 product = Product(bucket.product_id, bucket.offering_id, 0, None)
                 self.book("expiry", product=product, movements=(taken,))
 
@@ -161,6 +165,9 @@ class Journal:
             )
         )
         self._ordinal += 1
+
+    def _left(self, bucket_id: str) -> int:
+        return sum(bucket.remaining_octets for bucket in self.account.buckets if bucket.bucket_id == bucket_id)
 
     def _bucket(self, product: Product, compiled: CompiledAllowance) -> Bucket:
         allowance, account = compiled.allowance, self.account

@@ -6,7 +6,9 @@ for the anchor uses its last day and the next one returns to the anchor (31 Janu
 
 import calendar
 import functools
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY_MS = 86_400_000
@@ -45,6 +47,41 @@ def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
     """The same local time of day, `days` later: a day is 23 or 25 hours long where the clocks change."""
     local = _local(at_ms, time_zone).replace(tzinfo=None) + timedelta(days=days)
     return _epoch_ms(local, time_zone)
+
+
+class Window(NamedTuple):
+    """A weekly stretch of local time: the weekdays on which it begins (Monday is 0), and minutes of the day.
+
+    An end that is not after the start lies on the next day.
+    """
+
+    weekdays: frozenset[int]
+    start_minute: int
+    end_minute: int
+
+
+def is_open(windows: Sequence[Window], at_ms: int, *, time_zone: str) -> bool:
+    """Whether `at_ms` lies in one of `windows`; starts are inclusive, ends exclusive."""
+    return any(start <= at_ms < end for start, end in _stretches(windows, at_ms, time_zone))
+
+
+def next_turn_ms(windows: Sequence[Window], at_ms: int, *, time_zone: str) -> int | None:
+    """The first time after `at_ms` at which one of `windows` begins or ends; None without windows."""
+    edges = (edge for stretch in _stretches(windows, at_ms, time_zone) for edge in stretch)
+    return min((edge for edge in edges if edge > at_ms), default=None)
+
+
+def _stretches(windows: Sequence[Window], at_ms: int, time_zone: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each stretch that begins between yesterday and a week from now."""
+    today = _local(at_ms, time_zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    for window in windows:
+        length = window.end_minute - window.start_minute
+        for day in range(-1, 9):
+            midnight = today + timedelta(days=day)
+            if midnight.weekday() in window.weekdays:
+                start = midnight + timedelta(minutes=window.start_minute)
+                end = midnight + timedelta(minutes=window.end_minute, days=length <= 0)
+                yield _epoch_ms(start, time_zone), _epoch_ms(end, time_zone)
 
 
 def _anchor(year: int, month: int, time_zone: str, cycle_day: int) -> int:

@@ -1,20 +1,31 @@
 """Step 3 of 5: select. Which PCC rule a flow meets, why the others lost, and where its octets are taken from first.
 
 The lowest precedence that matches wins (TS 23.503). All that selection depends on, besides the flow itself, is the
-account's *standing*: a text that names the offerings held, the buckets in the order they are drawn, which of them are
-empty, and the campaigns that do not run. It changes seldom, so what was worked out for a standing is remembered.
+account's *standing*: a text that names the offerings held, the buckets in the order they are drawn and which of them
+are empty, the campaigns that run and the time windows that are open. It changes seldom, so what was worked out for a
+standing is remembered.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal
 
+from schemas.catalogue import Campaign
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
-from schemas.state import AccountState
-from services.engine.tariff import BUILT_IN_RULE, CompiledAllowance, CompiledPrice, CompiledRule, Reach, Tariff
+from schemas.state import AccountState, Bucket
+from services.engine.periods import is_open
+from services.engine.tariff import (
+    BUILT_IN_RULE,
+    CompiledAllowance,
+    CompiledOffering,
+    CompiledPrice,
+    CompiledRule,
+    Reach,
+    Tariff,
+)
 
 MAX_LOSERS = 8
 """Losers named in a decision: those whose application and category fit first, then by precedence."""
@@ -40,7 +51,10 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """A bucket's place in the account: what its allowance says (None when unknown) and whether octets are left."""
+    """A bucket's place in the account: what its allowance says, and whether octets are left.
+
+    The allowance is None while the bucket serves nothing: outside its time windows, or gone from the catalogue.
+    """
 
     allowance: CompiledAllowance | None
     available: bool
@@ -75,14 +89,33 @@ class Plan:
 
 
 def standing_of(account: AccountState, tariff: Tariff) -> str:
-    """The text that `plan_of` reads. Buckets must be in the order they are drawn."""
+    """The text that `plan_of` reads, as of `settled_ms`. Buckets must be in the order they are drawn."""
     held = list(dict.fromkeys(product.offering_id for product in account.products if product.status == "active"))
     buckets = [
         f"{bucket.offering_id}/{bucket.allowance_id}{'+' if bucket.remaining_octets > 0 else '-'}"
         for bucket in account.buckets
     ]
-    idle = [name for name in _campaigns(held, tariff) if not _runs(tariff, name, account.settled_ms)]
-    return f"{','.join(held)}|{','.join(buckets)}|{','.join(idle)}"
+    offerings = [tariff.offerings[offering_id] for offering_id in held if offering_id in tariff.offerings]
+    running, opened = _times(account, offerings)
+    return f"{','.join(held)}|{','.join(buckets)}|{','.join(running)}|{','.join(opened)}"
+
+
+def _times(account: AccountState, offerings: list[CompiledOffering]) -> tuple[list[str], list[str]]:
+    """Campaigns that may begin or end, and time windows, each with its state at `settled_ms`."""
+    at_ms, zone = account.settled_ms, account.time_zone
+    campaigns = {campaign.id: campaign for offering in offerings for campaign in offering.campaigns}
+    windows = {key: value for offering in offerings for key, value in offering.windows.items()}
+    running = [f"{name}{'+' if _runs(item, at_ms) else '-'}" for name, item in sorted(campaigns.items()) if _ends(item)]
+    opened = [f"{key}{'+' if is_open(item, at_ms, time_zone=zone) else '-'}" for key, item in sorted(windows.items())]
+    return running, opened
+
+
+def draw_order(bucket: Bucket, tariff: Tariff) -> tuple[object, ...]:
+    """The narrowest first; then by priority, by earliest end, the oldest, the id."""
+    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    narrow, priority = (compiled.reach.order(), compiled.allowance.priority) if compiled else ((0, 0), 0)
+    end = float("inf") if bucket.valid_until_ms is None else bucket.valid_until_ms
+    return narrow, priority, end, bucket.valid_from_ms, bucket.bucket_id
 
 
 def plan_of(standing: str, tariff: Tariff) -> Plan:
@@ -125,24 +158,32 @@ class _Traffic:
 
 
 def _read_standing(standing: str, tariff: Tariff) -> Plan:
-    held, buckets, idle = (tuple(filter(None, part.split(","))) for part in standing.split("|"))
-    slots = tuple(_slot(text, tariff) for text in buckets)
+    held, buckets, campaigns, windows = (tuple(filter(None, part.split(","))) for part in standing.split("|"))
     available = {text[:-1] for text in buckets if text[-1] == "+"}
+    idle = frozenset(text[:-1] for text in campaigns if text[-1] == "-")
+    opened = frozenset(text[:-1] for text in windows if text[-1] == "+")
     lines: dict[str, Line] = {}
-    for line in _lines(held, available, frozenset(idle), tariff):
+    for line in _lines(held, available, idle, opened, tariff):
         # A rule that two products bring applies when it applies for one of them.
         if line.rule.rule.id not in lines or line.unmet is None:
             lines[line.rule.rule.id] = line
     ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
-    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(held, tariff)))
+    slots = tuple(_slot(text, opened, tariff) for text in buckets)
+    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(held, opened, tariff)))
 
 
-def _slot(text: str, tariff: Tariff) -> Slot:
-    offering_id, allowance_id = text[:-1].split("/")
-    return Slot(tariff.allowance(offering_id, allowance_id), text[-1] == "+")
+def _slot(text: str, opened: Container[str], tariff: Tariff) -> Slot:
+    allowance = tariff.allowance(*text[:-1].split("/"))
+    return Slot(allowance if allowance and _is_now(allowance.reach, opened) else None, text[-1] == "+")
 
 
-def _lines(held: Iterable[str], available: set[str], idle: frozenset[str], tariff: Tariff) -> Iterator[Line]:
+def _is_now(reach: Reach, opened: Container[str]) -> bool:
+    return not reach.windows or reach.windows_key in opened
+
+
+def _lines(
+    held: Iterable[str], available: set[str], idle: Container[str], opened: Container[str], tariff: Tariff
+) -> Iterator[Line]:
     for offering_id in held:
         offering = tariff.offerings.get(offering_id)
         for rule in offering.rules if offering else ():
@@ -152,36 +193,33 @@ def _lines(held: Iterable[str], available: set[str], idle: frozenset[str], tarif
                 unmet = f"bucket_not_{condition.state}"
             elif rule.campaign and rule.campaign.id in idle:
                 unmet = "campaign_not_running"
+            elif not _is_now(rule.reach, opened):
+                unmet = "time_window"
             yield Line(rule, unmet)
 
 
-def _prices(held: Iterable[str], tariff: Tariff) -> Iterator[CompiledPrice]:
-    found = {
-        price.price.id: price
+def _prices(held: Iterable[str], opened: Container[str], tariff: Tariff) -> list[CompiledPrice]:
+    found = [
+        price
         for offering_id in held
         if offering_id in tariff.offerings
         for price in tariff.offerings[offering_id].prices
-    }
+        if _is_now(price.reach, opened)
+    ]
     # The narrowest price is meant for the traffic; among equals the cheapest, which a subscriber has bought to use.
-    yield from sorted(
-        found.values(),
+    return sorted(
+        found,
         key=lambda price: (
-            -price.reach.specificity,
-            price.price.amount * 10**12 // price.price.per_octets,
-            price.price.id,
+            price.reach.order(), price.price.amount * 10**12 // price.price.per_octets, price.counter_id,
         ),
-    )
+    )  # fmt: skip
 
 
-def _campaigns(held: Iterable[str], tariff: Tariff) -> list[str]:
-    rules = (
-        rule for offering_id in held if offering_id in tariff.offerings for rule in tariff.offerings[offering_id].rules
-    )
-    return sorted({rule.campaign.id for rule in rules if rule.campaign})
+def _ends(campaign: Campaign) -> bool:
+    return campaign.valid_from_ms > 0 or campaign.valid_until_ms is not None
 
 
-def _runs(tariff: Tariff, campaign_id: str, at_ms: int) -> bool:
-    campaign = tariff.campaigns[campaign_id]
+def _runs(campaign: Campaign, at_ms: int) -> bool:
     return campaign.valid_from_ms <= at_ms and (campaign.valid_until_ms is None or at_ms < campaign.valid_until_ms)
 
 

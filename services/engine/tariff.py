@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
-from schemas.catalogue import Allowance, Campaign, Catalogue, PccRule, ProductOffering, Scope, UsagePrice
+from schemas.catalogue import Allowance, Campaign, Catalogue, PccRule, ProductOffering, Scope, TimeWindow, UsagePrice
 from schemas.decision import Qos
+from services.engine.periods import Window
 
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
+
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 MAX_TOTAL_MICROS = 10**18
 MAX_TOTAL_OCTETS = 2**62
@@ -32,17 +35,27 @@ class Reach:
     services: frozenset[str]
     rat_types: frozenset[str]
     specificity: int
+    windows: tuple[Window, ...] = ()
+    windows_key: str = ""
+    """The windows as a word, the same for the same windows; it stands in an account's standing while they are open."""
 
     @classmethod
     def of(cls, scope: Scope) -> "Reach":
         """The sets of `scope`."""
+        windows = tuple(sorted(map(_window, scope.windows), key=_window_key))
         return cls(
             frozenset(scope.applications),
             frozenset(scope.categories),
             frozenset(scope.services),
             frozenset(scope.rat_types),
             scope.specificity(),
+            windows,
+            "_".join(map(_window_key, windows)),
         )
+
+    def order(self) -> tuple[int, int]:
+        """Sorts the narrowest first: by specificity, then by how many other lists it has."""
+        return -self.specificity, -sum(map(bool, (self.services, self.rat_types, self.windows)))
 
     def miss(self, application: str | None, category: str, service: str | None, rat_type: str | None) -> str | None:
         """The first condition that traffic fails, by its name in the catalogue, or None when it is in scope."""
@@ -129,6 +142,10 @@ class CompiledOffering:
     prices: tuple[CompiledPrice, ...]
     recurring_micros: int
     one_time_micros: int
+    campaigns: tuple[Campaign, ...]
+    """The campaigns of its rules, each once."""
+    windows: Mapping[str, tuple[Window, ...]]
+    """The time windows of its rules, allowances and prices, by their key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,13 +202,19 @@ def _mark(rule: PccRule, campaign: Campaign | None) -> str:
 
 
 def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> CompiledOffering:
+    brought = tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules))
+    allowances = {item.id: _allowance(offering.id, item) for item in offering.allowances}
+    prices = tuple(_price(offering.id, item) for item in offering.usage_prices)
+    reaches = [part.reach for parts in (brought, allowances.values(), prices) for part in parts]
     return CompiledOffering(
         offering=offering,
-        rules=tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules)),
-        allowances={item.id: _allowance(offering.id, item) for item in offering.allowances},
-        prices=tuple(_price(item) for item in offering.usage_prices),
+        rules=brought,
+        allowances=allowances,
+        prices=prices,
         recurring_micros=_total(offering, "recurring"),
         one_time_micros=_total(offering, "one_time"),
+        campaigns=tuple({rule.campaign.id: rule.campaign for rule in brought if rule.campaign}.values()),
+        windows={reach.windows_key: reach.windows for reach in reaches if reach.windows},
     )
 
 
@@ -200,9 +223,22 @@ def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:
     return CompiledAllowance(offering_id, allowance, Reach.of(allowance.scope), percents)
 
 
-def _price(price: UsagePrice) -> CompiledPrice:
+def _price(offering_id: str, price: UsagePrice) -> CompiledPrice:
     most = (MAX_TOTAL_MICROS * price.per_octets) // price.amount if price.amount else MAX_TOTAL_OCTETS
-    return CompiledPrice(price, Reach.of(price.scope), f"price:{price.id}", min(most, MAX_TOTAL_OCTETS))
+    return CompiledPrice(price, Reach.of(price.scope), f"price:{offering_id}/{price.id}", min(most, MAX_TOTAL_OCTETS))
+
+
+def _window(window: TimeWindow) -> Window:
+    weekdays = frozenset(map(_WEEKDAYS.index, window.days or _WEEKDAYS))
+    return Window(weekdays, _minute(window.start), _minute(window.end))
+
+
+def _minute(time: str) -> int:
+    return int(time[:2]) * 60 + int(time[3:])
+
+
+def _window_key(window: Window) -> str:
+    return f"{''.join(map(str, sorted(window.weekdays)))}@{window.start_minute}-{window.end_minute}"
 
 
 def _total(offering: ProductOffering, price_type: str) -> int:

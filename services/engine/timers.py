@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from schemas.state import AccountState, Product
 from schemas.units import format_micros
 from services.engine.journal import Journal, Source
+from services.engine.late import swept
 from services.engine.outcome import Outcome
 from services.engine.periods import cycle_at, next_cycle_end
 from services.engine.tariff import Tariff
@@ -83,15 +84,17 @@ def resume_suspended(journal: Journal) -> bool:
 
 
 def end_product(journal: Journal, product: Product) -> None:
-    """Remove a product; what is left in its buckets expires."""
+    """Remove a product; what is left in its buckets expires. Late flows may still find it for a while."""
     journal.expire([bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id])
-    kept = tuple(held for held in journal.account.products if held.product_id != product.product_id)
-    journal.account = replace(journal.account, products=kept)
+    account = journal.account
+    kept = tuple(held for held in account.products if held.product_id != product.product_id)
+    over = () if product.status == "pending_active" else (replace(product, end_ms=journal.at_ms),)
+    journal.account = replace(account, products=kept, ended=(*account.ended, *over))
 
 
 def _open(account: AccountState, tariff: Tariff, partition: int, at_ms: int, now_ms: int) -> Outcome:
     start, end = cycle_at(at_ms, time_zone=account.time_zone, cycle_day=account.cycle_day)
-    account = replace(account, cycle_start_ms=start, cycle_end_ms=end)
+    account = replace(account, cycle_start_ms=start, cycle_end_ms=end, created_ms=at_ms)
     journal = _journal(account, tariff, partition, at_ms, now_ms)
     journal.settle("created")
     return journal.outcome()
@@ -109,12 +112,13 @@ def _adopt(account: AccountState, tariff: Tariff, partition: int, until_ms: int,
 def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) -> Outcome:
     journal = _journal(account, tariff, partition, account.due_ms, now_ms)
     journal.emit_gathered()
+    journal.account = swept(journal.account, journal.at_ms)
     causes = ["expired"] if _end_products(journal) + _end_buckets(journal) else []
     if _renew_cycle(journal):
         causes = ["reset"]
     if _start_products(journal):
         causes.append("activated")
-    journal.settle(causes[0] if causes else "campaign")
+    journal.settle(causes[0] if causes else "calendar")
     return journal.outcome()
 
 
@@ -147,7 +151,15 @@ def _renew_cycle(journal: Journal) -> bool:
         return False
     start = account.cycle_end_ms
     end = next_cycle_end(start, time_zone=account.time_zone, cycle_day=account.cycle_day)
-    journal.account = replace(account, cycle_start_ms=start, cycle_end_ms=end, counters=(), told_blocked=())
+    journal.account = replace(
+        account,
+        cycle_start_ms=start,
+        cycle_end_ms=end,
+        counters=(),
+        told_blocked=(),
+        past_start_ms=account.cycle_start_ms,
+        past_counters=account.counters,
+    )
     for product in account.products:
         if product.status != "pending_active" and not _renew(journal, product):
             _suspend(journal, product)

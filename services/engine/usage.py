@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from schemas.classification import Classification
 from schemas.decision import Draw
-from schemas.state import AccountState, PendingDraw, PendingUsage
+from schemas.state import AccountState, Bucket, PendingDraw, PendingUsage
 from schemas.topics import FLOWS
 from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
 from services.engine.case import Case
-from services.engine.outcome import Outcome
+from services.engine.outcome import Outcome, Position
 
 MAIN_BALANCE = "main"
 
@@ -43,7 +43,7 @@ def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tupl
     """
     if not account.pending:
         return ()
-    remaining = _before_gathered(account)
+    remaining = before_gathered(account)
     return tuple(_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
 
 
@@ -127,14 +127,15 @@ def _evidence(classification: Classification) -> str | None:
     return f"{first.kind}:{first.matched or first.value}"
 
 
-def _before_gathered(account: AccountState) -> dict[str, int]:
+def before_gathered(account: AccountState) -> dict[str, int]:
+    """What each bucket, and the main balance, held before the usage that is gathered now."""
     remaining = {MAIN_BALANCE: account.balance_micros}
     for bucket in account.buckets:
         remaining[bucket.bucket_id] = remaining.get(bucket.bucket_id, 0) + bucket.remaining_octets
     for pending in account.pending:
         remaining[MAIN_BALANCE] += pending.money
         for draw in pending.draws:
-            remaining[draw.bucket_id] += draw.octets
+            remaining[draw.bucket_id] = remaining.get(draw.bucket_id, 0) + draw.octets
     return remaining
 
 
@@ -167,6 +168,44 @@ def _row(
         movements=tuple(movements),
         evidence=pending.evidence,
     )  # fmt: skip
+
+
+def late_rows(
+    account: AccountState, drawn: list[tuple[Bucket, int]], *, at: Position, at_ms: int, now_ms: int
+) -> tuple[RatedUsage, ...]:
+    """Rows that take back from their expiry the octets that a late flow drew; they come before the usage itself."""
+    remaining = before_gathered(account)
+    for bucket, octets in drawn:
+        remaining[bucket.bucket_id] -= octets
+    rows = []
+    for ordinal, (bucket, octets) in enumerate(drawn, start=1):
+        remaining[bucket.bucket_id] += octets
+        blank = replace(
+            _BLANK,
+            usage_id=f"f-{at.partition}-{at.offset}-{at.offset}-{ordinal}",
+            kind="expiry",
+            account_id=account.account_id,
+            subscriber_id=account.account_id,
+            partition=at.partition,
+            first_offset=at.offset,
+            last_offset=at.offset,
+            ordinal=ordinal,
+            start_ms=at_ms,
+            end_ms=at_ms,
+            rated_at_ms=now_ms,
+        )
+        put_back = movement(bucket.bucket_id, "octets", octets, remaining[bucket.bucket_id])
+        rows.append(
+            replace(
+                blank,
+                catalogue_version=account.catalogue_version,
+                product_id=bucket.product_id,
+                offering_id=bucket.offering_id,
+                movements=(put_back,),
+                cause="late",
+            )
+        )
+    return tuple(rows)
 
 
 def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms: int) -> RatedUsage:

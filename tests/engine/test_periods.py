@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.engine.periods import DAY_MS, MIN_CYCLE_MS, add_days, cycle_at, is_time_zone, next_cycle_end
+from services.engine.periods import (
+    DAY_MS,
+    MIN_CYCLE_MS,
+    Window,
+    add_days,
+    cycle_at,
+    is_open,
+    is_time_zone,
+    next_cycle_end,
+    next_turn_ms,
+)
 from tests.engine.world import ms
 
 ZONES = ("UTC", "Europe/Paris", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago",
@@ -86,3 +96,59 @@ def test_cycles_follow_each_other_without_gap(at_ms: int, zone: str, day: int, o
     assert cycle_at(end, time_zone=zone, cycle_day=day) == (end, following)
     moved = next_cycle_end(end, time_zone=other, cycle_day=other_day)
     assert MIN_CYCLE_MS <= moved - end <= 59 * DAY_MS
+
+
+DAILY = Window(frozenset(range(7)), 22 * 60, 6 * 60)
+WEEKEND = Window(frozenset({5, 6}), 0, 24 * 60)
+
+
+@pytest.mark.parametrize(
+    ("window", "at", "opened"),
+    [
+        (DAILY, "2026-03-10 21:59", False),
+        (DAILY, "2026-03-10 22:00", True),
+        (DAILY, "2026-03-11 00:00", True),
+        (DAILY, "2026-03-11 05:59:59", True),
+        (DAILY, "2026-03-11 06:00", False),
+        (WEEKEND, "2026-03-13 23:59:59", False),
+        (WEEKEND, "2026-03-14 00:00", True),
+        (WEEKEND, "2026-03-15 23:59:59", True),
+        (WEEKEND, "2026-03-16 00:00", False),
+        (Window(frozenset({4}), 23 * 60, 60), "2026-03-14 00:30", True),
+        (Window(frozenset({4}), 23 * 60, 60), "2026-03-13 00:30", False),
+        (Window(frozenset({0}), 12 * 60, 12 * 60), "2026-03-17 11:59", True),
+        (Window(frozenset({0}), 12 * 60, 12 * 60), "2026-03-17 12:00", False),
+    ],
+)
+def test_a_window_is_a_stretch_of_local_time_also_across_midnight(window: Window, at: str, opened: bool) -> None:
+    """Case 28: in the subscriber's zone."""
+    for zone in ("UTC", "Europe/Paris", "Asia/Kathmandu"):
+        assert is_open([window], ms(at, zone), time_zone=zone) is opened
+
+
+@pytest.mark.parametrize(("night", "hours"), [("2026-03-28", 7), ("2026-10-24", 9), ("2026-06-10", 8)])
+def test_a_night_is_as_long_as_the_clocks_make_it(night: str, hours: int) -> None:
+    start = ms(f"{night} 22:00", "Europe/Paris")
+    end = next_turn_ms([DAILY], start, time_zone="Europe/Paris")
+    assert end == start + hours * 3_600_000
+
+
+def test_without_windows_nothing_turns() -> None:
+    assert next_turn_ms([], 0, time_zone="UTC") is None
+    assert not is_open([], 0, time_zone="UTC")
+
+
+@given(
+    st.integers(0, 4_000_000_000_000), st.sampled_from(ZONES),
+    st.lists(
+        st.builds(Window, st.frozensets(st.integers(0, 6), min_size=1), st.integers(0, 1439), st.integers(0, 1440)),
+        min_size=1, max_size=3,
+    ),
+)  # fmt: skip
+def test_nothing_changes_between_two_turns(at_ms: int, zone: str, windows: list[Window]) -> None:
+    turn = next_turn_ms(windows, at_ms, time_zone=zone)
+    assert turn is not None
+    assert at_ms < turn <= at_ms + 8 * DAY_MS
+    now = is_open(windows, at_ms, time_zone=zone)
+    for between in (at_ms + 1, (at_ms + turn) // 2, turn - 1):
+        assert is_open(windows, max(at_ms, between), time_zone=zone) is now

@@ -183,7 +183,7 @@ def test_campaigns_begin_and_end_without_a_flow() -> None:
         end: ("charged", ["campaign_not_running"]),
     }  # fmt: skip
     told = [(u.action, u.at_ms, u.cause) for u in world.updates if u.rule_id == "sponsored"]
-    assert told == [("install", start, "campaign"), ("remove", end, "campaign")]
+    assert told == [("install", start, "calendar"), ("remove", end, "calendar")]
 
 
 def test_a_prepaid_product_waits_for_money_and_comes_back_with_it() -> None:

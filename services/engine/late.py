@@ -1,0 +1,127 @@
+"""Late flows: usage that is told after the period in which it happened was closed.
+
+What a period leaves behind (the buckets that expired, the products that ended, the totals of the cycle before) stays
+in the account for a grace. A flow from that time is charged there: from the bucket that was valid when it happened,
+against the caps of its own cycle. What comes later still is not charged but listed for correction.
+"""
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from schemas.state import AccountState, Bucket, Product
+from services.engine.select import draw_order, standing_of
+from services.engine.tariff import Tariff
+
+GRACE_MS = 3_600_000
+"""How long a closed period takes late flows: an hour, counted in event time or by the wall clock of a timer."""
+
+
+def is_beyond(account: AccountState, at_ms: int) -> bool:
+    """Whether `at_ms` lies in a period of the account that takes no flows any more.
+
+    Time before the account existed is no such period: its flows are charged in the present one.
+    """
+    return 0 < account.created_ms <= at_ms < (account.past_start_ms or account.cycle_start_ms)
+
+
+def is_present(account: AccountState, at_ms: int) -> bool:
+    """Whether a flow from before the account's last change meets what one from now would meet."""
+    if account.lapsed or account.ended or not account.standing.endswith("||"):
+        return False
+    return at_ms >= account.cycle_start_ms or at_ms < account.created_ms
+
+
+def in_past_cycle(account: AccountState, at_ms: int) -> bool:
+    """Whether `at_ms` lies in the cycle before the present one, and that is still open for late flows."""
+    return bool(account.past_start_ms) and account.past_start_ms <= at_ms < account.cycle_start_ms
+
+
+def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
+    """The account as it stood at `at_ms`, before its last change.
+
+    In the cycle before: what was held and valid then. In the present cycle: what is held now, and what has ended since.
+    """
+    past = in_past_cycle(account, at_ms)
+    products = [item for item in (*account.products, *account.ended) if _was_held(item, at_ms, past=past)]
+    buckets = [bucket for bucket in account.buckets if not past or _was_valid(bucket, at_ms)]
+    buckets += [bucket for bucket in account.lapsed if _was_valid(bucket, at_ms)]
+    view = replace(
+        account,
+        products=tuple(replace(product, status="active") for product in products),
+        buckets=tuple(sorted(buckets, key=lambda bucket: draw_order(bucket, tariff))),
+        counters=account.past_counters if past else account.counters,
+        settled_ms=at_ms,
+    )
+    return replace(view, standing=standing_of(view, tariff))
+
+
+def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
+    """`account` after a flow was charged to its `view`. What a past cycle would tell its owner, it keeps to itself."""
+    drawn = {_key(bucket): bucket for bucket in view.buckets}
+    after = replace(
+        account,
+        buckets=tuple(drawn.get(_key(bucket), bucket) for bucket in account.buckets),
+        lapsed=tuple(drawn.get(_key(bucket), bucket) for bucket in account.lapsed),
+        balance_micros=view.balance_micros,
+    )
+    if in_past_cycle(account, at_ms):
+        after = replace(after, past_counters=view.counters)
+    else:
+        after = replace(
+            after, counters=view.counters, told_blocked=view.told_blocked, next_notification=view.next_notification
+        )
+    return replace(after, standing=standing_of(after, tariff))
+
+
+def drawn_from_lapsed(before: AccountState, after: AccountState) -> list[tuple[Bucket, int]]:
+    """The lapsed buckets that a flow drew from, and how many octets."""
+    pairs = zip(before.lapsed, after.lapsed, strict=True)
+    return [
+        (old, old.remaining_octets - new.remaining_octets)
+        for old, new in pairs
+        if old.remaining_octets != new.remaining_octets
+    ]
+
+
+def grace_ends(account: AccountState) -> Iterator[int]:
+    """Times at which something that was kept for late flows can go."""
+    yield from ((bucket.valid_until_ms or 0) + GRACE_MS for bucket in account.lapsed)
+    yield from ((product.end_ms or 0) + GRACE_MS for product in account.ended)
+    if account.past_start_ms:
+        yield account.cycle_start_ms + GRACE_MS
+
+
+def swept(account: AccountState, at_ms: int) -> AccountState:
+    """`account` without what has been kept long enough."""
+    over_ms = at_ms - GRACE_MS
+    account = replace(
+        account,
+        lapsed=tuple(bucket for bucket in account.lapsed if (bucket.valid_until_ms or 0) > over_ms),
+        ended=tuple(product for product in account.ended if (product.end_ms or 0) > over_ms),
+    )
+    if account.past_start_ms and account.cycle_start_ms <= over_ms:
+        account = replace(account, past_start_ms=0, past_counters=())
+    return account
+
+
+def lapse(bucket: Bucket, at_ms: int) -> Bucket:
+    """The bucket as it is kept after it was taken away at `at_ms`."""
+    end_ms = at_ms if bucket.valid_until_ms is None else min(at_ms, bucket.valid_until_ms)
+    return replace(bucket, valid_until_ms=end_ms)
+
+
+def _was_held(product: Product, at_ms: int, *, past: bool) -> bool:
+    if product.end_ms is not None and at_ms >= product.end_ms:
+        return False
+    if past:
+        return product.start_ms <= at_ms
+    return product.status == "active"
+
+
+def _was_valid(bucket: Bucket, at_ms: int) -> bool:
+    return bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
+
+
+def _key(bucket: Bucket) -> tuple[str, int]:
+    return bucket.bucket_id, bucket.valid_from_ms
