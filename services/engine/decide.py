@@ -13,7 +13,7 @@ from schemas.notification import Notification
 from schemas.state import AccountState, Bucket
 from schemas.units import format_micros
 from services.engine.case import Case
-from services.engine.charge import charge
+from services.engine.charge import Charged, charge
 from services.engine.effective import settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
@@ -109,10 +109,12 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
         _not_charged(case, _FAILED)
         return _told(case, account)
     charged = charge(case, view, tariff)
-    past = in_past_cycle(account, case.at_ms)
+    after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
+    if not past and after.lapsed == account.lapsed:
+        return _told_with_rules(case, charged._replace(account=after), tariff)
     if past:
         case.note = case.note or "charged in the cycle before, when it happened"
-    told = _told_now(case, account, merged(account, charged.account, tariff, case.at_ms))
+    told = _told_now(case, account, after)
     after, updates = settle(told.account, tariff, at_ms=account.settled_ms, cause=charged.cause or "late")
     return Outcome(after, told.decision, updates, () if past else charged.notifications, told.usage)
 
@@ -128,7 +130,11 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
-    charged = charge(case, account, tariff)
+    return _told_with_rules(case, charge(case, account, tariff), tariff)
+
+
+def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
+    """The outcome of a flow that went down the waterfall."""
     told = _told(case, charged.account, notifications=charged.notifications)
     if charged.cause is None:
         return told

@@ -266,3 +266,20 @@ def test_the_largest_part_gives_a_flow_its_one_word() -> None:
     assert world.flow(200, "netflix").treatment == "charged"
     world = world_of({**APP, "on_exhausted": "throttle"})
     assert world.flow(201, "netflix").treatment == "free"
+
+
+def test_totals_of_the_cycle_grow_with_each_flow() -> None:
+    world = world_of()
+    for _ in range(3):
+        world.flow(15)
+    assert world.account is not None
+    assert [(c.counter_id, c.octets, c.micros) for c in world.account.counters] == [("price:plan/beyond", 45, 45_000)]
+
+
+def test_what_is_blocked_beyond_a_cap_is_gathered_and_told_with_the_interval() -> None:
+    world = world_of(prices=({**BEYOND, "cap": "0.05"},))
+    world.flow(100)
+    told = len(world.usage)
+    for _ in range(5):
+        world.flow(100)
+    assert len(world.usage) == told

@@ -372,3 +372,9 @@ def test_money_is_neither_made_nor_lost(steps: list[tuple[str, int, str]], payme
     if payment == "prepaid":
         from_balance = world.money()
     assert world.balance() + held == came_in - from_balance
+
+
+def test_one_member_is_enough() -> None:
+    world = World(catalogue(PLAN), subscriber_ids=("b2",))
+    assert world.account is not None
+    assert world.account.subscriber_ids == ("b2",)

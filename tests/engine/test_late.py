@@ -178,3 +178,16 @@ def test_whatever_order_flows_come_in_the_books_stay_true(payment: str, steps: l
     world.timer(END + 10 * GRACE_MS)
     assert world.account is not None
     assert (world.account.lapsed, world.account.ended) == ((), ())
+
+
+def test_a_flow_a_little_late_in_the_present_cycle_is_gathered_as_any_other() -> None:
+    world = World(catalogue({"id": "add"}, {"id": "plan", "allowances": [DATA]}))
+    world.activate("plan")
+    world.activate("add", "a")
+    world.cancel("a", at="2026-03-11 09:00")
+    since = len(world.usage)
+    for second in (3, 1, 2):
+        world.flow(10, at=f"2026-03-11 08:59:0{second}")
+    assert len(world.usage) == since
+    assert world.account is not None
+    assert [entry.record_count for entry in world.account.pending] == [3]
