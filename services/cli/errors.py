@@ -1,8 +1,22 @@
 """The errors that end a command with one line instead of a traceback: their messages say what to do next."""
 
 from services.ingest.jsonlines import JsonLinesError
+from services.rating.accounts import CommandRefused
 from services.rating.catalogue_files import CatalogueFilesError
+from services.rating.catalogue_store import CatalogueRefused
+from services.rating.database import DatabaseDown
+from services.rating.patience import OutageTooLong
 from services.runtime.log import LogError
 from services.runtime.settings import SettingsError
 
-KNOWN_ERRORS: tuple[type[Exception], ...] = (SettingsError, LogError, CatalogueFilesError, JsonLinesError, OSError)
+KNOWN_ERRORS: tuple[type[Exception], ...] = (
+    SettingsError,
+    LogError,
+    CatalogueFilesError,
+    CatalogueRefused,
+    CommandRefused,
+    DatabaseDown,
+    JsonLinesError,
+    OutageTooLong,
+    OSError,
+)

@@ -11,7 +11,7 @@ import typer
 
 from services.cli import flows
 from services.cli.catalogue import app as catalogue_app
-from services.runtime.settings import Settings, SettingsError, load_settings
+from services.runtime.settings import Settings, load_settings
 
 T = TypeVar("T")
 
@@ -38,20 +38,22 @@ DatabaseOption = Annotated[
 
 def main() -> None:
     """Entry point: runs the command; a known error ends it with one line and exit code 2, never a traceback."""
-    from services.cli.errors import KNOWN_ERRORS
-
     try:
         app()
-    except SettingsError as error:
-        _fail(str(error))
-    except KNOWN_ERRORS as error:
-        _fail(f"{error}")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); nothing is left to say.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        # Asked for only now: the list knows every service, and a worker that runs well should load only its own.
+        from services.cli.errors import KNOWN_ERRORS
+
+        if not isinstance(error, KNOWN_ERRORS):
+            raise
+        print(f"smartpipe: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command()
@@ -183,11 +185,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except ImportError:  # not built for this platform
         return asyncio.run(work)
     return uvloop.run(work)
-
-
-def _fail(message: str) -> None:
-    print(f"smartpipe: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

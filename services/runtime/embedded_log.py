@@ -48,7 +48,9 @@ class EmbeddedLog:
         self._file: EmbeddedFile | None = None
 
     async def start(self) -> None:
-        """Create the file if need be and open it. Raises LogUnavailable."""
+        """Create the file if need be and open it, once. Raises LogUnavailable."""
+        if self._file is not None:
+            return
         folder = Path(self._settings.data_dir)
         self._file = await EmbeddedFile.open(folder, outage_timeout_ms=self._settings.outage_timeout_ms)
         self._file.keep(self._keep_retention())
@@ -121,7 +123,6 @@ class EmbeddedLane:
         self._positions = dict(positions)
         self._ends = dict(positions)
         self._on_commit = on_commit
-        self._turn = itertools.cycle(inputs)
         self._outputs: dict[str, _Output] = {}
         self._octets = 0
         self._on_news = self.gate.wake
@@ -214,14 +215,15 @@ class EmbeddedLane:
         return Polled(records, sum(self._ends[name] - self._positions[name] for name in self._inputs))
 
     def _read_inputs(self, connection: sqlite3.Connection, max_records: int) -> dict[str, Found]:
+        """The inputs in order of priority, from one snapshot; nothing of an input while one before it has more."""
         found: dict[str, Found] = {}
         left = max_records
-        # One topic more than there are: the topics take turns at going first, so that a flood in one starves no other.
-        for name in itertools.islice(self._turn, len(self._inputs) + 1):
-            if left > 0 and name not in found:
-                place = (self._inputs[name], self._partition)
-                found[name] = _reading(place, start=self._positions[name], max_records=left)(connection)
-                left -= len(found[name].records)
+        for name, topic in self._inputs.items():
+            place = (topic, self._partition)
+            found[name] = read = _reading(place, start=self._positions[name], max_records=left)(connection)
+            left -= len(read.records)
+            if left <= 0 or read.position < read.end:
+                break
         return found
 
     def _store(

@@ -1,6 +1,5 @@
 """Batches on both sides of a Kafka lane: the fetched chunks that wait for it, the record batches it has gathered."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -38,13 +37,15 @@ class TopicFacts(NamedTuple):
 class Intake:
     """What was fetched for a lane and not polled yet: a few chunks per input."""
 
-    def __init__(self, positions: Mapping[str, int]) -> None:
+    def __init__(self, positions: Mapping[str, int], ends: Mapping[str, int]) -> None:
+        """`positions`: next offset per input, in order of priority; `ends`: what each held when the lane was opened."""
         self.open = False
         """True once the lane has polled: from then on it is fed."""
         self.positions = dict(positions)
         """Next offset to fetch, per input."""
         self._chunks: dict[str, deque[list[LogRecord]]] = {topic: deque() for topic in positions}
-        self._turn = itertools.cycle(positions)
+        self.owed = {topic: ends[topic] for topic, offset in positions.items() if offset < ends[topic]}
+        """Inputs that have not yet been read to where they ended when the lane was opened."""
 
     def wanted(self) -> Iterator[str]:
         """Inputs that there is room for."""
@@ -56,11 +57,10 @@ class Intake:
         self.positions[topic] = records[-1].offset + 1
 
     def take(self, max_records: int) -> dict[str, list[LogRecord]]:
-        """The oldest records of each input, `max_records` in all; the inputs take turns at going first."""
+        """The oldest records, `max_records` in all; nothing of an input while one before it has more or owes some."""
         taken: dict[str, list[LogRecord]] = {}
         left = max_records
-        for topic in itertools.islice(self._turn, len(self._chunks) + 1):
-            chunks = self._chunks[topic]
+        for topic, chunks in self._chunks.items():
             while chunks and left > 0:
                 chunk = chunks.popleft()
                 if len(chunk) > left:
@@ -71,7 +71,14 @@ class Intake:
                     taken[topic].extend(chunk)
                 else:
                     taken[topic] = chunk
+            if chunks or topic in self.owed:
+                break
         return taken
+
+    def read_to(self, topic: str, offset: int) -> None:
+        """`topic` was fetched up to `offset`; what it owed is settled once that much is also handed out."""
+        if not self._chunks[topic] and offset >= self.owed[topic]:
+            del self.owed[topic]
 
     def waiting(self) -> int:
         """Records in the queue."""

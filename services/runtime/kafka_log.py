@@ -104,8 +104,9 @@ class KafkaLog:
         self._cluster: _Cluster | None = None
 
     async def start(self) -> None:
-        """Reach the cluster. Raises LogUnavailable after the settings' outage time."""
-        self._cluster = await _Cluster.reach(self._settings)
+        """Reach the cluster, once. Raises LogUnavailable after the settings' outage time."""
+        if self._cluster is None:
+            self._cluster = await _Cluster.reach(self._settings)
 
     async def close(self) -> None:
         """Close the connection; hosts, readers and publishers are closed by whoever asked for them."""
@@ -153,10 +154,11 @@ class KafkaLane:
         partition: int,
         producer: AIOKafkaProducer,
         committed: Mapping[str, int],
+        ends: Mapping[str, int],
         on_commit: Callable[[], None],
     ) -> None:
         self.gate = LaneGate()
-        self.intake = Intake(committed)
+        self.intake = Intake(committed, ends)
         self._host = host
         self._cluster = cluster
         self._partition = partition
@@ -199,6 +201,8 @@ class KafkaLane:
         while await self.gate.may_begin():
             if not self.intake.open:
                 self._host.feed(self)
+            if self.intake.owed:
+                await self._host.settle_owed(self)
             records = self.intake.take(max_records)
             left_s = ends_at - time.monotonic()
             if records or left_s <= 0:
@@ -438,6 +442,14 @@ class KafkaLaneHost:
                 behind += max(0, highwater - await consumer.position(place)) if highwater is not None else 0
         return behind
 
+    async def settle_owed(self, lane: KafkaLane) -> None:
+        """Tell the lane which inputs are read to where they ended when it was opened, control records included."""
+        consumer = self._alive_consumer()
+        for topic in list(lane.intake.owed):
+            place = TopicPartition(topic, lane.partition)
+            if self._rebalancing_since is None and place in consumer.assignment():
+                lane.intake.read_to(topic, await consumer.position(place))
+
     async def producer(self, partition: int) -> AIOKafkaProducer:
         """A started producer for a lane: whoever had the partition is fenced, what it left open is settled."""
         transaction_ms = self._settings.transaction_timeout_ms
@@ -506,7 +518,9 @@ class KafkaLaneHost:
         try:
             # The guard is for a rebalance, which makes getmany wait for its end.
             async with asyncio.timeout(ROUND_TIMEOUT_S):
-                found = await self._alive_consumer().getmany(*wanted, timeout_ms=wait_ms, max_records=FETCH_RECORDS)
+                consumer = self._alive_consumer()
+                found = dict(await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=FETCH_RECORDS))
+                await self._complete(found, wanted)
         except TimeoutError:
             return {}
         except OffsetOutOfRangeError as error:
@@ -518,7 +532,17 @@ class KafkaLaneHost:
         except KafkaError as error:
             await self._retry.pause(error)
             return {}
-        return found  # type: ignore[no-any-return]
+        return found
+
+    async def _complete(
+        self, found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]], wanted: list[TopicPartition]
+    ) -> None:
+        """Add what has been fetched already of the first input: one call takes partitions in any order."""
+        first = [place for place in wanted if place.topic == self._inputs[0]]
+        if len(self._inputs) > 1 and first and any(place.topic != self._inputs[0] for place in found):
+            more = await self._alive_consumer().getmany(*first, timeout_ms=0, max_records=FETCH_RECORDS)
+            for place, records in more.items():
+                found[place] = [*found.get(place, ()), *records]
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         for place, offset in offsets.items():
@@ -552,7 +576,7 @@ class KafkaLaneHost:
                 await self._cluster.refresh()
                 # First the producer: it settles the transaction of the owner before, and with it the committed offset.
                 producer = await self.producer(partition)
-                committed = await self._committed(partition)
+                committed, ends = await self._committed(partition)
         except BaseException as error:
             if producer is not None:
                 await _close(producer)
@@ -560,7 +584,13 @@ class KafkaLaneHost:
                 raise LogUnavailable(f"lane {partition} of {self.group!r} could not be opened: {error!r}") from error
             raise
         lane = KafkaLane(
-            self, self._cluster, partition=partition, producer=producer, committed=committed, on_commit=retry.reset
+            self,
+            self._cluster,
+            partition=partition,
+            producer=producer,
+            committed=committed,
+            ends=ends,
+            on_commit=retry.reset,
         )
         self._lanes[partition] = lane
         if self._rebalancing_since is not None:
@@ -569,15 +599,17 @@ class KafkaLaneHost:
             lane.gate.close(LaneLost(f"partition {partition} of {self.group!r} went elsewhere while it was opened"))
         return lane
 
-    async def _committed(self, partition: int) -> dict[str, int]:
+    async def _committed(self, partition: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Where the lane stands in each input, and where each input ends now."""
         consumer = self._alive_consumer()
-        offsets = {}
+        offsets, ends = {}, {}
         for topic in self._inputs:
             place = TopicPartition(topic, partition)
             offset = await consumer.committed(place)
             begin, end = await self._cluster.bounds(consumer, place)
             offsets[topic] = check_range(topic, partition, begin if offset is None else offset, begin=begin, end=end)
-        return offsets
+            ends[topic] = end
+        return offsets, ends
 
     async def _after_fence(self) -> None:
         # Either the group has given the lane to somebody else and we are about to hear of it, or somebody outside the

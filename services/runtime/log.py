@@ -218,7 +218,11 @@ class Log(Protocol):
         """Partition count of an existing topic."""
 
     def lanes(self, *, group: str, inputs: Sequence[str]) -> LaneHost:
-        """A member of `group` whose lanes read the co-partitioned topics `inputs`."""
+        """A member of `group` whose lanes read the co-partitioned topics `inputs`, named in order of priority.
+
+        A lane is handed nothing of an input while one before it is known to have more: on opening, all that the
+        earlier ones hold comes first. So an earlier input must be the rarer one; a flood in it holds the others up.
+        """
 
     async def reader(self, topic: str) -> LogReader:
         """A reader at the beginning of every partition of `topic`."""

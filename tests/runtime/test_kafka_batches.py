@@ -40,7 +40,7 @@ def offsets(taken: dict[str, list[Any]]) -> dict[str, list[int]]:
 
 
 def test_an_intake_gives_each_input_in_order_and_no_more_than_asked_for() -> None:
-    intake = Intake({"flows": 0})
+    intake = Intake({"flows": 0}, {"flows": 0})
     intake.put("flows", chunk(0, 3))
     intake.put("flows", chunk(3, 4))
     assert intake.waiting() == 7
@@ -51,15 +51,33 @@ def test_an_intake_gives_each_input_in_order_and_no_more_than_asked_for() -> Non
     assert intake.positions == {"flows": 7}
 
 
-def test_the_inputs_take_turns_at_going_first() -> None:
-    intake = Intake({"flows": 0, "commands": 0})
+def both(**ends: int) -> Intake:
+    return Intake({"commands": 0, "flows": 0}, {"commands": 0, "flows": 0, **ends})
+
+
+def test_an_input_waits_while_one_before_it_has_more() -> None:
+    intake = both()
     for topic in ("flows", "commands"):
-        intake.put(topic, chunk(0, 10))
-    assert {next(iter(intake.take(3))) for _ in range(2)} == {"flows", "commands"}
+        intake.put(topic, chunk(0, 4))
+    assert offsets(intake.take(3)) == {"commands": [0, 1, 2]}
+    assert offsets(intake.take(3)) == {"commands": [3], "flows": [0, 1]}
+
+
+def test_an_input_waits_for_what_one_before_it_held_at_the_opening() -> None:
+    intake = both(commands=3)
+    intake.put("flows", chunk(0, 1))
+    assert intake.take(10) == {}
+    intake.put("commands", chunk(0, 2))
+    assert offsets(intake.take(10)) == {"commands": [0, 1]}
+    intake.read_to("commands", 2)
+    assert intake.take(10) == {}
+    # The third record was a control record, which only the position tells.
+    intake.read_to("commands", 3)
+    assert offsets(intake.take(10)) == {"flows": [0]}
 
 
 def test_a_full_input_is_not_wanted_until_it_has_been_taken_from() -> None:
-    intake = Intake({"flows": 0, "commands": 0})
+    intake = both()
     for number in range(QUEUE_CHUNKS):
         assert "flows" in set(intake.wanted())
         intake.put("flows", chunk(number, 1))
