@@ -14,7 +14,7 @@ from services.policy.lane import LaneKeeper
 from services.policy.metrics import PolicyMetrics
 from services.runtime.log import LaneHost, Log
 from services.runtime.settings import Settings
-from services.runtime.telemetry import Health, HttpServer, OpsApp, Registry, events, serve_ops
+from services.runtime.telemetry import Download, Health, HttpServer, OpsApp, Registry, events, serve_ops
 
 STUCK_AFTER_S = 60.0
 """A fetch loop that has not gone round for so long is stuck: twice the longest wait for a lane to make room."""
@@ -96,7 +96,10 @@ class PolicyService:
 
     def _ops_app(self) -> OpsApp:
         return OpsApp(
-            registry=self._registry, ready=self._ready, live=self._live, downloads={STATE_PATH: self._live_state}
+            registry=self._registry,
+            ready=self._ready,
+            live=self._live,
+            downloads={STATE_PATH: Download("application/msgpack", self._live_state)},
         )
 
     def _live_state(self) -> bytes:

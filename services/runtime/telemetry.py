@@ -102,12 +102,20 @@ def new_registry() -> Registry:
     return registry
 
 
+class Download(NamedTuple):
+    """Something that the operations port serves beside metrics and health."""
+
+    content_type: str
+    make: Callable[[], bytes]
+    """Makes the body, in the event loop, whenever it is asked for."""
+
+
 class OpsApp:
     """The raw ASGI application of the operations port.
 
     `/metrics` serves the registry; `/healthz/live` and `/healthz/ready` run their checks and answer 200 or 503 with
     `{"status": "ok" | "failed", "checks": {name: {"ok": ..., "detail": ...}}}`. That `/healthz/live` answers at all
-    proves that the service's event loop turns, since it is served from there.
+    proves that the service's event loop turns, since it is served from there. `downloads` are further paths.
     """
 
     def __init__(
@@ -116,11 +124,10 @@ class OpsApp:
         registry: CollectorRegistry,
         ready: Checks,
         live: Checks | None = None,
-        downloads: Mapping[str, Callable[[], bytes]] | None = None,
+        downloads: Mapping[str, Download] | None = None,
     ) -> None:
         self._metrics = make_asgi_app(registry)
         self._downloads = dict(downloads or {})
-        """Paths that serve MessagePack, made when asked for."""
         self._checks: Mapping[str, Checks] = {"/healthz/live": live or _nothing_more, "/healthz/ready": ready}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -136,7 +143,8 @@ class OpsApp:
             found = await run_checks(self._checks[path])
             await _answer(send, scope, 200 if all(health.ok for health in found.values()) else 503, as_report(found))
         elif path in self._downloads:
-            await _answer_octets(send, scope, 200, b"application/msgpack", self._downloads[path]())
+            download = self._downloads[path]
+            await _answer_octets(send, scope, 200, download.content_type.encode(), download.make())
         else:
             known = ", ".join(["/metrics", *self._checks, *self._downloads])
             await _answer(send, scope, 404, {"status": "failed", "detail": f"no such path; served here: {known}"})

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from services.runtime.settings import Settings
 from services.runtime.telemetry import (
+    Download,
     Health,
     OpsApp,
     configure_logging,
@@ -82,6 +83,27 @@ async def test_the_operations_port_serves_its_three_paths_and_nothing_else(metho
         assert (await _get(ops.port, path, method)).status_code == status
     finally:
         await ops.stop()
+
+
+async def test_a_download_is_made_when_asked_for_and_says_what_it_is():
+    made = []
+
+    def make() -> bytes:
+        made.append(len(made))
+        return b'{"made":%d}' % len(made)
+
+    app = OpsApp(registry=new_registry(), ready=dict, downloads={"/things": Download("application/json", make)})
+    ops = await serve_ops(app, "127.0.0.1", 0)
+    try:
+        answers = [await _get(ops.port, path, method) for method, path in (("GET", "/things"), ("HEAD", "/things"))]
+        lost = await _get(ops.port, "/thing")
+    finally:
+        await ops.stop()
+    assert [(answer.status_code, answer.headers["content-type"]) for answer in answers] == [
+        (200, "application/json")
+    ] * 2
+    assert (answers[0].json(), answers[1].content) == ({"made": 1}, b"")
+    assert (lost.status_code, "/things" in lost.json()["detail"]) == (404, True)
 
 
 async def test_a_check_that_raises_is_red_and_its_cause_is_logged(written):
