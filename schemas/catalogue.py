@@ -185,12 +185,24 @@ class Allowance(_Model):
     )
 
 
+class PriceTier(_Model):
+    """Where a usage price changes within a cycle: from the first octet above `above`."""
+
+    above: OctetAmount = Field(gt=0, description="Out-of-bundle octets of the cycle that the tiers before it cover.")
+    amount: MoneyAmount = Field(description="Price of one unit from there on.")
+
+
 class UsagePrice(_Model):
     """Out-of-bundle price (TMF620 ProductOfferingPrice of type usage): money per `per_octets`."""
 
     id: CatalogueId = Field(description="Names the price in decisions, usage and its running total.")
-    amount: MoneyAmount = Field(description="Price of one unit.")
+    amount: MoneyAmount = Field(description="Price of one unit; with tiers, in the first of them.")
     per_octets: OctetAmount = Field(10**6, description="Octets in one unit.")
+    whole_units: bool = Field(False, description="Each unit that is begun in a cycle is charged whole (package price).")
+    tiers: tuple[PriceTier, ...] = Field((), max_length=16, description="Further tiers, in ascending order.")
+    tier_mode: Literal["graduated", "volume"] = Field(
+        "graduated", description="Each octet costs what its own tier says, or all cost what the tier reached says."
+    )
     scope: Scope = Field(Scope(), description="Which traffic it prices.")
     cap: MoneyAmount | None = Field(None, description="Cap per billing cycle; null = none.")
     on_cap: Literal["block", "free"] = Field("block", description="What traffic meets once the cap is reached.")
@@ -199,6 +211,13 @@ class UsagePrice(_Model):
     def _unit_is_not_empty(self) -> Self:
         if self.per_octets < 1:
             raise ValueError(f"price {self.id!r}: per_octets is {self.per_octets}; a unit has at least 1 octet")
+        return self
+
+    @model_validator(mode="after")
+    def _tiers_ascend(self) -> Self:
+        starts = [tier.above for tier in self.tiers]
+        if starts != sorted(set(starts)):
+            raise ValueError(f"price {self.id!r}: tiers begin above {starts}; write them once each, in ascending order")
         return self
 
 
