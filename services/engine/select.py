@@ -210,7 +210,7 @@ def _prices(held: Iterable[str], opened: Container[str], tariff: Tariff) -> list
     return sorted(
         found,
         key=lambda price: (
-            price.reach.order(), price.price.amount * 10**12 // price.price.per_octets, price.counter_id,
+            price.reach.order(), price.curve.micros(10**12) if price.curve else 0, price.counter_id,
         ),
     )  # fmt: skip
 

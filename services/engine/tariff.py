@@ -15,6 +15,7 @@ import msgspec
 from schemas.catalogue import Allowance, Campaign, Catalogue, PccRule, ProductOffering, Scope, TimeWindow, UsagePrice
 from schemas.decision import Qos
 from services.engine.periods import Window
+from services.engine.prices import Curve, curve_of
 
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
@@ -110,6 +111,8 @@ class CompiledPrice:
     counter_id: str
     most_octets: int = MAX_TOTAL_OCTETS
     """What can be sold in one cycle, so that neither octets nor micros outgrow the state: 2^62 and MAX_TOTAL_MICROS."""
+    curve: Curve | None = None
+    """The price's curve, when it is made ready."""
 
     def amount_up_to(self, octets: int) -> int:
         """Micros for the first `octets` of a cycle, cap included.
@@ -117,15 +120,12 @@ class CompiledPrice:
         The one place where money is rounded: down, to whole micros, over the cycle's total and never per flow, so a
         flow in two pieces costs the same, and a cycle is under-charged by less than one micro.
         """
-        micros = octets * self.price.amount // self.price.per_octets
+        micros = (self.curve or curve_of(self.price)).micros(octets)
         return micros if self.price.cap is None else min(micros, self.price.cap)
 
     def octets_within(self, micros: int) -> int | None:
-        """The most octets of a cycle whose exact price, before rounding, is within `micros`; None when any number is.
-
-        Exact, so that what rounding gives away is never a reason to let more traffic pass.
-        """
-        return micros * self.price.per_octets // self.price.amount if self.price.amount else None
+        """The most octets of a cycle whose exact price is within `micros`; None when any number is."""
+        return (self.curve or curve_of(self.price)).octets_within(micros)
 
     def octets_within_cap(self) -> int | None:
         """Octets of a cycle until the cap; None without one."""
@@ -224,8 +224,10 @@ def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:
 
 
 def _price(offering_id: str, price: UsagePrice) -> CompiledPrice:
-    most = (MAX_TOTAL_MICROS * price.per_octets) // price.amount if price.amount else MAX_TOTAL_OCTETS
-    return CompiledPrice(price, Reach.of(price.scope), f"price:{offering_id}/{price.id}", min(most, MAX_TOTAL_OCTETS))
+    curve = curve_of(price)
+    most = curve.octets_within(MAX_TOTAL_MICROS)
+    limit = MAX_TOTAL_OCTETS if most is None else min(most, MAX_TOTAL_OCTETS)
+    return CompiledPrice(price, Reach.of(price.scope), f"price:{offering_id}/{price.id}", limit, curve)
 
 
 def _window(window: TimeWindow) -> Window:

@@ -42,6 +42,9 @@ prices = st.lists(
             "scope": scopes,
             "cap": st.sampled_from([None, "0", "0.01", "2.5"]),
             "on_cap": st.sampled_from(["block", "free"]),
+            "whole_units": st.booleans(),
+            "tier_mode": st.sampled_from(["graduated", "volume"]),
+            "tiers": st.sampled_from([[], [], [{"above": 900, "amount": "0.002"}]]),
         }
     ),
     max_size=2,
