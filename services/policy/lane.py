@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from services.engine.unknowns import UnknownsReport, merge_reports
 from services.policy.books import BookKeeper
 from services.policy.metrics import PolicyMetrics
 from services.policy.restore import restore
@@ -43,6 +44,10 @@ class LaneKeeper:
     def live_state(self) -> dict[str, bytes]:
         """What all lanes of this process hold at rest, by account id: the changelog's bytes, once they stand still."""
         return {account_id: raw for state in self._states.values() for account_id, raw in state.accounts.raw().items()}
+
+    def unknowns(self) -> UnknownsReport:
+        """The largest unlisted names of all lanes of this process, since each last started or took a new catalogue."""
+        return merge_reports([state.unknowns.report() for state in self._states.values()])
 
     def restored_partitions(self) -> frozenset[int]:
         """Partitions whose lanes are up to date and at work."""

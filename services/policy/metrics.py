@@ -10,6 +10,7 @@ class PolicyMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._add_outputs(registry)
+        self._add_unknowns(registry)
         self._add_times(registry)
         self._add_lanes(registry)
 
@@ -40,6 +41,16 @@ class PolicyMetrics:
             "ott_policy_enforcement_updates", "Enforcement updates by action.", ["action"], registry=registry
         )
         self.usage_rows = Counter("ott_policy_usage_rows", "Rated usage rows emitted.", registry=registry)
+
+    def _add_unknowns(self, registry: CollectorRegistry) -> None:
+        self.unknown_flows = Counter(
+            "ott_policy_unknown_flows", "Decided flows without an application, by why none was found.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.unknown_octets = Counter(
+            "ott_policy_unknown_octets", "Octets of flows without an application, by why none was found.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
 
     def _add_times(self, registry: CollectorRegistry) -> None:
         self.batch_seconds = Histogram(

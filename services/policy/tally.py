@@ -3,6 +3,8 @@
 import dataclasses
 from collections import Counter
 
+from schemas.classification import UnknownReason
+from services.engine.unknowns import Volume
 from services.policy.metrics import PolicyMetrics
 
 
@@ -17,6 +19,9 @@ class Tally:
     dead_letters: Counter[str] = dataclasses.field(default_factory=Counter)
     notifications: Counter[str] = dataclasses.field(default_factory=Counter)
     updates: Counter[str] = dataclasses.field(default_factory=Counter)
+    unknown: dict[UnknownReason, Volume] = dataclasses.field(default_factory=dict)
+    """What had no application, by the reason."""
+
     usage_rows: int = 0
     records: int = 0
     oldest_ms: int = 0
@@ -40,4 +45,7 @@ class Tally:
             metrics.notifications.labels(kind).inc(count)
         for action, count in self.updates.items():
             metrics.enforcement.labels(action).inc(count)
+        for reason, volume in self.unknown.items():
+            metrics.unknown_flows.labels(reason).inc(volume.flows)
+            metrics.unknown_octets.labels(reason).inc(volume.octets)
         metrics.usage_rows.inc(self.usage_rows)

@@ -12,7 +12,7 @@ import msgspec
 from schemas.command import AccountCommand
 from schemas.dead_letter import DEAD_LETTER_VERSION, MAX_KEPT_OCTETS, DeadLetter
 from schemas.decision import PolicyDecision
-from schemas.flow import FlowRecord
+from schemas.flow import FlowRecord, octets_of
 from schemas.state import AccountState
 from schemas.topics import COMMANDS, DEAD_LETTERS, DECISIONS, ENFORCEMENT, FLOWS, NOTIFICATIONS, STATE, USAGE
 from schemas.units import parse_micros
@@ -21,6 +21,7 @@ from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.timers import on_timer
+from services.engine.unknowns import NOTHING, UnknownNames, Volume
 from services.engine.usage import emit_usage
 from services.policy.accounts import Accounts
 from services.policy.agenda import Agenda
@@ -50,6 +51,8 @@ class LaneState:
     to_adopt: list[str] = dataclasses.field(default_factory=list)
     """Accounts that have not yet been looked at under the present catalogue version."""
     adopted_version: str = ""
+    unknowns: UnknownNames = dataclasses.field(default_factory=UnknownNames)
+    """Not in the changelog: a rebuilt lane starts to count anew."""
 
 
 class Transaction:
@@ -66,6 +69,10 @@ class Transaction:
         self._now_ms = now_ms
         self.next_offsets: dict[str, int] = {}
         self.tally = Tally()
+        if state.unknowns.catalogue_version != books.version:
+            # What the new version lists is no longer unknown, and what it does not will soon be seen again.
+            state.unknowns = UnknownNames(catalogue_version=books.version, since_ms=now_ms)
+        self._unknown_before = state.unknowns.totals()
 
     def take(self, topic: str, records: Sequence[LogRecord]) -> None:
         """Process records of one input, in order."""
@@ -89,11 +96,14 @@ class Transaction:
                 self._settle(account, emit_usage(account, partition=self._lane.partition, now_ms=self._now_ms))
 
     def close(self) -> None:
-        """Add the changed state to the outputs."""
+        """Add the changed state to the outputs, and end the tally."""
         for key, raw in self._state.accounts.changed():
             self._lane.append(STATE, key=key, value=raw, timestamp_ms=self._now_ms)
         for name, slot in self._state.seen.changed_slots():
             self._lane.append(STATE, key=name.encode(), value=_msgpack(slot), timestamp_ms=self._now_ms)
+        for reason, total in self._state.unknowns.totals().items():
+            before = self._unknown_before.get(reason, NOTHING)
+            self.tally.unknown[reason] = Volume(total.flows - before.flows, total.octets - before.octets)
 
     def _run_timer(self, account_id: str) -> None:
         if (account := self._state.accounts.get(account_id)) is not None:
@@ -126,6 +136,8 @@ class Transaction:
         classification = self._books.classifier.classify(flow, self._state.memory)
         at = Position(FLOWS, self._lane.partition, record.offset)
         outcome = decide(flow, classification, account, self._books.tariff, at=at, now_ms=self._now_ms)
+        if classification.reason is not None:
+            self._state.unknowns.add(flow.exporter_id, classification, octets_of(flow))
         return self._settle(account, outcome)
 
     def _command(self, record: LogRecord) -> None:
