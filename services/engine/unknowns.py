@@ -32,11 +32,15 @@ _NAMED = frozenset(("name_not_listed", "shared_cdn"))
 _HOST = re.compile(r"[a-z0-9_.-]+")
 
 
-class Volume(msgspec.Struct, gc=False):
+class Volume(msgspec.Struct, frozen=True, gc=False):
     """How much was seen: flow records, and their octets in both directions, scaled by the sampling rate."""
 
     flows: int = 0
     octets: int = 0
+
+
+NOTHING = Volume()
+"""No flow, no octet."""
 
 
 class UnknownName(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -59,8 +63,8 @@ class UnknownsReport(msgspec.Struct, frozen=True, kw_only=True):
 
     catalogue_versions: tuple[str, ...] = ()
     since_ms: int = 0
-    totals: dict[UnknownReason, Volume] = {}
-    """All flows without an application, by the reason; nameless ones included."""
+    totals: Mapping[UnknownReason, Volume] = {}
+    """All flows without an application, by the reason; nameless ones included. Exact."""
 
     missing_octets: int = 0
     """The most that a pair of exporter and name which is not in `names` can have."""
@@ -94,7 +98,7 @@ class UnknownNames:
         self._recent: dict[tuple[str, str], _Count] = {}
         """Whole names that came lately, to the count that they are folded into: folding costs a microsecond."""
 
-        self._totals: dict[UnknownReason, Volume] = {}
+        self._totals: dict[UnknownReason, _Count] = {}
         self._floor = 0
 
     def __len__(self) -> int:
@@ -107,7 +111,7 @@ class UnknownNames:
             return
         total = self._totals.get(reason)
         if total is None:
-            total = self._totals[reason] = Volume()
+            total = self._totals[reason] = _Count(reason, 0)
         total.flows += 1
         total.octets += octets
         if reason in _NAMED:
@@ -118,13 +122,17 @@ class UnknownNames:
                     count.octets += octets
                     return
 
+    def totals(self) -> dict[UnknownReason, Volume]:
+        """All flows without an application until now, by the reason; nameless ones included. Exact."""
+        return {reason: Volume(total.flows, total.octets) for reason, total in self._totals.items()}
+
     def report(self, max_names: int = MAX_REPORTED) -> UnknownsReport:
         """What was counted until now: the `max_names` largest names."""
         names, missing_octets = _largest(_names(self._counts), max_names, self._floor)
         return UnknownsReport(
             catalogue_versions=(self.catalogue_version,) if self.catalogue_version else (),
             since_ms=self._since_ms,
-            totals={reason: Volume(total.flows, total.octets) for reason, total in self._totals.items()},
+            totals=self.totals(),
             missing_octets=missing_octets,
             names=tuple(names),
         )
@@ -231,7 +239,6 @@ def _sum_totals(reports: Iterable[UnknownsReport]) -> dict[UnknownReason, Volume
     totals: dict[UnknownReason, Volume] = {}
     for report in reports:
         for reason, volume in report.totals.items():
-            total = totals.setdefault(reason, Volume())
-            total.flows += volume.flows
-            total.octets += volume.octets
+            total = totals.get(reason, NOTHING)
+            totals[reason] = Volume(total.flows + volume.flows, total.octets + volume.octets)
     return totals
