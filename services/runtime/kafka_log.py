@@ -325,6 +325,7 @@ class KafkaLaneHost:
         self._ended = asyncio.Event()
         self._ended.set()
         self._failure: BaseException | None = None
+        self._trouble: Exception | None = None
         self._joined = False
         self._round_at = time.monotonic()
         self._pulse = _Pulse(settings.outage_timeout_ms)
@@ -483,14 +484,31 @@ class KafkaLaneHost:
                     await self._hungry.wait()
             return
         for place, records in (await self._fetch(wanted, FULL_LANE_WAIT_MS if full else FETCH_WAIT_MS)).items():
-            lane = self._lanes.get(place.partition)
-            # What comes for a lane that has not polled yet is dropped: it seeks to its position first.
-            if lane is not None and lane.intake.open:
-                lane.intake.put(place.topic, records)
-                lane.gate.wake()
+            self._hand_over(place, records)
+        if self._trouble is not None:
+            await self._recover()
         self._pulse.beat(self._alive_consumer(), wanted)
         # Records that are here already come without a pause; heartbeats and lanes need theirs.
         await asyncio.sleep(0)
+
+    def _hand_over(self, place: TopicPartition, records: list[ConsumerRecord[bytes, bytes]]) -> None:
+        lane = self._lanes.get(place.partition)
+        # What comes for a lane that has not polled yet is dropped: it seeks to its position first.
+        if lane is not None and lane.intake.open:
+            if records[0].offset < lane.intake.positions[place.topic]:
+                raise RuntimeError(f"{place} gave offset {records[0].offset} twice; the fetch loop is wrong")
+            lane.intake.put(place.topic, records)
+            lane.gate.wake()
+
+    async def _recover(self) -> None:
+        """After a failed fetch: aiokafka may have moved on past records that it never gave, so go back to ours."""
+        trouble, self._trouble = self._trouble, None
+        if self._rebalancing_since is None:
+            for lane in self._lanes.values():
+                if lane.intake.open:
+                    self.feed(lane)
+        if isinstance(trouble, KafkaError):
+            await self._retry.pause(trouble)
 
     def _check_health(self) -> None:
         if self._failure is not None:
@@ -515,34 +533,31 @@ class KafkaLaneHost:
     async def _fetch(
         self, wanted: list[TopicPartition], wait_ms: int
     ) -> Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]:
+        found = await self._get(wanted, wait_ms)
+        first = [place for place in wanted if place.topic == self._inputs[0]]
+        if first and any(place.topic != self._inputs[0] for place in found):
+            # One call takes partitions in any order; add what is here already of the input that goes first.
+            for place, records in (await self._get(first, 0)).items():
+                found[place] = [*found.get(place, ()), *records]
+        return found
+
+    async def _get(
+        self, places: list[TopicPartition], wait_ms: int
+    ) -> dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]:
+        """What one call brings, nothing if it fails; `_recover` has to follow then."""
         try:
             # The guard is for a rebalance, which makes getmany wait for its end.
             async with asyncio.timeout(ROUND_TIMEOUT_S):
                 consumer = self._alive_consumer()
-                found = dict(await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=FETCH_RECORDS))
-                await self._complete(found, wanted)
-        except TimeoutError:
-            return {}
+                return dict(await consumer.getmany(*places, timeout_ms=wait_ms, max_records=FETCH_RECORDS))
         except OffsetOutOfRangeError as error:
             self._out_of_range(error.args[0])
-            return {}
         except NoOffsetForPartitionError:
-            # aiokafka looked for a position before a lane had set its own.
+            # aiokafka looked for a position before a lane had set its own; it has one now.
             return {}
-        except KafkaError as error:
-            await self._retry.pause(error)
-            return {}
-        return found
-
-    async def _complete(
-        self, found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]], wanted: list[TopicPartition]
-    ) -> None:
-        """Add what has been fetched already of the first input: one call takes partitions in any order."""
-        first = [place for place in wanted if place.topic == self._inputs[0]]
-        if len(self._inputs) > 1 and first and any(place.topic != self._inputs[0] for place in found):
-            more = await self._alive_consumer().getmany(*first, timeout_ms=0, max_records=FETCH_RECORDS)
-            for place, records in more.items():
-                found[place] = [*found.get(place, ()), *records]
+        except (KafkaError, TimeoutError) as error:
+            self._trouble = error
+        return {}
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         for place, offset in offsets.items():

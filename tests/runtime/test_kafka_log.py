@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from deploy.dev.kafka import DevKafka
 from services.runtime import kafka_log
@@ -441,6 +442,36 @@ async def test_retention_that_overtakes_a_running_lane_ends_the_host(kafka_store
 
     with pytest.raises(OffsetOutOfRange, match=source.name):
         await overtake()
+
+
+async def test_records_that_a_failed_fetch_has_swallowed_are_fetched_again(
+    kafka_store: KafkaStore, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await kafka_store.log()
+    commands, flows, output = names.topic(), names.topic(), names.topic()
+    await log.ensure_topics([commands, flows, output], partitions=2)
+    swallowed = 0
+    getmany = AIOKafkaConsumer.getmany
+
+    async def flaky(consumer: AIOKafkaConsumer, *places: TopicPartition, **options: int) -> object:
+        nonlocal swallowed
+        found = await getmany(consumer, *places, **options)
+        if found and swallowed < 5:
+            swallowed += 1
+            raise KafkaError("as if a batch had been damaged on its way")
+        return found
+
+    host = log.lanes(group=names.group(), inputs=[commands.name, flows.name])
+    async with running(host, Echo(output.name)):
+        await wait_until_async(lambda: len(host.owned_partitions()) == 2, DEADLINE_S, "the lanes")
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", flaky)
+        for start in range(0, 1_000, 100):
+            await publish(log, commands.name, numbered(100, start=start))
+            await publish(log, flows.name, numbered(100, start=start))
+        await wait_until_async(lambda: swallowed == 5, DEADLINE_S, "five failures")
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+        found = await wait_for_values(log, output.name, 2_000)
+    assert len(found) == len(set(found)) == 2_000
 
 
 async def test_a_rebalance_keeps_the_lanes_that_stay(kafka_store: KafkaStore, names: Names) -> None:
