@@ -167,6 +167,14 @@ class Scope(_Model):
         return 3 if self.applications else 2 if self.categories else 1
 
 
+class Rollover(_Model):
+    """What of a cycle's volume stays when the next cycle begins."""
+
+    percent: int = Field(100, ge=1, le=100, description="Share of what is left that stays, cut to whole octets.")
+    octets: OctetAmount | None = Field(None, description="Most that may have been kept at any time; null = no limit.")
+    cycles: int = Field(1, ge=1, le=12, description="How many further cycles it stays for.")
+
+
 class Allowance(_Model):
     """Volume that a product grants per cycle; it becomes a Bucket (TMF654) of the account."""
 
@@ -177,12 +185,19 @@ class Allowance(_Model):
     priority: int = Field(100, ge=0, description="Among equally narrow buckets: lower is drawn first.")
     validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
     valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
+    rollover: Rollover | None = Field(None, description="For `cycle` allowances; null = what is left expires.")
     on_exhausted: Literal["continue", "throttle", "block"] = Field(
         "continue", description="What the rest of the traffic in scope meets: next bucket, free at low rate, or a gate."
     )
     notify_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (80, 100), description="Thresholds, % used."
     )
+
+    @model_validator(mode="after")
+    def _only_cycles_roll_over(self) -> Self:
+        if self.rollover is not None and self.validity != "cycle":
+            raise ValueError(f"allowance {self.id!r}: rollover is for validity 'cycle'; remove one of the two")
+        return self
 
 
 class PriceTier(_Model):

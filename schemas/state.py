@@ -29,6 +29,7 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     notice_at_octets: Annotated[
         int, Meta(description="At or below this remainder something has to be told; 0 = at the bucket's end.")
     ] = 0
+    rolled: Annotated[bool, Meta(description="Kept from an earlier cycle.")] = False
 
 
 class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
