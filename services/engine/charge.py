@@ -136,7 +136,8 @@ class _Session:
         if compiled is None:
             return bucket
         if not bucket.remaining_octets:
-            self._tell_end(bucket, compiled)
+            if not self._has_sibling(bucket):
+                self._tell_end(bucket, compiled)
             return replace(bucket, notified_percent=100, notice_at_octets=0)
         used_octets = bucket.granted_octets - bucket.remaining_octets
         percent = max(p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
@@ -144,6 +145,15 @@ class _Session:
         self._tell("threshold", detail, bucket=bucket, percent=percent)
         notice_at = compiled.notice_at(bucket.granted_octets, percent)
         return replace(bucket, notified_percent=percent, notice_at_octets=notice_at)
+
+    def _has_sibling(self, bucket: Bucket) -> bool:
+        """Whether the same allowance has octets left in another bucket: kept from a cycle before, or granted since."""
+        return any(
+            other.bucket_id == bucket.bucket_id
+            and other.valid_from_ms != bucket.valid_from_ms
+            and other.remaining_octets
+            for other in self.account.buckets
+        )
 
     def _tell_end(self, bucket: Bucket, compiled: CompiledAllowance) -> None:
         allowance = compiled.allowance

@@ -6,6 +6,7 @@ sees every movement in the order in which the state made it.
 
 from msgspec.structs import replace
 
+from schemas.catalogue import Rollover
 from schemas.decision import PolicyUpdate
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Product
@@ -98,7 +99,7 @@ class Journal:
         for compiled in allowances:
             bucket = self._bucket(product, compiled)
             self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
-            movements.append(_granted(bucket))
+            movements.append(_granted(bucket, self._left(bucket.bucket_id)))
         if movements:
             self.book("grant", product=product, movements=tuple(movements))
 
@@ -115,6 +116,24 @@ class Journal:
                 taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, self._left(bucket.bucket_id))
                 product = Product(bucket.product_id, bucket.offering_id, 0, None)
                 self.book("expiry", product=product, movements=(taken,))
+
+    def roll_over(self, bucket: Bucket, rollover: Rollover, until_ms: int) -> None:
+        """Keep of a bucket that ends what its allowance lets stay; the rest expires."""
+        account = self.account
+        kept_before = sum(
+            other.remaining_octets for other in account.buckets if other.rolled and other.bucket_id == bucket.bucket_id
+        )
+        keep = bucket.remaining_octets * rollover.percent // 100
+        if rollover.octets is not None:
+            keep = max(0, min(keep, rollover.octets - kept_before))
+        rest = replace(bucket, remaining_octets=bucket.remaining_octets - keep)
+        stays = replace(
+            bucket, remaining_octets=keep, granted_octets=keep, valid_until_ms=until_ms, notified_percent=100,
+            notice_at_octets=0, rolled=True,
+        )  # fmt: skip
+        others = tuple(other for other in account.buckets if other is not bucket)
+        self.account = replace(account, buckets=(*others, *((stays,) if keep else ()), rest))
+        self.expire([rest])
 
     def fees(self, product: Product, offering: CompiledOffering, price_types: tuple[str, ...]) -> bool:
         """Charge the flat prices of these types; False, and nothing done, when a prepaid balance is too small."""
@@ -190,8 +209,8 @@ class Journal:
         )
 
 
-def _granted(bucket: Bucket) -> Movement:
-    put_in = movement(bucket.bucket_id, "octets", bucket.granted_octets, bucket.remaining_octets)
+def _granted(bucket: Bucket, remaining: int) -> Movement:
+    put_in = movement(bucket.bucket_id, "octets", bucket.granted_octets, remaining)
     return replace(put_in, valid_from_ms=bucket.valid_from_ms, valid_until_ms=bucket.valid_until_ms)
 
 

@@ -123,5 +123,6 @@ def _was_valid(bucket: Bucket, at_ms: int) -> bool:
     return bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
 
 
-def _key(bucket: Bucket) -> tuple[str, int]:
-    return bucket.bucket_id, bucket.valid_from_ms
+def _key(bucket: Bucket) -> tuple[str, int, bool]:
+    # A bucket that was kept in part has a lapsed part beside it, of the same beginning.
+    return bucket.bucket_id, bucket.valid_from_ms, bucket.rolled

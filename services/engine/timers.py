@@ -4,9 +4,12 @@ Time passes for an account in two ways that end in the same place: a flow or com
 something due brings it about first (`advance`), and where no record comes, a timer does, by the wall clock.
 """
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
-from schemas.state import AccountState, Product
+from schemas.catalogue import Rollover
+from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
 from services.engine.journal import Journal, Source
 from services.engine.late import swept
@@ -136,46 +139,69 @@ def _end_products(journal: Journal) -> int:
 
 
 def _end_buckets(journal: Journal) -> int:
-    over = [
+    over = [bucket for bucket in _over(journal) if _rollover(journal, bucket) is None]
+    journal.expire(over)
+    return len(over)
+
+
+def _over(journal: Journal) -> list[Bucket]:
+    return [
         bucket
         for bucket in journal.account.buckets
         if bucket.valid_until_ms is not None and bucket.valid_until_ms <= journal.at_ms
     ]
-    journal.expire(over)
-    return len(over)
+
+
+def _rollover(journal: Journal, bucket: Bucket) -> Rollover | None:
+    """What may be kept of a bucket that ends; None outside a cycle's end, and for what was kept once already."""
+    compiled = journal.tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    if compiled is None or bucket.rolled or journal.account.cycle_end_ms > journal.at_ms:
+        return None
+    return compiled.allowance.rollover
 
 
 def _renew_cycle(journal: Journal) -> bool:
     account = journal.account
     if account.cycle_end_ms > journal.at_ms:
         return False
+    rolling = [(bucket, rollover) for bucket in _over(journal) if (rollover := _rollover(journal, bucket))]
     start = account.cycle_end_ms
-    end = next_cycle_end(start, time_zone=account.time_zone, cycle_day=account.cycle_day)
     journal.account = replace(
         account,
         cycle_start_ms=start,
-        cycle_end_ms=end,
+        cycle_end_ms=next_cycle_end(start, time_zone=account.time_zone, cycle_day=account.cycle_day),
         counters=(),
         told_blocked=(),
         past_start_ms=account.cycle_start_ms,
         past_counters=account.counters,
     )
     for product in account.products:
-        if product.status != "pending_active" and not _renew(journal, product):
+        mine = [pair for pair in rolling if pair[0].product_id == product.product_id]
+        if product.status != "pending_active" and not _renew(journal, product, mine):
             _suspend(journal, product)
+            journal.expire([bucket for bucket, _ in mine])
     return True
 
 
-def _renew(journal: Journal, product: Product) -> bool:
+def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, Rollover]] = ()) -> bool:
     offering = journal.tariff.offerings.get(product.offering_id)
     if offering is not None and not journal.fees(product, offering, ("recurring",)):
         return False
     if product.status != "active":
         _set_status(journal, product, "active")
+    for bucket, rollover in rolling:
+        journal.roll_over(bucket, rollover, _kept_until(journal.account, product, rollover.cycles))
     if offering is not None:
         renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
         journal.grant(product, renewed)
     return True
+
+
+def _kept_until(account: AccountState, product: Product, cycles: int) -> int:
+    end = account.cycle_end_ms
+    for _ in range(cycles - 1):
+        end = next_cycle_end(end, time_zone=account.time_zone, cycle_day=account.cycle_day)
+    return end if product.end_ms is None else min(end, product.end_ms)
 
 
 def _suspend(journal: Journal, product: Product) -> None:
