@@ -6,6 +6,7 @@ from typing import NamedTuple, get_args
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from schemas.classification import UnknownReason
 from schemas.dead_letter import DeadLetterCause
 from schemas.fields import Category, Treatment
 from services.policy.metrics import PolicyMetrics
@@ -22,6 +23,8 @@ LABEL_VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("ott_policy_rated_octets_total", "category"): frozenset(get_args(Category)),
     ("ott_policy_rated_octets_total", "treatment"): frozenset(get_args(Treatment)),
     ("ott_policy_dead_letters_total", "cause"): frozenset(get_args(DeadLetterCause)),
+    ("ott_policy_unknown_flows_total", "reason"): frozenset(get_args(UnknownReason)),
+    ("ott_policy_unknown_octets_total", "reason"): frozenset(get_args(UnknownReason)),
     ("ott_rating_ledger_refused_total", "cause"): frozenset({"duplicate", "malformed"}),
 }
 """Closed sets of label values, so that a condition on a value that never occurs is found."""

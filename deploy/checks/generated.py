@@ -24,6 +24,7 @@ LABELS: Mapping[str, str] = {
     "method": "HTTP method.",
     "outcome": "What became of the record or command.",
     "partition": "Number of the lane's partition.",
+    "reason": "Why no application was found.",
     "route": "Route template such as `/ott-policy/v1/usage/{id}/explanation`, never a path.",
     "status": "Status class: `2xx`, `3xx`, `4xx` or `5xx`.",
     "topic": "Topic of the log.",
