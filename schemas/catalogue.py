@@ -185,6 +185,9 @@ class Allowance(_Model):
     priority: int = Field(100, ge=0, description="Among equally narrow buckets: lower is drawn first.")
     validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
     valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
+    per_member_octets: OctetAmount | None = Field(
+        None, gt=0, description="Most that one member of the account may draw in a cycle; null = no limit."
+    )
     rollover: Rollover | None = Field(None, description="For `cycle` allowances; null = what is left expires.")
     on_exhausted: Literal["continue", "throttle", "block"] = Field(
         "continue", description="What the rest of the traffic in scope meets: next bucket, free at low rate, or a gate."
@@ -255,6 +258,18 @@ class QosProfile(_Model):
     gbr_down_bps: int | None = Field(None, ge=0, description="Guaranteed bit rate down, bit/s.")
 
 
+class SubscriberCondition(_Model):
+    """Which accounts something is for. An empty list means any; all lists must agree."""
+
+    segments: tuple[str, ...] = Field((), description="Segments, e.g. `individual`, `group`.")
+    age_bands: tuple[str, ...] = Field((), description="Age bands, e.g. `18-25`.")
+    consumption_levels: tuple[Literal["low", "middle", "high", "potential_high"], ...] = Field(
+        (), description="Consumption levels."
+    )
+    payments: tuple[Literal["prepaid", "postpaid"], ...] = Field((), description="Ways of paying.")
+    min_tenure_days: int = Field(0, ge=0, le=36_500, description="Local days that the account has existed for.")
+
+
 class BucketCondition(_Model):
     """A condition on the state of one allowance of the product that brings the rule."""
 
@@ -270,6 +285,7 @@ class PccRule(_Model):
     precedence: int = Field(ge=0, le=100_000, description="Lower wins; unique among rules one account can hold.")
     scope: Scope = Field(Scope(), description="Which traffic it is about.")
     bucket: BucketCondition | None = Field(None, description="Applies only in this state of a bucket; null = always.")
+    subscribers: SubscriberCondition | None = Field(None, description="Accounts that it applies to; null = all.")
     min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
     gate_status: GateStatus = Field("open", description="Whether the traffic may pass.")
     charging: Literal["charge", "free", "sponsored"] = Field(
@@ -322,6 +338,7 @@ class ProductOffering(_Model):
     usage_prices: tuple[UsagePrice, ...] = Field((), description="Out-of-bundle prices.")
     allowances: tuple[Allowance, ...] = Field((), description="Volume granted per cycle or once.")
     rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
+    eligibility: SubscriberCondition | None = Field(None, description="Accounts that may order it; null = all.")
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
     excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
     term_days: int | None = Field(None, ge=1, le=3660, description="Life in days; null = until cancelled.")

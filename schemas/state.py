@@ -45,10 +45,14 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A running total of the billing cycle: out-of-bundle use of a price, or sponsored octets of a campaign."""
+    """A running total of the billing cycle: use of a price, of a campaign, of a share."""
 
     counter_id: Annotated[
-        str, Meta(description="`price:<offering id>/<price id>` or `campaign:<campaign id>:<subscriber id>`.")
+        str,
+        Meta(
+            description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>` or "
+            "`member:<bucket id>:<subscriber id>`."
+        ),
     ]
     octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
@@ -145,6 +149,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ended: Annotated[tuple[Product, ...], Meta(description="Products that have ended, kept likewise.")] = ()
     past_start_ms: Annotated[int, Meta(description="Start of the cycle before, kept likewise; 0 = none.")] = 0
     past_counters: Annotated[tuple[Counter, ...], Meta(description="Its totals.")] = ()
+    member_standings: Annotated[
+        tuple[tuple[str, str], ...], Meta(description="Standings of members who have used up their share of a bucket.")
+    ] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
