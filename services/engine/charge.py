@@ -15,7 +15,8 @@ from schemas.state import AccountState, Bucket, Counter
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.notices import notify
-from services.engine.select import Selection, select, standing_of
+from services.engine.select import Selection, select
+from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
 
 BALANCE_MARK = "balance"
@@ -111,24 +112,40 @@ class _Session:
     def _draw(self, left: int, index: int) -> int:
         bucket = self.account.buckets[index]
         part = min(left, bucket.remaining_octets)
+        share = self._selection.share_octets
+        if share is not None:
+            part = self._take_share(bucket, part, share)
         after = replace(bucket, remaining_octets=bucket.remaining_octets - part)
+        drawn = Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=after.remaining_octets)
         self._case.charged += part
-        self._case.draws = (*self._case.draws, Draw(bucket_id=bucket.bucket_id, octets=part,
-                                                    remaining_octets=after.remaining_octets))  # fmt: skip
+        self._case.draws = (*self._case.draws, drawn)
         if after.remaining_octets <= after.notice_at_octets:
             after = self._passed(after)
         buckets = self.account.buckets
         self.account = replace(self.account, buckets=(*buckets[:index], after, *buckets[index + 1 :]))
         if not after.remaining_octets:
-            self._bucket_ended()
+            self.cause = "exhausted"
+        if not after.remaining_octets or share is not None:
+            self._look_again()
         return left - part
 
-    def _bucket_ended(self) -> None:
-        self.cause = "exhausted"
-        self.account = replace(self.account, standing=standing_of(self.account, self._tariff))
-        self._selection = select(
-            self.account.standing, self._case.classification, self._case.flow.rat_type, self._tariff
-        )
+    def _take_share(self, bucket: Bucket, part: int, share: int) -> int:
+        """What of `part` the member may still draw from a bucket that has a limit for each."""
+        counter_id = share_id(bucket.bucket_id, self._case.flow.subscriber_id)
+        used_octets = self._counter(counter_id).octets
+        part = min(part, share - used_octets)
+        self._count(Counter(counter_id, used_octets + part, 0))
+        if used_octets + part == share:
+            detail = f"your share of {share} octets of {bucket.bucket_id} is used; the next source pays"
+            self._tell("exhausted", detail, bucket=bucket, percent=100)
+        return part
+
+    def _look_again(self) -> None:
+        """The rest of the flow meets what a flow arriving now would meet."""
+        self.account = with_standing(self.account, self._tariff)
+        flow = self._case.flow
+        standing = standing_for(self.account, flow.subscriber_id)
+        self._selection = select(standing, self._case.classification, flow.rat_type, self._tariff)
 
     def _passed(self, bucket: Bucket) -> Bucket:
         """Tell the highest threshold that the bucket has passed, or its end; returns it with the next one set."""

@@ -24,6 +24,7 @@ from schemas.state import STATE_VERSION, AccountState, Product, Reservation
 from schemas.units import format_micros, parse_micros
 from services.engine.charge import BALANCE_MARK
 from services.engine.effective import hand_over
+from services.engine.eligibility import unmet_by
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import add_days, is_time_zone
@@ -172,6 +173,7 @@ def _orderable(journal: Journal, command: ActivateProduct) -> CompiledOffering:
         detail = f"offering_id: {command.offering_id!r} is not in catalogue {journal.tariff.version}; publish it first"
         raise _RefusedError("unknown_offering", detail)
     _check_sale(offering, journal.at_ms)
+    _check_eligibility(offering, journal)
     _check_product(journal.account, command)
     _check_company(offering, journal)
     return offering
@@ -185,6 +187,16 @@ def _check_sale(offering: CompiledOffering, at_ms: int) -> None:
     if at_ms < sold.valid_from_ms or (sold.valid_until_ms is not None and at_ms >= sold.valid_until_ms):
         detail = f"offering_id: {sold.id!r} is on sale from {sold.valid_from_ms} until {sold.valid_until_ms}, not now"
         raise _RefusedError("not_on_sale", detail)
+
+
+def _check_eligibility(offering: CompiledOffering, journal: Journal) -> None:
+    condition = offering.offering.eligibility
+    missed = unmet_by(condition, journal.account, journal.at_ms) if condition else None
+    if condition and missed:
+        wanted = getattr(condition, missed)
+        wants = ", ".join(wanted) if isinstance(wanted, tuple) else str(wanted)
+        detail = f"offering_id: {offering.offering.id!r} is for {missed} {wants}; this account is not one of them"
+        raise _RefusedError("not_eligible", detail)
 
 
 def _check_product(account: AccountState, command: ActivateProduct) -> None:

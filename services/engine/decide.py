@@ -18,6 +18,7 @@ from services.engine.effective import settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.select import select
+from services.engine.standing import standing_for
 from services.engine.tariff import Tariff
 from services.engine.timers import advance, event_time_ms, joined
 from services.engine.usage import (
@@ -61,10 +62,11 @@ def decide(
     octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
     if at_ms < account.settled_ms and not is_present(account, at_ms):
         view = view_of(account, tariff, at_ms)
-        selection = select(view.standing, classification, flow.rat_type, tariff)
+        selection = select(standing_for(view, flow.subscriber_id), classification, flow.rat_type, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
         return _decide_late(case, account, view, tariff)
-    selection = select(account.standing, classification, flow.rat_type, tariff)
+    standing = standing_for(account, flow.subscriber_id) if account.member_standings else account.standing
+    selection = select(standing, classification, flow.rat_type, tariff)
     case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
     return _decide(case, account, tariff)
 
@@ -83,7 +85,7 @@ def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
         case.free = octets
         return _told(case, account)
     index = selection.bucket_index
-    if index >= 0 and octets and selection.treatment == "charged":
+    if index >= 0 and octets and selection.treatment == "charged" and selection.share_octets is None:
         bucket = account.buckets[index]
         left = bucket.remaining_octets - octets
         if left > bucket.notice_at_octets:

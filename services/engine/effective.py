@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.state import AccountState
+from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
 from services.engine.periods import next_turn_ms
-from services.engine.select import Plan, draw_order, plan_of, standing_of
+from services.engine.select import Plan, plan_of
+from services.engine.standing import draw_order, standing_of, with_standing
 from services.engine.tariff import CompiledOffering, CompiledPrice, CompiledRule, Reach, Tariff
 
 
@@ -44,7 +46,7 @@ def settle(
     at_ms = max(at_ms, account.settled_ms)
     buckets = tuple(sorted(account.buckets, key=lambda bucket: draw_order(bucket, tariff)))
     account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
-    account = replace(account, standing=standing_of(account, tariff), due_ms=_due_ms(account, tariff))
+    account = replace(with_standing(account, tariff), due_ms=_due_ms(account, tariff))
     return _install(account, tariff, at_ms=at_ms, cause=cause)
 
 
@@ -80,10 +82,12 @@ def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
 
 
 def _turns(offering: CompiledOffering, account: AccountState) -> Iterator[int]:
-    """Times at which a campaign or a window of an offering begins or ends."""
+    """Times at which a campaign, a window or a condition on the account's age turns."""
     for campaign in offering.campaigns:
         yield campaign.valid_from_ms
         yield campaign.valid_until_ms or 0
+    for condition in offering.conditions.values():
+        yield tenure_ms(condition, account)
     for windows in offering.windows.values():
         yield next_turn_ms(windows, account.settled_ms, time_zone=account.time_zone) or 0
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from schemas.state import AccountState, Bucket, Product
-from services.engine.select import draw_order, standing_of
+from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
 
 GRACE_MS = 3_600_000
@@ -53,7 +53,7 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         counters=account.past_counters if past else account.counters,
         settled_ms=at_ms,
     )
-    return replace(view, standing=standing_of(view, tariff))
+    return with_standing(view, tariff)
 
 
 def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
@@ -71,7 +71,7 @@ def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int
         after = replace(
             after, counters=view.counters, told_blocked=view.told_blocked, next_notification=view.next_notification
         )
-    return replace(after, standing=standing_of(after, tariff))
+    return with_standing(after, tariff)
 
 
 def drawn_from_lapsed(before: AccountState, after: AccountState) -> list[tuple[Bucket, int]]:

@@ -1,26 +1,21 @@
 """Step 3 of 5: select. Which PCC rule a flow meets, why the others lost, and where its octets are taken from first.
 
 The lowest precedence that matches wins (TS 23.503). All that selection depends on, besides the flow itself, is the
-account's *standing*: a text that names the offerings held, the buckets in the order they are drawn and which of them
-are empty, the campaigns that run and the time windows that are open. It changes seldom, so what was worked out for a
-standing is remembered.
+account's standing (`services.engine.standing`). It changes seldom, so what was worked out for one is remembered.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from schemas.catalogue import Campaign
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
-from schemas.state import AccountState, Bucket
-from services.engine.periods import is_open
+from services.engine.standing import Facts, facts_of
 from services.engine.tariff import (
     BUILT_IN_RULE,
     CompiledAllowance,
-    CompiledOffering,
     CompiledPrice,
     CompiledRule,
     Reach,
@@ -74,6 +69,8 @@ class Selection:
     """What octets meet when there is no such bucket."""
     beyond_index: int
     """Place of the empty bucket that says so; -1 where it is not a bucket that decides."""
+    share_octets: int | None
+    """Most that one member may draw from that bucket in a cycle; None = no limit."""
     price: CompiledPrice | None
     template: PolicyDecision
     """A decision with all that does not depend on the single flow filled in."""
@@ -86,36 +83,6 @@ class Plan:
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     prices: tuple[CompiledPrice, ...]
-
-
-def standing_of(account: AccountState, tariff: Tariff) -> str:
-    """The text that `plan_of` reads, as of `settled_ms`. Buckets must be in the order they are drawn."""
-    held = list(dict.fromkeys(product.offering_id for product in account.products if product.status == "active"))
-    buckets = [
-        f"{bucket.offering_id}/{bucket.allowance_id}{'+' if bucket.remaining_octets > 0 else '-'}"
-        for bucket in account.buckets
-    ]
-    offerings = [tariff.offerings[offering_id] for offering_id in held if offering_id in tariff.offerings]
-    running, opened = _times(account, offerings)
-    return f"{','.join(held)}|{','.join(buckets)}|{','.join(running)}|{','.join(opened)}"
-
-
-def _times(account: AccountState, offerings: list[CompiledOffering]) -> tuple[list[str], list[str]]:
-    """Campaigns that may begin or end, and time windows, each with its state at `settled_ms`."""
-    at_ms, zone = account.settled_ms, account.time_zone
-    campaigns = {campaign.id: campaign for offering in offerings for campaign in offering.campaigns}
-    windows = {key: value for offering in offerings for key, value in offering.windows.items()}
-    running = [f"{name}{'+' if _runs(item, at_ms) else '-'}" for name, item in sorted(campaigns.items()) if _ends(item)]
-    opened = [f"{key}{'+' if is_open(item, at_ms, time_zone=zone) else '-'}" for key, item in sorted(windows.items())]
-    return running, opened
-
-
-def draw_order(bucket: Bucket, tariff: Tariff) -> tuple[object, ...]:
-    """The narrowest first; then by priority, by earliest end, the oldest, the id."""
-    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
-    narrow, priority = (compiled.reach.order(), compiled.allowance.priority) if compiled else ((0, 0), 0)
-    end = float("inf") if bucket.valid_until_ms is None else bucket.valid_until_ms
-    return narrow, priority, end, bucket.valid_from_ms, bucket.bucket_id
 
 
 def plan_of(standing: str, tariff: Tariff) -> Plan:
@@ -158,53 +125,52 @@ class _Traffic:
 
 
 def _read_standing(standing: str, tariff: Tariff) -> Plan:
-    held, buckets, campaigns, windows = (tuple(filter(None, part.split(","))) for part in standing.split("|"))
-    available = {text[:-1] for text in buckets if text[-1] == "+"}
-    idle = frozenset(text[:-1] for text in campaigns if text[-1] == "-")
-    opened = frozenset(text[:-1] for text in windows if text[-1] == "+")
+    facts = facts_of(standing)
     lines: dict[str, Line] = {}
-    for line in _lines(held, available, idle, opened, tariff):
+    for line in _lines(facts, tariff):
         # A rule that two products bring applies when it applies for one of them.
         if line.rule.rule.id not in lines or line.unmet is None:
             lines[line.rule.rule.id] = line
     ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
-    slots = tuple(_slot(text, opened, tariff) for text in buckets)
-    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(held, opened, tariff)))
+    slots = tuple(_slot(text, facts, tariff) for text in facts.buckets)
+    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(facts, tariff)))
 
 
-def _slot(text: str, opened: Container[str], tariff: Tariff) -> Slot:
+def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:
     allowance = tariff.allowance(*text[:-1].split("/"))
-    return Slot(allowance if allowance and _is_now(allowance.reach, opened) else None, text[-1] == "+")
+    return Slot(allowance if allowance and _is_now(allowance.reach, facts) else None, text[-1] == "+")
 
 
-def _is_now(reach: Reach, opened: Container[str]) -> bool:
-    return not reach.windows or reach.windows_key in opened
+def _is_now(reach: Reach, facts: Facts) -> bool:
+    return not reach.windows or reach.windows_key in facts.opened
 
 
-def _lines(
-    held: Iterable[str], available: set[str], idle: Container[str], opened: Container[str], tariff: Tariff
-) -> Iterator[Line]:
-    for offering_id in held:
+def _lines(facts: Facts, tariff: Tariff) -> Iterator[Line]:
+    for offering_id in facts.held:
         offering = tariff.offerings.get(offering_id)
         for rule in offering.rules if offering else ():
-            condition = rule.rule.bucket
-            unmet = None
-            if condition and (f"{offering_id}/{condition.allowance}" in available) != (condition.state == "available"):
-                unmet = f"bucket_not_{condition.state}"
-            elif rule.campaign and rule.campaign.id in idle:
-                unmet = "campaign_not_running"
-            elif not _is_now(rule.reach, opened):
-                unmet = "time_window"
-            yield Line(rule, unmet)
+            yield Line(rule, _unmet(rule, offering_id, facts))
 
 
-def _prices(held: Iterable[str], opened: Container[str], tariff: Tariff) -> list[CompiledPrice]:
+def _unmet(rule: CompiledRule, offering_id: str, facts: Facts) -> str | None:
+    """The condition on the account that keeps a rule out, by the reason that a decision gives for it."""
+    bucket = rule.rule.bucket
+    if bucket and (f"{offering_id}/{bucket.allowance}" in facts.available) != (bucket.state == "available"):
+        return f"bucket_not_{bucket.state}"
+    if rule.rule.id in facts.strangers:
+        return "subscriber"
+    if rule.campaign and rule.campaign.id in facts.idle:
+        return "campaign_not_running"
+    return None if _is_now(rule.reach, facts) else "time_window"
+
+
+def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
     found = [
         price
-        for offering_id in held
+        for offering_id in facts.held
         if offering_id in tariff.offerings
         for price in tariff.offerings[offering_id].prices
-        if _is_now(price.reach, opened)
+        if _is_now(price.reach, facts)
     ]
     # The narrowest price is meant for the traffic; among equals the cheapest, which a subscriber has bought to use.
     return sorted(
@@ -215,14 +181,6 @@ def _prices(held: Iterable[str], opened: Container[str], tariff: Tariff) -> list
     )  # fmt: skip
 
 
-def _ends(campaign: Campaign) -> bool:
-    return campaign.valid_from_ms > 0 or campaign.valid_until_ms is not None
-
-
-def _runs(campaign: Campaign, at_ms: int) -> bool:
-    return campaign.valid_from_ms <= at_ms and (campaign.valid_until_ms is None or at_ms < campaign.valid_until_ms)
-
-
 def _select(plan: Plan, traffic: _Traffic, tariff: Tariff) -> Selection:
     misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
     winner = next(line.rule for line, miss in misses if miss is None)
@@ -230,8 +188,10 @@ def _select(plan: Plan, traffic: _Traffic, tariff: Tariff) -> Selection:
     treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
     bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
     price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
+    drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
+    share = drawn.allowance.per_member_octets if drawn else None
     template = _template(winner, losers, treatment, tariff)
-    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, price, template)
+    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
 
 
 def _miss(rule: CompiledRule, traffic: _Traffic) -> str | None:

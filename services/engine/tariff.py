@@ -12,7 +12,17 @@ from typing import Any
 
 import msgspec
 
-from schemas.catalogue import Allowance, Campaign, Catalogue, PccRule, ProductOffering, Scope, TimeWindow, UsagePrice
+from schemas.catalogue import (
+    Allowance,
+    Campaign,
+    Catalogue,
+    PccRule,
+    ProductOffering,
+    Scope,
+    SubscriberCondition,
+    TimeWindow,
+    UsagePrice,
+)
 from schemas.decision import Qos
 from services.engine.periods import Window
 from services.engine.prices import Curve, curve_of
@@ -146,6 +156,8 @@ class CompiledOffering:
     """The campaigns of its rules, each once."""
     windows: Mapping[str, tuple[Window, ...]]
     """The time windows of its rules, allowances and prices, by their key."""
+    conditions: Mapping[str, SubscriberCondition]
+    """The conditions that its rules have on the account, by the rule's id."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,6 +227,7 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
         one_time_micros=_total(offering, "one_time"),
         campaigns=tuple({rule.campaign.id: rule.campaign for rule in brought if rule.campaign}.values()),
         windows={reach.windows_key: reach.windows for reach in reaches if reach.windows},
+        conditions={rule.rule.id: rule.rule.subscribers for rule in brought if rule.rule.subscribers},
     )
 
 
