@@ -24,21 +24,15 @@ async def restore(lane: Lane, settings: Settings) -> tuple[LaneState, int]:
 
     Values are kept as they are; only the newest of a key is ever decoded.
     """
-    newest: dict[bytes, bytes] = {}
+    newest: dict[bytes | None, bytes | None] = {}
     count = 0
     async for records in lane.replay(STATE):
         count += len(records)
-        for record in records:
-            if record.key is None:
-                continue
-            if record.value is None:
-                newest.pop(record.key, None)
-            else:
-                newest[record.key] = record.value
+        newest.update([(record.key, record.value) for record in records])
     return await _rebuild(newest, settings), count
 
 
-async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:
+async def _rebuild(newest: dict[bytes | None, bytes | None], settings: Settings) -> LaneState:
     state = LaneState(
         accounts=Accounts(),
         seen=SeenIds(settings.dedup_records_per_lane),
@@ -48,6 +42,9 @@ async def _rebuild(newest: dict[bytes, bytes], settings: Settings) -> LaneState:
     slots = []
     while newest:
         key, raw = newest.popitem()
+        if key is None or raw is None:
+            # A tombstone: what it stands for was removed.
+            continue
         if key.startswith(KEY_PREFIX):
             state.accounts.restore(key[len(KEY_PREFIX) :].decode(), raw)
         else:
