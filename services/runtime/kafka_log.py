@@ -1115,19 +1115,21 @@ async def _started(client: Any) -> Any:
 
 async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Close a consumer or a producer, waiting only a moment for a broker that does not answer."""
+    is_producer = isinstance(client, AIOKafkaProducer)
+    connections = client.client if is_producer else client._client
     closing = asyncio.ensure_future(client.stop())
-    done, _ = await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
-    if not done:
+    await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+    if not closing.done():
         # aiokafka waits for ever for batches that nobody will take; fail them, and the requests in flight.
-        if isinstance(client, AIOKafkaProducer):
+        if is_producer:
             client._message_accumulator.fail_all(ProducerClosed())
-            await client.client.close()
-        else:
-            await client._client.close()
-        done, _ = await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
-    if not done:
-        closing.cancel()
-    await asyncio.gather(closing, return_exceptions=True)
+        await connections.close()
+        await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+    closing.cancel()
+    outcome = await asyncio.gather(closing, return_exceptions=True)
+    if isinstance(outcome[0], BaseException):
+        # It gave up on the way, which leaves connections behind.
+        await connections.close()
 
 
 @contextlib.contextmanager

@@ -575,6 +575,20 @@ async def test_two_hosts_of_a_group_share_the_partitions_and_the_survivor_takes_
     assert set(Counter(await values(log, output.name)).values()) == {1}
 
 
+async def test_nothing_is_left_running_when_everything_is_closed(store: Store, names: Names) -> None:
+    before = asyncio.all_tasks()
+    log = await store.log()
+    source, output = names.topic(), names.topic()
+    await made(log, source, output)
+    publisher, reader = await log.publisher(), await log.reader(output.name)
+    async with running(log.lanes(group=names.group(), inputs=[source.name]), Echo(output.name)):
+        await publisher.publish([NewRecord(source.name, b"k", b"v", 1)])
+        await wait_for_values(log, output.name, 1)
+    for thing in (publisher, reader, log):
+        await thing.close()
+    await wait_until_async(lambda: asyncio.all_tasks() <= before, DEADLINE_S, "every task to end")
+
+
 async def test_inputs_with_different_partition_counts_are_refused(store: Store, names: Names) -> None:
     log = await store.log()
     four, three = names.topic(), names.topic()
