@@ -111,6 +111,11 @@ class Classifier:
             remember(flow, address, verdict.target, verdict.classification, trail)
         return verdict.classification
 
+    def owner_of(self, remote_ip: str) -> tuple[str, str] | None:
+        """The listed prefix that a far address lies in, and the application that owns it; for explanations."""
+        address = self._addresses.get(remote_ip) or self._locate(remote_ip)
+        return None if address.owner is None else (address.matched, address.owner.application)
+
     def _record(self, flow: FlowRecord, address: Address, dns_name: str | None) -> _Record:
         # The key holds all that `_read` looks at; the address only where the tables know it.
         protocol, port, near = flow.ip_protocol, flow.remote_port, flow.subscriber_port
