@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.catalogue import Application, Pfd
 from schemas.flow import DnsAnswer
 from services.engine.classify import SubscriberMemory
 from services.engine.classify_explain import NO_ADDRESS, asked_flow, explain, told_flow
@@ -55,17 +56,14 @@ def test_a_suspect_verdict_says_who_contradicts():
 
 
 def test_an_address_that_was_not_counted_can_still_contradict():
-    shared = BY_ID["partner"].model_copy(
-        update={"id": "hosted", "pfds": (BY_ID["facebook"].pfds[1].model_copy(update={"shared": True}),)}
-    )
-    judge = classifier(
-        shared.model_copy(update={"pfds": (shared.pfds[0].model_copy(update={"prefixes": ("203.0.113.0/24",)}),)})
-    )
+    pfd = Pfd(pfd_id="net", prefixes=("203.0.113.0/24",), shared=True)
+    hosted = Application(id="hosted", name="Hosted", provider="Host", category="social", pfds=(pfd,))
+    judge, applications = classifier(hosted), {**BY_ID, "hosted": hosted}
     record = flow(server_name="netflix.com", remote_ip="203.0.113.5")
     verdict = judge.classify(record)
-    found = explain(record, verdict, classifier=judge, applications={**BY_ID, "hosted": shared}, catalogue_version="v1")
+    found = explain(record, verdict, classifier=judge, applications=applications, catalogue_version="v1")
     assert verdict.suspect
-    assert found.disputes == ("address '203.0.113.5' lies in 203.0.113.0/24 of hosted (Partner)",)
+    assert found.disputes == ("address '203.0.113.5' lies in 203.0.113.0/24 of hosted (Host)",)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +87,10 @@ def test_an_address_that_was_not_counted_can_still_contradict():
                 "in vain: JA4 't13d' only backs a shared name",
             },
         ),
-        ({"remote_ip": "157.240.1.1"}, {"in vain: address '157.240.1.1' lies in 157.240.0.0/16 of facebook, not enough alone"}),
+        (
+            {"remote_ip": "157.240.1.1"},
+            {"in vain: address '157.240.1.1' lies in 157.240.0.0/16 of facebook, not enough alone"},
+        ),
         (
             {"remote_port": 53, "ip_protocol": 17, "dns_name": "netflix.com", "dns_answers": ()},
             {
