@@ -75,8 +75,8 @@ class LogRecord(Protocol):
 class NewRecord(NamedTuple):
     """A record to publish; the partition follows from the key (murmur2, as Kafka's own clients do).
 
-    `timestamp_ms` is the wall clock of publishing, never event time: Kafka's retention goes by it, so a record that looks
-    older than its topic's retention is soon deleted, and one that lies more than an hour ahead is refused.
+    `timestamp_ms` is the wall clock of publishing, never event time: Kafka's retention goes by it, so a record that
+    looks older than its topic's retention is soon deleted, and one that lies more than an hour ahead is refused.
     """
 
     topic: str
