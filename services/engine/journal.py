@@ -4,6 +4,8 @@ One Journal is one cause (a command, or a due time). It emits gathered usage bef
 sees every movement in the order in which the state made it.
 """
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from schemas.catalogue import Rollover
@@ -111,11 +113,12 @@ class Journal:
             buckets=tuple(bucket for bucket in self.account.buckets if id(bucket) not in gone),
             lapsed=(*self.account.lapsed, *(lapse(bucket, self.at_ms) for bucket in buckets)),
         )
-        for bucket in buckets:
+        for index, bucket in enumerate(buckets):
             if bucket.remaining_octets:
-                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, self._left(bucket.bucket_id))
-                product = Product(bucket.product_id, bucket.offering_id, 0, None)
-                self.book("expiry", product=product, movements=(taken,))
+                # Several buckets of one allowance can go at once; each movement says what was left after it.
+                left = self._left(bucket.bucket_id, beside=buckets[index + 1 :])
+                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, left)
+                self.book("expiry", product=Product(bucket.product_id, bucket.offering_id, 0, None), movements=(taken,))
 
     def roll_over(self, bucket: Bucket, rollover: Rollover, until_ms: int) -> None:
         """Keep of a bucket that ends what its allowance lets stay; the rest expires."""
@@ -185,8 +188,9 @@ class Journal:
         )
         self._ordinal += 1
 
-    def _left(self, bucket_id: str) -> int:
-        return sum(bucket.remaining_octets for bucket in self.account.buckets if bucket.bucket_id == bucket_id)
+    def _left(self, bucket_id: str, *, beside: Sequence[Bucket] = ()) -> int:
+        held = (*self.account.buckets, *beside)
+        return sum(bucket.remaining_octets for bucket in held if bucket.bucket_id == bucket_id)
 
     def _bucket(self, product: Product, compiled: CompiledAllowance) -> Bucket:
         allowance, account = compiled.allowance, self.account

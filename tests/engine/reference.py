@@ -1,0 +1,296 @@
+"""The tariff again, slow and obvious: octet by octet, from the words of docs/tariffs.md, no code shared.
+
+It reads the same plain dictionaries that a catalogue is made from. Times are UTC, cycles begin on the first of the
+month, and event time never goes back. Volumes must be small: every octet looks for its rule and its payer anew.
+"""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+Traffic = dict[str, Any]
+WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class Reference:
+    """One account. `flow` says what became of each octet; the rest is what the account then holds."""
+
+    def __init__(self, tariff: dict[str, Any], categories: dict[str, str], payment: str, at: datetime) -> None:
+        self.offerings = {item["id"]: item for item in tariff["offerings"]}
+        self.rules = {item["id"]: item for item in tariff["rules"]}
+        self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
+        self.categories = categories
+        self.prepaid = payment == "prepaid"
+        self.balance = 0
+        self.billed = 0
+        self.products: list[dict[str, Any]] = []
+        self.lots: list[dict[str, Any]] = []
+        self.totals: dict[Any, int] = {}
+        self.now = at
+        self.cycle_end = first_of_next_month(at)
+
+    # -- what can happen
+
+    def credit(self, micros: int, at: datetime) -> None:
+        self.pass_time(at)
+        self.balance += micros
+        for product in self.products:
+            if product["suspended"] and self.pay(product, ["recurring"]):
+                product["suspended"] = False
+                self.grant(product, ["cycle"])
+
+    def buy(self, offering_id: str, product_id: str, at: datetime) -> bool:
+        self.pass_time(at)
+        term = self.offerings[offering_id].get("term_days")
+        product = {
+            "id": product_id, "offering": offering_id, "start": at, "suspended": False,
+            "end": at + timedelta(days=term) if term else None,
+        }  # fmt: skip
+        if not self.pay(product, ["one_time", "recurring"]):
+            return False
+        self.products.append(product)
+        self.grant(product, ["cycle", "once"])
+        return True
+
+    def cancel(self, product_id: str, at: datetime) -> None:
+        self.pass_time(at)
+        self.products = [product for product in self.products if product["id"] != product_id]
+        self.lots = [lot for lot in self.lots if lot["product"] != product_id]
+
+    def flow(self, octets: int, traffic: Traffic, at: datetime) -> dict[str, int]:
+        """Octets by what became of them, and the money."""
+        self.pass_time(at)
+        seen = dict.fromkeys(["charged", "free", "sponsored", "blocked"], 0)
+        before = self.billed
+        for _ in range(octets):
+            seen[self.octet(traffic)] += 1
+        return {**seen, "money": self.billed - before}
+
+    # -- time
+
+    def pass_time(self, until: datetime) -> None:
+        while True:
+            ends = [product["end"] for product in self.products if product["end"]]
+            ends += [lot["end"] for lot in self.lots if lot["end"]] + [self.cycle_end]
+            due = min(ends)
+            if due > until:
+                break
+            self.now = due
+            self.come_due()
+        self.now = until
+
+    def come_due(self) -> None:
+        over = [product["id"] for product in self.products if product["end"] and product["end"] <= self.now]
+        self.products = [product for product in self.products if product["id"] not in over]
+        self.lots = [lot for lot in self.lots if lot["product"] not in over]
+        if self.cycle_end <= self.now:
+            self.renew()
+        self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
+
+    def renew(self) -> None:
+        self.cycle_end = first_of_next_month(self.now)
+        self.totals = {}
+        ending = [lot for lot in self.lots if lot["end"] and lot["end"] <= self.now]
+        for product in self.products:
+            product["suspended"] = not self.pay(product, ["recurring"])
+            if product["suspended"]:
+                continue
+            for lot in ending:
+                rollover = lot["allowance"].get("rollover")
+                if lot["product"] == product["id"] and rollover and not lot["rolled"]:
+                    keep = lot["left"] * rollover["percent"] // 100
+                    if rollover["octets"] is not None:
+                        keep = min(keep, rollover["octets"])
+                    self.lots.append({**lot, "left": keep, "end": self.ends(product), "rolled": True})
+            self.grant(product, ["cycle"])
+
+    def grant(self, product: dict[str, Any], validities: list[str]) -> None:
+        for allowance in self.offerings[product["offering"]]["allowances"]:
+            validity = allowance.get("validity", "cycle")
+            if validity in validities:
+                end = self.ends(product) if validity == "cycle" else product["end"]
+                lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
+                lot |= {"product": product["id"], "offering": product["offering"], "left": allowance["octets"]}
+                self.lots.append({**lot, "start": self.now, "end": end})
+
+    def ends(self, product: dict[str, Any]) -> datetime:
+        return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
+
+    def pay(self, product: dict[str, Any], kinds: list[str]) -> bool:
+        amount = sum(
+            price["amount"] for price in self.offerings[product["offering"]].get("prices", []) if price["type"] in kinds
+        )
+        if self.prepaid and amount > self.balance:
+            return False
+        if self.prepaid:
+            self.balance -= amount
+        return True
+
+    # -- one octet
+
+    def octet(self, traffic: Traffic) -> str:
+        """Find the rule and the payer of one octet, and take it from there."""
+        rule = self.rule_for(traffic)
+        if rule["gate_status"] == "closed":
+            return "blocked"
+        if rule["charging"] == "free":
+            return "free"
+        if rule["charging"] == "sponsored" and self.sponsor_pays(rule["campaign"], traffic["member"]):
+            return "sponsored"
+        for narrowness in (3, 2, 1):
+            lots = [lot for lot in self.drawing_order() if self.width(lot) == narrowness and self.serves(lot, traffic)]
+            for lot in lots:
+                if self.has_left(lot, traffic["member"]):
+                    self.draw(lot, traffic["member"])
+                    return "charged"
+            last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots else "continue"
+            if last != "continue":
+                return {"throttle": "free", "block": "blocked"}[last]
+        return self.sell(traffic)
+
+    def rule_for(self, traffic: Traffic) -> dict[str, Any]:
+        fitting = []
+        for product in self.held():
+            for rule_id in self.offerings[product["offering"]].get("rules", []):
+                rule = self.rules[rule_id]
+                confidence = 0 if traffic["suspect"] else traffic["confidence"]
+                if (
+                    self.in_scope(rule["scope"], traffic)
+                    and confidence >= rule["min_confidence"]
+                    and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
+                ):
+                    fitting.append(rule)
+        if not fitting:
+            return {"gate_status": "open", "charging": "charge"}
+        return min(fitting, key=lambda rule: (rule["precedence"], rule["id"]))
+
+    def held(self) -> list[dict[str, Any]]:
+        return [product for product in self.products if not product["suspended"]]
+
+    def in_scope(self, scope: dict[str, Any], traffic: Traffic) -> bool:
+        lists = {"applications": "app", "categories": "category", "services": "service", "rat_types": "rat"}
+        if any(scope.get(name) and traffic[key] not in scope[name] for name, key in lists.items()):
+            return False
+        return not scope.get("windows") or any(self.in_window(window) for window in scope["windows"])
+
+    def in_window(self, window: dict[str, Any]) -> bool:
+        minute = self.now.hour * 60 + self.now.minute
+        start, end = (int(window[key][:2]) * 60 + int(window[key][3:]) for key in ("start", "end"))
+        days = window.get("days") or WEEKDAYS
+        today, yesterday = WEEKDAYS[self.now.weekday()], WEEKDAYS[(self.now.weekday() - 1) % 7]
+        if start < end:
+            return today in days and start <= minute < end
+        return (today in days and minute >= start) or (yesterday in days and minute < end)
+
+    def bucket_is(self, condition: dict[str, str] | None, offering_id: str, member: str) -> bool:
+        if condition is None:
+            return True
+        left = any(
+            lot["offering"] == offering_id
+            and lot["allowance"]["id"] == condition["allowance"]
+            and self.has_left(lot, member)
+            for lot in self.lots
+        )
+        return left == (condition["state"] == "available")
+
+    def sponsor_pays(self, campaign_id: str, member: str) -> bool:
+        most = self.campaigns[campaign_id]["per_subscriber_octets"]
+        used = self.totals.get(("campaign", campaign_id, member), 0)
+        if most is not None and used >= most:
+            return False
+        self.totals["campaign", campaign_id, member] = used + 1
+        return True
+
+    def drawing_order(self) -> list[dict[str, Any]]:
+        def order(lot: dict[str, Any]) -> Any:
+            scope = lot["allowance"]["scope"]
+            further = sum(bool(scope.get(name)) for name in ("services", "rat_types", "windows"))
+            end = lot["end"] or datetime.max.replace(tzinfo=UTC)
+            return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
+
+        return sorted(self.lots, key=order)
+
+    def width(self, lot: dict[str, Any]) -> int:
+        scope = lot["allowance"]["scope"]
+        return 3 if scope.get("applications") else 2 if scope.get("categories") else 1
+
+    def serves(self, lot: dict[str, Any], traffic: Traffic) -> bool:
+        return self.in_scope(lot["allowance"]["scope"], traffic)
+
+    def has_left(self, lot: dict[str, Any], member: str) -> bool:
+        share = lot["allowance"].get("per_member_octets")
+        return lot["left"] > 0 and (share is None or self.totals.get(("share", lot["bucket"], member), 0) < share)
+
+    def draw(self, lot: dict[str, Any], member: str) -> None:
+        lot["left"] -= 1
+        key = ("share", lot["bucket"], member)
+        self.totals[key] = self.totals.get(key, 0) + 1
+
+    def sell(self, traffic: Traffic) -> str:
+        prices = [
+            (product["offering"], price)
+            for product in self.held()
+            for price in self.offerings[product["offering"]].get("usage_prices", [])
+            if self.in_scope(price["scope"], traffic)
+        ]
+        if not prices:
+            return "blocked"
+        offering_id, price = min(prices, key=self.price_order)
+        key = ("price", offering_id, price["id"])
+        sold = self.totals.get(key, 0)
+        bill = whole(exact_price(price, sold))
+        dearer = exact_price(price, sold + 1)
+        if price["cap"] is not None and dearer > price["cap"]:
+            return {"block": "blocked", "free": "free"}[price["on_cap"]]
+        if self.prepaid and dearer > bill + self.balance:
+            return "blocked"
+        self.totals[key] = sold + 1
+        self.billed += whole(dearer) - bill
+        if self.prepaid:
+            self.balance -= whole(dearer) - bill
+        return "charged"
+
+    def price_order(self, offered: tuple[str, dict[str, Any]]) -> Any:
+        offering_id, price = offered
+        scope = price["scope"]
+        width = 3 if scope.get("applications") else 2 if scope.get("categories") else 1
+        further = sum(bool(scope.get(name)) for name in ("services", "rat_types", "windows"))
+        return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
+
+
+def exact_price(price: dict[str, Any], octets: int) -> Fraction:
+    """Micros of the cycle's first `octets`, not rounded."""
+    unit = price["per_octets"]
+    if price["whole_units"]:
+        octets = -(-octets // unit) * unit
+    if price["tier_mode"] == "graduated":
+        return sum((Fraction(tier_amount(price, n), unit) for n in range(1, octets + 1)), Fraction(0))
+    return max((Fraction(n * tier_amount(price, n), unit) for n in range(1, octets + 1)), default=Fraction(0))
+
+
+def tier_amount(price: dict[str, Any], octet: int) -> int:
+    """The unit price of the tier that an octet is in."""
+    reached = [tier["amount"] for tier in price["tiers"] if octet > tier["above"]]
+    return reached[-1] if reached else price["amount"]
+
+
+def long_run(price: dict[str, Any]) -> int:
+    """Micros of a terabyte, by which prices are compared: far beyond every tier."""
+    octets, unit = 10**12, price["per_octets"]
+    counted = -(-octets // unit) * unit if price["whole_units"] else octets
+    edges = [0, *(tier["above"] for tier in price["tiers"])]
+    amounts = [price["amount"], *(tier["amount"] for tier in price["tiers"])]
+    spans = list(zip(edges, [*edges[1:], counted], amounts, strict=True))
+    if price["tier_mode"] == "graduated":
+        return sum((end - start) * amount for start, end, amount in spans) // unit
+    return max(end * amount for _, end, amount in spans) // unit
+
+
+def whole(micros: Fraction) -> int:
+    """Rounded down."""
+    return micros.numerator // micros.denominator
+
+
+def first_of_next_month(at: datetime) -> datetime:
+    """Midnight UTC."""
+    return datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)

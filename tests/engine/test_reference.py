@@ -1,0 +1,198 @@
+"""The engine agrees with the reference model, flow by flow, over random tariffs, subscribers and days.
+
+`SMARTPIPE_REFERENCE_DAYS` is not a setting of the product: `python -m tests.engine.test_reference 100000` runs as many
+days as one likes; the suite runs a few hundred.
+"""
+
+import random
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas.units import format_micros
+from services.engine.tariff import compile_tariff
+from tests.engine.reference import Reference
+from tests.engine.world import APPLICATIONS, RefusedError, World, catalogue
+
+APPS = ("netflix", "youtube", "facebook", "whatsapp", None)
+MEMBERS = ("a1", "b2")
+START = datetime(2026, 3, 30, 9, 0, tzinfo=UTC)
+
+
+def a_scope(dice: random.Random) -> dict[str, Any]:
+    scope: dict[str, Any] = {}
+    if dice.random() < 0.4:
+        scope["applications"] = dice.sample([app for app in APPS if app], dice.randint(1, 2))
+    elif dice.random() < 0.3:
+        scope["categories"] = dice.sample(["voip_im", "social", "streaming", "other"], dice.randint(1, 2))
+    if dice.random() < 0.15:
+        scope["services"] = ["call"]
+    if dice.random() < 0.15:
+        scope["rat_types"] = ["UTRA"]
+    if dice.random() < 0.15:
+        scope["windows"] = [
+            dice.choice([{"start": "22:00", "end": "06:00"}, {"days": ["tue"], "start": "08:00", "end": "20:00"}])
+        ]
+    return scope
+
+
+def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
+    once = dice.random() < 0.3
+    rollover = {"percent": dice.choice([50, 100]), "octets": dice.choice([None, 20])}
+    return {
+        "id": f"b{number}", "octets": dice.choice([0, 7, 40, 90]), "scope": a_scope(dice),
+        "priority": dice.choice([1, 100]), "validity": "once" if once else "cycle",
+        "on_exhausted": dice.choice(["continue", "continue", "throttle", "block"]),
+        "per_member_octets": dice.choice([None, None, None, 15]),
+        "rollover": rollover if not once and dice.random() < 0.3 else None,
+    }  # fmt: skip
+
+
+def a_price(dice: random.Random, number: int) -> dict[str, Any]:
+    return {
+        "id": f"u{number}", "amount": dice.choice([0, 1, 333_333, 2_000_000]), "per_octets": dice.choice([1, 3, 10]),
+        "scope": a_scope(dice), "cap": dice.choice([None, 0, 5, 4_000_000]), "on_cap": dice.choice(["block", "free"]),
+        "whole_units": dice.random() < 0.2, "tier_mode": dice.choice(["graduated", "volume"]),
+        "tiers": [{"above": 20, "amount": dice.choice([0, 100_000, 3_000_000])}] if dice.random() < 0.3 else [],
+    }  # fmt: skip
+
+
+def a_rule(dice: random.Random, name: str, allowances: list[dict[str, Any]]) -> dict[str, Any]:
+    charging = dice.choice(["charge", "charge", "free", "sponsored"])
+    bucket = None
+    if allowances and dice.random() < 0.4:
+        bucket = {"allowance": dice.choice(allowances)["id"], "state": dice.choice(["available", "exhausted"])}
+    return {
+        "id": name, "precedence": dice.randint(0, 9), "scope": a_scope(dice), "bucket": bucket, "charging": charging,
+        "campaign": "c" if charging == "sponsored" else None, "min_confidence": dice.choice([0, 0, 60]),
+        "gate_status": "closed" if dice.random() < 0.1 else "open",
+    }  # fmt: skip
+
+
+def a_tariff(dice: random.Random) -> dict[str, Any]:
+    offerings, rules = [], []
+    for name in ("plan", "pack", "pass"):
+        allowances = [an_allowance(dice, n) for n in range(dice.randint(0, 3))]
+        made = [a_rule(dice, f"{name}-{n}", allowances) for n in range(dice.randint(0, 3))]
+        rules += made
+        offerings.append(
+            {
+                "id": name, "allowances": allowances, "rules": [rule["id"] for rule in made],
+                "usage_prices": [a_price(dice, n) for n in range(dice.randint(0, 2))],
+                "prices": [{"id": f"{name}-fee", "type": dice.choice(["recurring", "one_time"]),
+                            "amount": dice.choice([0, 1_500_000])}],
+                "term_days": 1 if name == "pass" else None,
+            }
+        )  # fmt: skip
+    return {
+        "offerings": offerings, "rules": rules,
+        "campaigns": [{"id": "c", "sponsor_id": "s", "per_subscriber_octets": dice.choice([None, 0, 12])}],
+    }  # fmt: skip
+
+
+class Day:
+    """The same days lived by both."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        tariff = a_tariff(self.dice)
+        payment = self.dice.choice(["prepaid", "postpaid"])
+        made = catalogue(*tariff["offerings"], rules=tariff["rules"], campaigns=tariff["campaigns"])
+        self.at = START
+        self.engine = World(compile_tariff(made), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
+        self.model = Reference(tariff, APPLICATIONS, payment, START)
+        self.bought = 0
+
+    def live(self) -> None:
+        self.credit()
+        self.buy("plan")
+        for _ in range(12):
+            self.at += timedelta(minutes=self.dice.choice([0, 1, 50, 400, 900]))
+            action = self.dice.random()
+            if action < 0.75:
+                self.flow()
+            elif action < 0.85:
+                self.buy(self.dice.choice(["pack", "pass"]))
+            elif action < 0.9:
+                self.credit()
+            elif action < 0.95:
+                self.cancel()
+            else:
+                self.engine.timer(stamp(self.at))
+        self.compare()
+
+    def flow(self) -> None:
+        app, volume, member = self.dice.choice(APPS), self.dice.choice([0, 1, 9, 33]), self.dice.choice(MEMBERS)
+        fields = {
+            "service": self.dice.choice([None, "call"]), "rat": self.dice.choice(["UTRA", "NR", None]),
+            "confidence": self.dice.choice([40, 90]), "suspect": self.dice.random() < 0.1,
+        }  # fmt: skip
+        traffic = {**fields, "app": app, "category": APPLICATIONS.get(app or "", "other"), "member": member}
+        decision = self.engine.flow(volume, app, at=stamp(self.at), subscriber_id=member, **fields)
+        wanted = self.model.flow(volume, traffic, self.at)
+        seen = {
+            "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
+            "blocked": decision.blocked_octets,
+        }  # fmt: skip
+        amount = decision.price.amount if decision.price else "0"
+        assert ({**seen, "money": amount}) == {**wanted, "money": format_micros(wanted["money"])}
+
+    def buy(self, offering_id: str) -> None:
+        self.bought += 1
+        name = f"p{self.bought}"
+        if self.model.buy(offering_id, name, self.at):
+            self.engine.activate(offering_id, name, at=stamp(self.at))
+        else:
+            with pytest.raises(RefusedError, match="insufficient_balance"):
+                self.engine.activate(offering_id, name, at=stamp(self.at))
+
+    def cancel(self) -> None:
+        self.model.pass_time(self.at)
+        held = [product["id"] for product in self.model.products]
+        if held:
+            name = self.dice.choice(held)
+            self.model.cancel(name, self.at)
+            self.engine.cancel(name, at=stamp(self.at))
+
+    def credit(self) -> None:
+        amount = self.dice.choice([400_000, 3_000_000])
+        self.model.credit(amount, self.at)
+        self.engine.credit(format_micros(amount), at=stamp(self.at))
+
+    def compare(self) -> None:
+        self.engine.timer(stamp(self.at))
+        self.model.pass_time(self.at)
+        account = self.engine.account
+        assert account is not None
+        assert account.balance_micros == (self.model.balance)
+        left: dict[str, int] = {}
+        for lot in self.model.lots:
+            left[lot["bucket"]] = left.get(lot["bucket"], 0) + lot["left"]
+        assert {name: self.engine.left(name) for name in left} == left
+        assert sum(left.values()) == sum(bucket.remaining_octets for bucket in account.buckets)
+
+
+def stamp(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_the_engine_agrees_with_the_reference(block: int) -> None:
+    for seed in range(block * 60, block * 60 + 60):
+        live(seed)
+
+
+def live(seed: int) -> None:
+    try:
+        Day(seed).live()
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
+
+
+if __name__ == "__main__":
+    for number in range(int(sys.argv[1])):
+        live(number)
+        if number % 1000 == 999:
+            print(number + 1, "days agree", flush=True)
