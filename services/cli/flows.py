@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
-import msgspec
 import typer
 
-from schemas.flow import account_of
 from schemas.topics import FLOWS
-from services.ingest.jsonlines import read_flows
+from services.ingest.jsonlines import new_record, read_flows
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers
 from services.runtime.log import NewRecord, Publisher
@@ -105,9 +103,8 @@ async def publish_all(publisher: Publisher, records: Iterable[NewRecord], *, pro
 
 def _records(lines: Iterable[bytes]) -> Iterator[NewRecord]:
     now_ms = time.time_ns() // 1_000_000
-    encode = msgspec.json.Encoder().encode
     for flow in read_flows(lines):
-        yield NewRecord(FLOWS, account_of(flow).encode(), encode(flow), now_ms)
+        yield new_record(flow, published_ms=now_ms)
 
 
 def _say_progress(count: int) -> None:

@@ -56,9 +56,12 @@ def encode_flow(flow: FlowRecord) -> bytes:
     return _encode(flow)
 
 
-def new_record(flow: FlowRecord) -> NewRecord:
-    """`flow` as a record for the flow topic: keyed by its account, dated by its end."""
-    return NewRecord(FLOWS, account_of(flow).encode(), encode_flow(flow), flow.end_ms)
+def new_record(flow: FlowRecord, *, published_ms: int) -> NewRecord:
+    """`flow` as a record for the flow topic, keyed by its account.
+
+    `published_ms` is the wall clock: a log keeps records by it, so old flows must not look as if they had expired.
+    """
+    return NewRecord(FLOWS, account_of(flow).encode(), encode_flow(flow), published_ms)
 
 
 def _sentence(line: bytes, error: Exception) -> str:

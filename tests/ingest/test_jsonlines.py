@@ -29,9 +29,9 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         next(found)
 
 
-def test_a_new_record_is_keyed_by_its_account_and_dated_by_its_end() -> None:
-    record = new_record(decode_flow(GOOD, 1))
-    assert (record.topic, record.key, record.timestamp_ms) == ("ott.flows.v1", b"fam-1", 2_000)
+def test_a_new_record_is_keyed_by_its_account_and_dated_by_its_publishing() -> None:
+    record = new_record(decode_flow(GOOD, 1), published_ms=9_000)
+    assert (record.topic, record.key, record.timestamp_ms) == ("ott.flows.v1", b"fam-1", 9_000)
 
 
 @pytest.mark.parametrize(
