@@ -57,9 +57,11 @@ class _Session:
 
     def spend(self) -> None:
         """Find a payer for all octets of the flow."""
-        left = self._next_part(self._case.octets, self._selection)
+        selection, left = self._selection, self._next_part(self._case.octets, self._selection)
         while left:
-            left = self._next_part(left, self._selection)
+            if self._selection is selection:
+                raise RuntimeError(f"rule {selection.rule.rule.id} leaves {left} octets without a payer; this is a bug")
+            selection, left = self._selection, self._next_part(left, self._selection)
 
     def _next_part(self, left: int, selection: Selection) -> int:
         """Let the next payer take its part of `left` octets; returns what is left after it."""
