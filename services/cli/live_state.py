@@ -1,4 +1,4 @@
-"""Asks running workers for the state that they hold, to compare it with the changelog."""
+"""Asks running workers for what they hold: the accounts' states, to compare them with the changelog, and more."""
 
 import http.client
 import re
@@ -21,20 +21,21 @@ def ask_workers(workers: Sequence[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for worker in workers:
-        found.update(_decode(_ask(worker, STATE_PATH)))
+        found.update(_decode(ask_worker(worker, STATE_PATH)))
     return found
 
 
 def count_lanes(worker: str) -> int:
     """How many lanes of `worker`, `host:port` of its operations port, are restored and at work; 0 while it is down."""
     try:
-        found = _lanes_in(_ask(worker, "/metrics"))
+        found = _lanes_in(ask_worker(worker, "/metrics"))
     except OSError:
         return 0
     return int(float(found[1])) if found else 0
 
 
-def _ask(worker: str, path: str) -> bytes:
+def ask_worker(worker: str, path: str) -> bytes:
+    """What `worker`, `host:port` of an operations port, serves at `path`. Raises OSError, naming the worker."""
     connection = http.client.HTTPConnection(worker, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)

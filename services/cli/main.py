@@ -34,6 +34,12 @@ DataOption = Annotated[
 DatabaseOption = Annotated[
     str | None, typer.Option("--database-url", metavar="URL", help="SQLAlchemy URL of the ledger's database.")
 ]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="`flow` for FlowRecord lines, `ndpi-labelled` for labelled nDPI flows.")
+]
+CatalogueOption = Annotated[
+    Path | None, typer.Option("--catalogue", metavar="FOLDER", help="Catalogue files; the shipped ones by default.")
+]
 
 
 def main() -> None:
@@ -118,20 +124,55 @@ def topics(*, kafka: KafkaOption = None, data_dir: DataOption = None) -> None:
 def classify(
     file: Annotated[str, typer.Argument(help="Flow records as JSON Lines; `-` reads standard input.")] = "-",
     *,
-    format_: Annotated[
-        str, typer.Option("--format", help="`flow` for FlowRecord lines, `ndpi-labelled` for labelled nDPI flows.")
-    ] = "flow",
-    catalogue: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Catalogue files; the shipped ones by default.")
+    format_: FormatOption = "flow",
+    explained: Annotated[
+        bool, typer.Option("--explain", help="For people: each verdict with what was weighed, and why.")
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Explain one name instead of a file: HTTP on port 80, else TLS.")
     ] = None,
+    protocol: Annotated[str, typer.Option(help="With --host: tcp, udp or an IANA protocol number.")] = "tcp",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="With --host: the far port.")] = 443,
+    address: Annotated[str | None, typer.Option(metavar="IP", help="With --host: the far address.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="With --host: print the classification as JSON.")] = False,
+    catalogue: CatalogueOption = None,
 ) -> None:
     """Classify flow records: one classification per line out, in the order of the lines in.
 
     A line that is no flow record yields {"error": ...} in its place, and exit code 1 at the end.
     """
-    from services.cli.classify import classify_lines
+    from services.cli.classify import classify_host, classify_lines, ip_protocol_of
 
-    sys.exit(classify_lines(file, format_name=format_, catalogue_folder=catalogue))
+    if host is None:
+        sys.exit(classify_lines(file, format_name=format_, catalogue_folder=catalogue, explained=explained))
+    number = ip_protocol_of(protocol)
+    classify_host(host, ip_protocol=number, port=port, address=address, catalogue_folder=catalogue, as_json=json_)
+
+
+@app.command()
+def unknowns(
+    file: Annotated[
+        str | None, typer.Argument(help="Flow records as JSON Lines; `-`, or nothing, reads standard input.")
+    ] = None,
+    *,
+    live: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Ask running workers at their operations ports instead of a file."),
+    ] = None,
+    format_: FormatOption = "flow",
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="Names to print of each exporter.")] = 10,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    catalogue: CatalogueOption = None,
+) -> None:
+    """Print the largest names that no application claims, per exporter: where the catalogue pays to be extended.
+
+    Exit code 1 when a line of the file could not be read.
+    """
+    if live and file is not None:
+        raise typer.BadParameter(f"--live and the file {file!r} are both given; give one")
+    from services.cli.unknowns import run_unknowns
+
+    sys.exit(run_unknowns(file, live or [], format_name=format_, catalogue_folder=catalogue, top=top, as_json=json_))
 
 
 @app.command()
