@@ -12,6 +12,9 @@ from tests.house.tree import CODE, PRODUCT, ROOT, name_of, python_files, text_fi
 FUNCTION_LINES = 60
 MODULE_LINES = 600
 
+HOMES = {"services/runtime/kafka_log.py": "the one home of aiokafka, which is a file"}
+"""Modules that may be longer, and why. This list may only shrink."""
+
 LOUD = ("services/cli/",)
 """Where `print` is how results are given; bench and deploy are not looked at."""
 
@@ -148,7 +151,12 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def test_no_module_owns_more_than_one_thing() -> None:
-    assert offences(long_modules, python_files(*CODE)) == []
+    files = [path for path in python_files(*CODE) if name_of(path) not in HOMES]
+    assert offences(long_modules, files) == []
+
+
+def test_no_module_is_excused_that_is_short_enough() -> None:
+    assert [name for name in HOMES if not list(long_modules((ROOT / name).read_text()))] == []
 
 
 def test_no_work_is_left_for_later() -> None:

@@ -576,7 +576,6 @@ async def test_committed_records_of_lanes_are_read_while_open_ones_are_not(
         while not (found := await reader.poll(max_records=10, max_wait_ms=1_000)):
             pass
     assert [record.value for record in found[0]] == [b"committed"]
-    # The position goes past the mark of the transaction, which is no record.
     async with asyncio.timeout(DEADLINE_S):
         while reader.position(0) < (await reader.end_offsets())[0]:
             await reader.poll(max_records=10, max_wait_ms=50)
