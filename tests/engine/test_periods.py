@@ -1,7 +1,7 @@
 """Billing periods: zone, anchor, exclusive ends, clocks that change."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.engine.periods import (
@@ -87,6 +87,7 @@ def test_what_is_no_zone_is_told_apart(name: str) -> None:
     st.integers(0, 4_000_000_000_000), st.sampled_from(ZONES), st.integers(1, 31), st.sampled_from(ZONES),
     st.integers(1, 31),
 )  # fmt: skip
+@settings(deadline=None)
 def test_cycles_follow_each_other_without_gap(at_ms: int, zone: str, day: int, other: str, other_day: int) -> None:
     start, end = cycle_at(at_ms, time_zone=zone, cycle_day=day)
     assert start <= at_ms < end
@@ -145,6 +146,7 @@ def test_without_windows_nothing_turns() -> None:
         min_size=1, max_size=3,
     ),
 )  # fmt: skip
+@settings(deadline=None)
 def test_nothing_changes_between_two_turns(at_ms: int, zone: str, windows: list[Window]) -> None:
     turn = next_turn_ms(windows, at_ms, time_zone=zone)
     assert turn is not None

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.catalogue import UsagePrice
@@ -107,6 +107,7 @@ curves = st.builds(
 
 
 @given(curves, st.integers(0, 90))
+@settings(deadline=None)
 def test_every_curve_is_the_sum_of_its_octets_rounded_down_once(made: Curve, octets: int) -> None:
     price = exact(made, octets)
     assert made.micros(octets) == price.numerator // price.denominator
@@ -114,6 +115,7 @@ def test_every_curve_is_the_sum_of_its_octets_rounded_down_once(made: Curve, oct
 
 
 @given(curves, st.integers(0, 20_000_000))
+@settings(deadline=None)
 def test_octets_within_is_where_the_exact_price_passes_the_money(made: Curve, micros: int) -> None:
     most = made.octets_within(micros)
     if most is None:

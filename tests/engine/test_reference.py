@@ -1,7 +1,6 @@
 """The engine agrees with the reference model, flow by flow, over random tariffs, subscribers and days.
 
-`SMARTPIPE_REFERENCE_DAYS` is not a setting of the product: `python -m tests.engine.test_reference 100000` runs as many
-days as one likes; the suite runs a few hundred.
+The suite lives a few hundred of them; `python -m tests.engine.test_reference 100000` lives as many as one likes.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Compiling a catalogue: prices, thresholds, marks."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.catalogue import Allowance, Scope, UsagePrice
@@ -46,6 +46,7 @@ def test_money_is_rounded_down_once(amount: int, per_octets: int, cap: int | Non
 
 
 @given(octets=st.integers(0, 10**15), more=st.integers(0, 10**15), **PRICES)
+@settings(deadline=None)
 def test_a_price_never_falls_and_never_passes_the_exact_one(
     octets: int, more: int, amount: int, per_octets: int, cap: int | None
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_price_never_falls_and_never_passes_the_exact_one(
 
 
 @given(micros=st.integers(0, 10**15), **PRICES)
+@settings(deadline=None)
 def test_octets_within_is_the_largest_number_whose_exact_price_is_covered(
     micros: int, amount: int, per_octets: int, cap: int | None
 ) -> None:
@@ -70,6 +72,7 @@ def test_octets_within_is_the_largest_number_whose_exact_price_is_covered(
 
 
 @given(octets=st.integers(0, 10**6), percents=st.sets(st.integers(1, 100)), told=st.integers(0, 100))
+@settings(deadline=None)
 def test_a_threshold_lies_where_the_percentage_is_reached(octets: int, percents: set[int], told: int) -> None:
     allowance = Allowance(id="a", octets=octets, notify_percents=tuple(percents))
     compiled = CompiledAllowance("o", allowance, Reach.of(Scope()), tuple(sorted(p for p in percents if p < 100)))

@@ -29,7 +29,7 @@ def demo() -> Catalogue:
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_scenario(path: Path, demo: Catalogue) -> None:
+def test_the_story_comes_true(path: Path, demo: Catalogue) -> None:
     story = yaml.safe_load(path.read_text())
     assert set(story) == {"story", "tariff", "subscriber", "steps"}
     tariff = demo if story["tariff"] == "demo" else _inline(story["tariff"])
