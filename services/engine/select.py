@@ -12,7 +12,7 @@ from typing import Any, Literal
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
-from services.engine.standing import Facts, facts_of
+from services.engine.standing import ASLEEP, Facts, facts_of
 from services.engine.tariff import (
     BUILT_IN_RULE,
     CompiledAllowance,
@@ -48,7 +48,7 @@ class Line:
 class Slot:
     """A bucket's place in the account: what its allowance says, and whether octets are left.
 
-    The allowance is None while the bucket serves nothing: outside its time windows, or gone from the catalogue.
+    The allowance is None while the bucket serves nothing: outside its time windows, suspended, or gone from the catalogue.
     """
 
     allowance: CompiledAllowance | None
@@ -137,8 +137,9 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
 
 
 def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:
-    allowance = tariff.allowance(*text[:-1].split("/"))
-    return Slot(allowance if allowance and _is_now(allowance.reach, facts) else None, text[-1] == "+")
+    allowance, sign = tariff.allowance(*text[:-1].split("/")), text[-1]
+    serves = allowance is not None and sign != ASLEEP and _is_now(allowance.reach, facts)
+    return Slot(allowance if serves else None, sign == "+")
 
 
 def _is_now(reach: Reach, facts: Facts) -> bool:

@@ -16,6 +16,9 @@ from services.engine.eligibility import unmet_by
 from services.engine.periods import is_open
 from services.engine.tariff import CompiledOffering, Tariff
 
+ASLEEP = "~"
+"""The sign of a bucket whose product is suspended: it keeps what it holds and serves nothing."""
+
 
 def with_standing(account: AccountState, tariff: Tariff) -> AccountState:
     """`account` with its standing, and those of members who have used up their share, brought up to date.
@@ -41,15 +44,20 @@ def share_id(bucket_id: str, subscriber_id: str) -> str:
 def standing_of(account: AccountState, tariff: Tariff, used_up: frozenset[str] = frozenset()) -> str:
     """The standing's text; buckets in `used_up` count as empty."""
     held = list(dict.fromkeys(product.offering_id for product in account.products if product.status == "active"))
+    asleep = {product.product_id for product in account.products if product.status != "active"}
     buckets = [
-        f"{bucket.offering_id}/{bucket.allowance_id}"
-        f"{'+' if bucket.remaining_octets and bucket.bucket_id not in used_up else '-'}"
-        for bucket in account.buckets
+        f"{bucket.offering_id}/{bucket.allowance_id}{_sign(bucket, asleep, used_up)}" for bucket in account.buckets
     ]
     offerings = [tariff.offerings[offering_id] for offering_id in held if offering_id in tariff.offerings]
     running, opened = _times(account, offerings)
     parts = (held, buckets, _conditions(account, offerings), running, opened)
     return "|".join(map(",".join, parts))
+
+
+def _sign(bucket: Bucket, asleep: set[str], used_up: frozenset[str]) -> str:
+    if bucket.product_id in asleep:
+        return ASLEEP
+    return "+" if bucket.remaining_octets and bucket.bucket_id not in used_up else "-"
 
 
 def _conditions(account: AccountState, offerings: list[CompiledOffering]) -> list[str]:

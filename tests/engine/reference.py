@@ -186,7 +186,8 @@ class Reference:
         if condition is None:
             return True
         left = any(
-            lot["offering"] == offering_id
+            any(product["id"] == lot["product"] for product in self.held())
+            and lot["offering"] == offering_id
             and lot["allowance"]["id"] == condition["allowance"]
             and self.has_left(lot, member)
             for lot in self.lots
@@ -215,7 +216,8 @@ class Reference:
         return 3 if scope.get("applications") else 2 if scope.get("categories") else 1
 
     def serves(self, lot: dict[str, Any], traffic: Traffic) -> bool:
-        return self.in_scope(lot["allowance"]["scope"], traffic)
+        awake = any(product["id"] == lot["product"] for product in self.held())
+        return awake and self.in_scope(lot["allowance"]["scope"], traffic)
 
     def has_left(self, lot: dict[str, Any], member: str) -> bool:
         share = lot["allowance"].get("per_member_octets")

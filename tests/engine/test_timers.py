@@ -310,3 +310,14 @@ def _act(world: World, action: str, number: int) -> None:
     else:
         with contextlib.suppress(RefusedError):
             world.cancel(f"pass-{number - 1}" if number % 2 else "p1")
+
+
+def test_what_a_suspended_product_was_granted_once_rests_until_it_is_paid() -> None:
+    once = {"id": "bonus", "octets": 50, "validity": "once"}
+    world = World(catalogue({**PLAN, "allowances": [once]}), payment="prepaid")
+    world.credit("5")
+    world.activate("plan")
+    world.timer("2026-04-01")
+    assert (world.flow(10).treatment, world.left("p1/bonus")) == ("blocked", 50)
+    world.credit("5")
+    assert (world.flow(10).treatment, world.left("p1/bonus")) == ("charged", 40)
