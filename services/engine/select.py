@@ -48,7 +48,7 @@ class Line:
 class Slot:
     """A bucket's place in the account: what its allowance says, and whether octets are left.
 
-    The allowance is None while the bucket serves nothing: outside its time windows, suspended, or gone from the catalogue.
+    The allowance is None while the bucket serves nothing: outside its windows, suspended, or gone from the catalogue.
     """
 
     allowance: CompiledAllowance | None
