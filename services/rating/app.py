@@ -13,7 +13,7 @@ from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Engine
 from services.rating.metrics import RatingMetrics
 from services.rating.published import PublishedVersions
-from services.rating.routes import balance, catalogue, ott_policy, pages, problems, usage
+from services.rating.routes import balance, catalogue, classify, ott_policy, pages, problems, usage
 from services.rating.routes.context import Context
 from services.rating.routes.middleware import Correlated, Measured, Shielded
 from services.runtime.telemetry import Checks, Health, new_registry
@@ -42,7 +42,7 @@ def create_app(
         openapi_url="/openapi.json",
     )
     app.state.context = Context(engine, clock, PublishedVersions(), ready or _always_ready)
-    for part in (catalogue, balance, usage, ott_policy, pages):
+    for part in (catalogue, balance, usage, ott_policy, classify, pages):
         app.include_router(part.router)
     app.mount(pages.ASSETS_URL, StaticFiles(directory=pages.ASSETS), name="docs-assets")
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

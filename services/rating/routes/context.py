@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from services.rating.classification import Judges
 from services.rating.clock import Clock
 from services.rating.database import Engine
 from services.rating.published import PublishedVersions
@@ -13,12 +14,13 @@ from services.runtime.telemetry import Checks
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """Database, clock, cache of catalogue versions, health."""
+    """Database, clock, cache of catalogue versions, health, the classifier of the version in force."""
 
     engine: Engine
     clock: Clock
     published: PublishedVersions
     ready: Checks
+    judges: Judges = dataclasses.field(default_factory=Judges)
 
 
 def _context(request: Request) -> Context:
