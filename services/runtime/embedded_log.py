@@ -284,6 +284,10 @@ class EmbeddedLaneHost:
         """Partitions whose lanes are up in this process."""
         return frozenset(partition for partition, lane in self._lanes.items() if lane.gate.error is None)
 
+    def assigned_partitions(self) -> frozenset[int]:
+        """Partitions that the group has given to this process."""
+        return self._owned
+
     def joined(self) -> bool:
         """True once the group has given an assignment."""
         return self._joined

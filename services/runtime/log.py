@@ -164,6 +164,9 @@ class LaneHost(Protocol):
     def owned_partitions(self) -> frozenset[int]:
         """Partitions whose lanes are up in this process."""
 
+    def assigned_partitions(self) -> frozenset[int]:
+        """Partitions that the group has given to this process, whether their lanes are up already or not."""
+
     def joined(self) -> bool:
         """True once the group has given an assignment, an empty one included."""
 
