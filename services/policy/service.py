@@ -125,7 +125,8 @@ class PolicyService:
 
     def _ready(self) -> Mapping[str, Health]:
         joined = self._host is not None and self._host.joined()
-        owned = self._host.owned_partitions() if self._host is not None else frozenset()
+        # What is assigned counts, not what is up: a lane that is being opened is not up, and not ready either.
+        owned = self._host.assigned_partitions() if self._host is not None else frozenset()
         restoring = sorted(owned - self._lanes.restored_partitions()) if self._lanes is not None else []
         return {
             "catalogue": Health(self._keeper.loaded(), "loaded" if self._keeper.loaded() else "waiting for a version"),
