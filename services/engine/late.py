@@ -13,8 +13,9 @@ from schemas.state import AccountState, Bucket, Product
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
 
-GRACE_MS = 3_600_000
-"""How long a closed period takes late flows: an hour, counted in event time or by the wall clock of a timer."""
+GRACE_MS = 86_400_000
+"""How long a closed period takes late flows: a day, counted in event time or by the wall clock of a timer. Longer than
+the outage that an operator would let happen at a month's end, since what comes later is not charged."""
 
 
 def is_beyond(account: AccountState, at_ms: int) -> bool:
