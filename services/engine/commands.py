@@ -89,8 +89,12 @@ def _created(command: AccountCommand, tariff: Tariff) -> AccountState:
 def _change_profile(journal: Journal, command: ChangeProfile) -> None:
     _check_profile(command, journal.tariff)
     before = journal.account
+    if command.payment == "prepaid" and before.balance_micros < 0:
+        owed = f"{format_micros(-before.balance_micros)} {journal.tariff.currency}"
+        raise _RefusedError("payment", f"payment: the account owes {owed}, and prepaid never owes; credit it first")
     journal.emit_gathered()
     journal.account = _profile(command, before)
+    resume_suspended(journal)
     journal.settle("profile")
     if journal.account.subscriber_ids != before.subscriber_ids:
         _change_members(journal, before)

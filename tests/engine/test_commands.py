@@ -378,3 +378,24 @@ def test_one_member_is_enough() -> None:
     world = World(catalogue(PLAN), subscriber_ids=("b2",))
     assert world.account is not None
     assert world.account.subscriber_ids == ("b2",)
+
+
+def test_who_owes_does_not_become_prepaid() -> None:
+    world = World(catalogue(PLAN))
+    world.debit("3")
+    with pytest.raises(RefusedError, match="the account owes 3 EUR"):
+        world.profile(payment="prepaid")
+    world.credit("3")
+    world.profile(payment="prepaid")
+    assert world.account is not None
+    assert world.account.payment == "prepaid"
+
+
+def test_who_becomes_postpaid_need_not_wait_for_a_top_up() -> None:
+    world = World(catalogue(PLAN), payment="prepaid")
+    world.credit("5")
+    world.activate("plan")
+    world.timer("2026-04-01")
+    assert world.left("p1/data") == 0
+    world.profile(payment="postpaid")
+    assert world.left("p1/data") == 1000
