@@ -149,6 +149,13 @@ def test_random_labels_below_one_domain_are_one_name():
     assert listed_names(sketch.report()) == [("e", "example.com", 1_000, 10_000)]
 
 
+def test_all_that_is_no_host_name_is_gathered_at_each_exporter():
+    sketch = UnknownNames()
+    for number in range(6):
+        sketch.add(f"e-{number % 2}", unlisted(f"{number} strange"), 10)
+    assert listed_names(sketch.report()) == [("e-0", NO_HOST_NAME, 3, 30), ("e-1", NO_HOST_NAME, 3, 30)]
+
+
 @pytest.mark.parametrize(
     "text", ["a b", "\x1b[2Jname", "a\nb", "name;rm", "<script>", "名" * 200, "[::1", "a" * 200 + "!"]
 )
