@@ -55,7 +55,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     capped: Annotated[bool, Meta(description="True when the cycle's cap cut the amount.")] = False
 
 
-class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
     version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]

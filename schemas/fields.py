@@ -25,8 +25,11 @@ Decimal = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 """ISO 4217 alphabetic code."""
 
-Version = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$")]
-"""major.minor of a contract. A minor step only adds optional fields; an unknown major is refused."""
+Version = Annotated[str, Meta(max_length=16, extra_json_schema={"pattern": r"^[0-9]+\.[0-9]+$"})]
+"""major.minor of a contract. A minor step only adds optional fields; an unknown major is refused.
+
+The pattern is for writers; a reader looks at the major only, which costs half of what decoding a record does.
+"""
 
 Category = Literal["voip_im", "social", "streaming", "other"]
 """The OTT category of an application: calls and messages, social networks, media streams, everything else."""

@@ -8,12 +8,17 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from deploy.dev import kafka as dev_kafka
 from deploy.dev import postgres as dev_postgres
 from deploy.dev.kafka import DevKafka
 from deploy.dev.postgres import DevPostgres
+
+# How long an example may take says more about the machine than about the code.
+hypothesis.settings.register_profile("smartpipe", deadline=None)
+hypothesis.settings.load_profile("smartpipe")
 
 SERVERS = {
     "kafka": ("SMARTPIPE_REQUIRE_KAFKA", dev_kafka.missing),

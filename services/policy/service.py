@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import itertools
 import signal
 from collections.abc import Mapping
 
@@ -26,6 +27,10 @@ STATE_PATH = "/state"
 
 UNKNOWNS_PATH = "/unknowns"
 """On the operations port: an UnknownsReport in JSON, the largest unlisted names of this worker's lanes."""
+
+YOUNG_GARBAGE_EVERY_S = 2.0
+FULL_ROUND_EVERY = 450
+"""Every so many young rounds one full round: a quarter of an hour."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameter numbers of glibc's mallopt(3)."""
@@ -66,6 +71,7 @@ class PolicyService:
         # Commands come before flows: a subscription must be there when the traffic that it pays for arrives.
         self._host = self._log.lanes(group=self._settings.group, inputs=(COMMANDS, FLOWS))
         self._tasks = [
+            asyncio.create_task(_collect_garbage(), name="garbage"),
             asyncio.create_task(self._keeper.follow(), name="catalogue"),
             asyncio.create_task(self._host.run(self._lanes.serve), name="lanes"),
             self._ops.task,
@@ -98,7 +104,6 @@ class PolicyService:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        _calm_garbage_collector()
         _keep_freed_memory()
         try:
             await self.start()
@@ -143,10 +148,22 @@ class PolicyService:
         _events.info("catalogue_effective", version=books.version)
 
 
-def _calm_garbage_collector() -> None:
-    # States are immutable and free of cycles; what the collector would scan again and again is freed by reference
-    # counts. A rare full round remains for the little that libraries leave in cycles.
-    gc.set_threshold(50_000, 50, 1_000)
+async def _collect_garbage() -> None:
+    """Look for cycles at set times instead of every so many allocations.
+
+    States are immutable and free of cycles, so reference counts free them; a collector that runs on its own walks
+    thousands of them each time, out of the processor's caches, for nothing. What libraries leave in cycles is young and
+    little; a rare full round finds the rest.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for turn in itertools.count(1):
+            await asyncio.sleep(YOUNG_GARBAGE_EVERY_S)
+            gc.collect(2 if turn % FULL_ROUND_EVERY == 0 else 0)
+    finally:
+        gc.enable()
 
 
 def _keep_freed_memory() -> None:
