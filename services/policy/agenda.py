@@ -15,6 +15,8 @@ class Agenda:
 
     def __init__(self, usage_interval_ms: int) -> None:
         self._usage_interval_ms = usage_interval_ms
+        self.early_usage_ms = usage_interval_ms * 2 // 3
+        """Usage that has been gathered for so long leaves with the account's next flow, before its timer."""
         self._usage: dict[str, int] = {}
         self._calendar: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []

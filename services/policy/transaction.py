@@ -20,7 +20,7 @@ from services.engine.classify import SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.timers import on_timer
+from services.engine.timers import joined, on_timer
 from services.engine.unknowns import NOTHING, UnknownNames, Volume
 from services.engine.usage import emit_usage
 from services.policy.accounts import Accounts
@@ -67,6 +67,7 @@ class Transaction:
         self._partitions = partitions
         self._max_octets = max_record_octets
         self._now_ms = now_ms
+        self._emit_since_ms = now_ms - state.agenda.early_usage_ms
         self.next_offsets: dict[str, int] = {}
         self.tally = Tally()
         if state.unknowns.catalogue_version != books.version:
@@ -136,6 +137,9 @@ class Transaction:
         classification = self._books.classifier.classify(flow, self._state.memory)
         at = Position(FLOWS, self._lane.partition, record.offset)
         outcome = decide(flow, classification, account, self._books.tariff, at=at, now_ms=self._now_ms)
+        if 0 < outcome.account.pending_since_ms <= self._emit_since_ms:
+            # Its interval is nearly over: with the account at hand, telling now spares the timer a look of its own.
+            outcome = joined(outcome, emit_usage(outcome.account, partition=self._lane.partition, now_ms=self._now_ms))
         if classification.reason is not None:
             self._state.unknowns.add(flow.exporter_id, classification, octets_of(flow))
         return self._settle(account, outcome)

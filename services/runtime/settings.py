@@ -82,7 +82,7 @@ class Settings(BaseModel):
     memory_subscribers_per_lane: Annotated[
         int,
         Field(ge=1, le=10_000_000, description="Subscribers whose last minutes a lane remembers for nameless flows."),
-    ] = 16_384
+    ] = 32_768
     name_cache_entries: Annotated[
         int, Field(ge=0, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
     ] = 65_536
