@@ -100,7 +100,7 @@ class LaneKeeper:
         )
         await self._process(transaction, polled)
         polled = await self._gather(lane, transaction, polled, began)
-        transaction.run_timers()
+        transaction.run_timers(caught_up=not polled.backlog)
         transaction.close()
         await lane.commit(transaction.next_offsets)
         self._report(lane.partition, transaction, polled, began)

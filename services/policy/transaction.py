@@ -86,10 +86,14 @@ class Transaction:
             oldest = min(records[0].timestamp, self.tally.oldest_ms or records[0].timestamp)
             self.tally.oldest_ms = oldest
 
-    def run_timers(self) -> None:
-        """Renew what has ended and emit the usage whose interval is over."""
+    def run_timers(self, *, caught_up: bool = True) -> None:
+        """Renew what has ended and emit the usage whose interval is over.
+
+        While records wait, `caught_up` is False and the calendar rests: their event times bring about what is due, in
+        its order, and a wall clock that ran ahead of them would make late flows of them.
+        """
         agenda, accounts = self._state.agenda, self._state.accounts
-        for account_id in agenda.calendar_due(self._now_ms, MAX_TIMERS):
+        for account_id in agenda.calendar_due(self._now_ms, MAX_TIMERS if caught_up else 0):
             self._run_timer(account_id)
         self._adopt_catalogue()
         for account_id in agenda.usage_due(self._now_ms, MAX_TIMERS):

@@ -64,6 +64,7 @@ def run(
     by: Books | None = None,
     now_ms: int = NOW_MS,
     partitions: int = 1,
+    caught_up: bool = True,
 ) -> Transaction:
     """One whole transaction over `records`."""
     transaction = Transaction(
@@ -76,6 +77,6 @@ def run(
     )
     for topic, batch in records.items():
         transaction.take(topic, batch)
-    transaction.run_timers()
+    transaction.run_timers(caught_up=caught_up)
     transaction.close()
     return transaction

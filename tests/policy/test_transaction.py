@@ -117,6 +117,18 @@ def test_usage_is_gathered_until_its_interval_ends(lane: ListLane, state: LaneSt
     assert len(lane.read(topics.USAGE)) == 1
 
 
+def test_calendar_rests_while_records_wait(lane: ListLane, state: LaneState) -> None:
+    account = state.accounts.get("sub-1")
+    assert account is not None
+    over_ms = account.cycle_end_ms + 1
+    run(lane, state, {}, now_ms=over_ms, caught_up=False)
+    assert state.accounts.get("sub-1") == account
+    run(lane, state, {}, now_ms=over_ms)
+    renewed = state.accounts.get("sub-1")
+    assert renewed is not None
+    assert renewed.cycle_end_ms > over_ms
+
+
 def test_idle_transaction_writes_nothing(lane: ListLane, state: LaneState) -> None:
     transaction = run(lane, state, {})
     assert lane.out == {}
