@@ -18,6 +18,8 @@ CHUNK_RECORDS = 500
 
 MAX_TRANSACTION_OCTETS = 16 * 1024 * 1024
 IDLE_WAIT_MS = 1_000
+LEAST_WAIT_MS = 10
+"""Also when something is due already: what is due may have to wait for records, and the lane must not spin meanwhile."""
 
 _events = events("policy.lane")
 
@@ -107,7 +109,8 @@ class LaneKeeper:
 
     async def _first_records(self, lane: Lane, state: LaneState) -> Polled:
         due_ms = self._clock_ms() if state.to_adopt else state.agenda.next_ms()
-        wait_ms = IDLE_WAIT_MS if due_ms is None else max(0, min(IDLE_WAIT_MS, due_ms - self._clock_ms()))
+        left_ms = IDLE_WAIT_MS if due_ms is None else due_ms - self._clock_ms()
+        wait_ms = max(LEAST_WAIT_MS, min(IDLE_WAIT_MS, left_ms))
         return await lane.poll(max_records=self._settings.transaction_max_records, max_wait_ms=wait_ms)
 
     async def _gather(self, lane: Lane, transaction: Transaction, polled: Polled, began: float) -> Polled:
