@@ -19,7 +19,7 @@ CHUNK_RECORDS = 500
 MAX_TRANSACTION_OCTETS = 16 * 1024 * 1024
 IDLE_WAIT_MS = 1_000
 LEAST_WAIT_MS = 10
-"""Also when something is due already: what is due may have to wait for records, and the lane must not spin meanwhile."""
+"""Also when something is due: it may have to wait for records, and the lane must not spin meanwhile."""
 
 _events = events("policy.lane")
 
