@@ -1,5 +1,6 @@
-"""Writes the OpenAPI document of the rating API: `python -m services.rating.openapi [file]`."""
+"""Writes the OpenAPI document of the rating API: `python -m services.rating.openapi [--check] [FILE]`."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -21,12 +22,25 @@ def openapi_text() -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def main() -> None:
-    """Write the file named on the command line, or FILE."""
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(openapi_text(), encoding="utf-8")
+def main(arguments: list[str] | None = None) -> int:
+    """Write the document, or, with `--check`, say whether the file is as the code writes it: exit code 1 if not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("file", nargs="?", type=Path, default=FILE)
+    options = parser.parse_args(arguments)
+    if options.check:
+        return _check(options.file)
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    options.file.write_text(openapi_text(), encoding="utf-8")
+    return 0
+
+
+def _check(file: Path) -> int:
+    if file.is_file() and file.read_text(encoding="utf-8") == openapi_text():
+        return 0
+    sys.stderr.write(f"{file} is not as the code writes it; run `python -m services.rating.openapi`\n")
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.rating import openapi
 from services.rating.database import DatabaseDown
 from services.rating.openapi import openapi_text
 from services.rating.repositories import readings
@@ -192,3 +193,12 @@ def test_no_value_of_a_parameter_breaks_a_route(seeded, path):
 def test_no_id_in_a_path_breaks_a_route(seeded, template):
     for value in HOSTILE[2:]:
         assert seeded.get(template.format(value)).status_code in {200, 400, 404}, value
+
+
+def test_the_check_of_the_openapi_document_refuses_a_difference(tmp_path):
+    kept = tmp_path / "rating.json"
+    assert openapi.main(["--check", str(kept)]) == 1
+    assert openapi.main([str(kept)]) == 0
+    assert openapi.main(["--check", str(kept)]) == 0
+    kept.write_text(kept.read_text() + " ")
+    assert openapi.main(["--check", str(kept)]) == 1
