@@ -34,6 +34,7 @@ async def test_thirty_kills_at_any_moment_lose_nothing_and_charge_nothing_twice(
             for number, phase in enumerate(plan):
                 await order_something(stage, rng, f"round-{number}")
                 await moments.phases[phase]()
+                assert stage.worker is not None
                 await stage.worker.kill()
                 killed[phase] += 1
                 moments.begin()

@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
@@ -82,7 +82,7 @@ async def subscribe(stage: Stage, *, people: int = PEOPLE, seed: int = 1) -> Non
     await stage.order(list(orders(make_subscribers(people), stage.catalogue, seed=seed, now_ms=now_ms())))
 
 
-def traffic(records: int, *, seed: int, people: int = PEOPLE, **shares: float) -> list[GeneratedRecord]:
+def traffic(records: int, *, seed: int, people: int = PEOPLE, **shares: Any) -> list[GeneratedRecord]:
     """Traffic of the last half hour, a few duplicates in it; broken records only if `malformed_share` asks for them."""
     profile = TrafficProfile(
         subscribers=make_subscribers(people),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,7 +48,7 @@ async def play(where: Where, folder: Path) -> Outcome:
 
 def orders(account: str) -> tuple[ChangeProfile, ActivateProduct]:
     """What makes a subscriber of the captures a customer."""
-    common = {"version": "1.0", "account_id": account, "issued_at_ms": now_ms()}
+    common: dict[str, Any] = {"version": "1.0", "account_id": account, "issued_at_ms": now_ms()}
     return (
         ChangeProfile(command_id=f"{account}-0", subscriber_ids=(account,), payment="postpaid", **common),
         ActivateProduct(command_id=f"{account}-1", product_id="p1", offering_id="smart-general", **common),
