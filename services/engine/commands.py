@@ -93,7 +93,7 @@ def _change_profile(journal: Journal, command: ChangeProfile) -> None:
         owed = f"{format_micros(-before.balance_micros)} {journal.tariff.currency}"
         raise _RefusedError("payment", f"payment: the account owes {owed}, and prepaid never owes; credit it first")
     journal.emit_gathered()
-    journal.account = _profile(command, before)
+    journal.account = _profile(command, journal.account)
     resume_suspended(journal)
     journal.settle("profile")
     if journal.account.subscriber_ids != before.subscriber_ids:

@@ -117,6 +117,15 @@ def test_usage_is_gathered_until_its_interval_ends(lane: ListLane, state: LaneSt
     assert len(lane.read(topics.USAGE)) == 1
 
 
+def test_gathered_usage_is_told_once_when_the_profile_changes(lane: ListLane, state: LaneState) -> None:
+    run(lane, state, {topics.FLOWS: [flow(0)]})
+    change = command_value("change_profile", command_id="c-7", segment="group")
+    run(lane, state, {topics.COMMANDS: [Record(b"sub-1", change, 2)]})
+    run(lane, state, {}, now_ms=NOW_MS + 60_000)
+    rows = [row for row in lane.read(topics.USAGE) if row["kind"] == "usage"]
+    assert [row["usage_id"] for row in rows] == ["f-0-0-0-0"]
+
+
 def test_calendar_rests_while_records_wait(lane: ListLane, state: LaneState) -> None:
     account = state.accounts.get("sub-1")
     assert account is not None
