@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import itertools
 import signal
 from collections.abc import Mapping
 
@@ -28,9 +27,7 @@ STATE_PATH = "/state"
 UNKNOWNS_PATH = "/unknowns"
 """On the operations port: an UnknownsReport in JSON, the largest unlisted names of this worker's lanes."""
 
-YOUNG_GARBAGE_EVERY_S = 2.0
-FULL_ROUND_EVERY = 450
-"""Every so many young rounds one full round: a quarter of an hour."""
+COLLECT_EVERY_S = 600.0
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameter numbers of glibc's mallopt(3)."""
@@ -152,17 +149,18 @@ async def _collect_garbage() -> None:
     """Look for cycles at set times instead of every so many allocations.
 
     States are immutable and free of cycles, so reference counts free them; a collector that runs on its own walks
-    thousands of them each time, out of the processor's caches, for nothing. What libraries leave in cycles is young and
-    little; a rare full round finds the rest.
+    thousands of them each time, out of the processor's caches, for nothing. What libraries leave in cycles is little,
+    and a rare full round finds it.
     """
-    gc.collect()
-    gc.freeze()
     gc.disable()
     try:
-        for turn in itertools.count(1):
-            await asyncio.sleep(YOUNG_GARBAGE_EVERY_S)
-            gc.collect(2 if turn % FULL_ROUND_EVERY == 0 else 0)
+        while True:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            await asyncio.sleep(COLLECT_EVERY_S)
     finally:
+        gc.unfreeze()
         gc.enable()
 
 

@@ -12,8 +12,8 @@ from services.policy.metrics import PolicyMetrics
 class Tally:
     """What one transaction did. Nothing here is published if the transaction fails."""
 
-    flows: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
-    octets: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    flows: dict[tuple[str, str], list[int]] = dataclasses.field(default_factory=dict)
+    """Flows and octets by category and treatment."""
     micros: Counter[str] = dataclasses.field(default_factory=Counter)
     commands: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     dead_letters: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -27,13 +27,21 @@ class Tally:
     oldest_ms: int = 0
     """Publishing time of the oldest record, ms; 0 = none."""
 
+    def count(self, category: str, treatment: str, octets: int) -> None:
+        """One more decided flow."""
+        entry = self.flows.get((category, treatment))
+        if entry is None:
+            self.flows[category, treatment] = [1, octets]
+        else:
+            entry[0] += 1
+            entry[1] += octets
+
     def publish(self, metrics: PolicyMetrics) -> None:
         """Add everything to the process's metrics."""
-        metrics.records.labels("decided").inc(self.flows.total())
+        metrics.records.labels("decided").inc(sum(count for count, _ in self.flows.values()))
         metrics.records.labels("dead_letter").inc(self.dead_letters.total())
-        for (category, treatment), count in self.flows.items():
+        for (category, treatment), (count, octets) in self.flows.items():
             metrics.flows.labels(category, treatment).inc(count)
-        for (category, treatment), octets in self.octets.items():
             metrics.octets.labels(category, treatment).inc(octets)
         for currency, micros in self.micros.items():
             metrics.money.labels(currency).inc(micros)

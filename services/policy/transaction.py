@@ -177,9 +177,7 @@ class Transaction:
 
     def _tell_decision(self, key: bytes, decision: PolicyDecision) -> None:
         self._lane.append(DECISIONS, key=key, value=_json(decision), timestamp_ms=self._now_ms)
-        label = (decision.classification.category, decision.treatment)
-        self.tally.flows[label] += 1
-        self.tally.octets[label] += decision.octets
+        self.tally.count(decision.classification.category, decision.treatment, decision.octets)
         if decision.price is not None:
             self.tally.micros[decision.price.currency] += parse_micros(decision.price.amount)
 

@@ -57,7 +57,7 @@ class Settings(BaseModel):
     ] = ""
     transaction_max_records: Annotated[
         int, Field(ge=1, le=100_000, description="Most input records in one transaction of a lane.")
-    ] = 4_000
+    ] = 2_000
     transaction_max_wait_ms: Annotated[
         int, Field(ge=1, le=5_000, description="Longest that a lane gathers input before it commits, ms.")
     ] = 50
