@@ -11,7 +11,6 @@ import json
 import os
 import random
 import re
-import socket
 import tempfile
 import time
 import urllib.request
@@ -25,6 +24,7 @@ from deploy.dev.kafka import DevKafka
 from schemas import topics
 from schemas.command import ActivateProduct, ChangeProfile
 from services.cli.flows import publish_all
+from services.cli.stage import free_port, now_ms
 from services.cli.worker_process import WorkerProcess
 from services.engine.feed import entries_of
 from services.ingest.traffic_bench import bench_accounts, bench_traffic
@@ -65,7 +65,7 @@ class _Bench:
         self.arguments = arguments
         self.folder = folder
         self.settings = load_settings(
-            {}, log="kafka", kafka_bootstrap=bootstrap, partitions=PARTITIONS, policy_ops_port=_free_port(),
+            {}, log="kafka", kafka_bootstrap=bootstrap, partitions=PARTITIONS, policy_ops_port=free_port(),
             log_format="json",
         )  # fmt: skip
         self.log: Log = open_log(self.settings)
@@ -84,9 +84,9 @@ class _Bench:
         return {"settings": _stated(self.settings, self.arguments), **throughput, **restore, **latency, **memory}
 
     async def _publish_catalogue(self) -> None:
-        now_ms = _now_ms()
+        published_ms = now_ms()
         await self._publish(
-            NewRecord(topics.CATALOGUE, entry.entry_key.encode(), encode(entry), now_ms)
+            NewRecord(topics.CATALOGUE, entry.entry_key.encode(), encode(entry), published_ms)
             for entry in entries_of(load_catalogue())
         )
 
@@ -191,7 +191,7 @@ class _Bench:
         slices: asyncio.Queue[list[NewRecord] | None] = asyncio.Queue()
         # Several publishers, so that one slow answer of the broker does not hold up the next slices.
         publishers = [asyncio.create_task(self._publish_slices(slices)) for _ in range(PUBLISHERS)]
-        start_ms = _now_ms() + 500
+        start_ms = now_ms() + 500
         batch: list[NewRecord] = []
         due_ms = start_ms
         for record in bench_traffic(
@@ -258,8 +258,8 @@ async def _watch(reader: Any, seen: list[int]) -> None:
     task = asyncio.current_task()
     while True:
         for records in (await reader.poll(max_records=20_000, max_wait_ms=20)).values():
-            now_ms = _now_ms()
-            seen.extend(now_ms - int(end_ms(record.value)[0]) for record in records)
+            read_ms = now_ms()
+            seen.extend(read_ms - int(end_ms(record.value)[0]) for record in records)
         task.decisions = len(seen)  # type: ignore[union-attr]
 
 
@@ -268,9 +268,9 @@ def _watched(task: asyncio.Task[Any]) -> int:
 
 
 def _commands(accounts: list[str]) -> Iterable[NewRecord]:
-    rng, now_ms = random.Random(3), _now_ms()
+    rng, issued_ms = random.Random(3), now_ms()
     for account in accounts:
-        common: dict[str, Any] = {"version": "1.0", "account_id": account, "issued_at_ms": now_ms}
+        common: dict[str, Any] = {"version": "1.0", "account_id": account, "issued_at_ms": issued_ms}
         offerings = [BASE_PLAN, *rng.sample(ADD_ONS, rng.randrange(5))]
         commands: list[Any] = [ChangeProfile(command_id=f"{account}-0", subscriber_ids=(account,), **common)]
         commands += [
@@ -278,11 +278,11 @@ def _commands(accounts: list[str]) -> Iterable[NewRecord]:
             for at, offering in enumerate(offerings, start=1)
         ]
         for command in commands:
-            yield NewRecord(topics.COMMANDS, account.encode(), encode(command), now_ms)
+            yield NewRecord(topics.COMMANDS, account.encode(), encode(command), issued_ms)
 
 
 def _flows(arguments: argparse.Namespace, records: int, *, seed: int) -> Iterable[NewRecord]:
-    traffic = bench_traffic(accounts=arguments.accounts, records=records, seed=seed, start_ms=_now_ms())
+    traffic = bench_traffic(accounts=arguments.accounts, records=records, seed=seed, start_ms=now_ms())
     for record in traffic:
         yield NewRecord(topics.FLOWS, record.key, record.value, record.timestamp_ms)
 
@@ -317,17 +317,7 @@ def _pin(pid: int, core: int) -> None:
             os.sched_setaffinity(int(thread.name), {core})
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 async def _sleep_until(at_ms: int) -> None:
-    left_ms = at_ms - _now_ms()
+    left_ms = at_ms - now_ms()
     if left_ms > 0:
         await asyncio.sleep(left_ms / 1_000)
