@@ -1,7 +1,6 @@
 """The policy service: wires log, catalogue, lanes and operations port, in reading order."""
 
 import asyncio
-import contextlib
 import ctypes
 import gc
 import signal
@@ -16,6 +15,7 @@ from services.policy.lane import LaneKeeper
 from services.policy.metrics import PolicyMetrics
 from services.runtime.log import LaneHost, Log
 from services.runtime.settings import Settings
+from services.runtime.tasks import first_of
 from services.runtime.telemetry import Download, Health, HttpServer, OpsApp, Registry, events, serve_ops
 
 STUCK_AFTER_S = 60.0
@@ -104,7 +104,7 @@ class PolicyService:
         _keep_freed_memory()
         try:
             await self.start()
-            await _first_of(stopping.wait(), self.wait())
+            await first_of(stopping.wait(), self.wait())
         finally:
             await self.stop()
 
@@ -176,14 +176,3 @@ def _keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, KEPT_BUFFER_OCTETS)
     mallopt(M_TRIM_THRESHOLD, KEPT_FREE_OCTETS)
-
-
-async def _first_of(*waits: object) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    for task in done:
-        task.result()

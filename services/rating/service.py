@@ -16,6 +16,7 @@ from services.rating.outbox import OutboxRelay
 from services.rating.patience import Patience, Stopping
 from services.runtime.log import Log
 from services.runtime.settings import Settings
+from services.runtime.tasks import first_of
 from services.runtime.telemetry import Health, HttpServer, OpsApp, Registry, events, serve_http, serve_ops
 
 STOP_TIMEOUT_S = 4.0
@@ -115,7 +116,7 @@ class RatingService:
             loop.add_signal_handler(number, asked.set)
         try:
             await self.start()
-            await _first_of(asked.wait(), self.wait())
+            await first_of(asked.wait(), self.wait())
         finally:
             await self.stop()
 
@@ -178,16 +179,6 @@ async def _both(*works: Awaitable[None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _first_of(*waits: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 def _started(part: T | None) -> T:
