@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceE
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.rating.models import TextSum, add_texts
+from services.runtime.file_lock import alone_at
 from services.runtime.settings import PREFIX, Settings, SettingsError
 
 __all__ = [
@@ -198,9 +199,12 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     dbapi_connection.create_aggregate("exact_sum", 1, TextSum)
     dbapi_connection.create_function("exact_add", 2, add_texts, deterministic=True)
     cursor = dbapi_connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    (_, _, file), *_ = cursor.execute("PRAGMA database_list").fetchall()
+    # The change of the journal mode, which only the first connection makes, does not wait for a busy file.
+    with alone_at(Path(f"{file}.create")):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from schemas.topics import Topic
+from services.runtime.file_lock import alone_at
 from services.runtime.lanes import check_range
 from services.runtime.log import LogError, LogUnavailable
 
@@ -436,9 +437,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(folder: Path) -> None:
-    with (folder / f"{FILE_NAME}.create").open("w") as lock:
-        # One process at a time: a change of the journal mode does not wait for a busy file.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # A change of the journal mode does not wait for a busy file.
+    with alone_at(folder / f"{FILE_NAME}.create"):
         connection = _connect(folder / FILE_NAME)
         try:
             connection.execute("PRAGMA journal_mode = WAL")

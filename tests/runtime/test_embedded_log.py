@@ -90,6 +90,8 @@ async def test_processes_share_the_partitions_of_a_group(embedded: EmbeddedStore
     group = names.group()
     host = log.lanes(group=group, inputs=[source.name])
     async with running(host, Echo(output.name)):
+        # Lanes open one by one: two of four are a share only once all four have been held.
+        await wait_until_async(lambda: len(host.owned_partitions()) == 4, DEADLINE_S, "all lanes")
         with worker(embedded, group, source.name, output.name) as process:
             await wait_until_async(lambda: len(host.owned_partitions()) == 2, DEADLINE_S, "a share for the worker")
             await publish(log, source.name, numbered(2_000))
