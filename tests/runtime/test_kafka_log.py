@@ -505,6 +505,8 @@ async def test_a_static_member_that_restarts_disturbs_nobody(kafka_store: KafkaS
     stays = second.lanes(group=group, inputs=[source.name])
     echo = Echo(output.name)
     async with running(stays, echo):
+        # Lanes open one by one: two of four are a share only once all four have been held.
+        await wait_until_async(lambda: len(stays.owned_partitions()) == 4, DEADLINE_S, "all lanes")
         async with running(first.lanes(group=group, inputs=[source.name]), Echo(output.name)):
             await wait_until_async(lambda: len(stays.owned_partitions()) == 2, DEADLINE_S, "a share each")
             generation, built = stays._generation, len(echo.lanes)
