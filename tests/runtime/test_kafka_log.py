@@ -298,9 +298,7 @@ async def test_an_output_that_the_broker_refuses_fails_the_whole_commit_and_the_
     assert await values(log, refused.name) == []
 
 
-async def test_many_small_outputs_fit_a_topic_that_takes_small_batches_only(
-    kafka_store: KafkaStore, names: Names
-) -> None:
+async def test_many_small_outputs_fit_a_topic_of_small_batches(kafka_store: KafkaStore, names: Names) -> None:
     log = await kafka_store.log()
     source, small = names.topic(), names.topic(max_octets=3_000)
     await log.ensure_topics([source, small], partitions=1)
