@@ -168,9 +168,17 @@ class _Comparison:
 
 
 def _default(path: str, old: Schema, new: Schema) -> Iterator[_Found]:
-    if "default" in old and "default" in new and old["default"] != new["default"]:
+    if "default" in old and "default" in new and _filled(old["default"], new) != _filled(new["default"], new):
         text = f"an absent field meant {old['default']!r} and would mean {new['default']!r}"
         yield _Found("broken", path, text)
+
+
+def _filled(default: Any, schema: Schema) -> Any:
+    """A default with the fields that it leaves out: a record that gained a field still means what it meant."""
+    if not isinstance(default, dict):
+        return default
+    fields = schema.get("properties", {}).items()
+    return {**{name: field["default"] for name, field in fields if "default" in field}, **default}
 
 
 def _bounds(path: str, old: Schema, new: Schema) -> Iterator[_Found]:

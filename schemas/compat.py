@@ -1,6 +1,7 @@
 """Refuse breaking changes: compare the models with the contracts that were published.
 
     python -m schemas.compat [--check]    exit with 1 on a break
+    python -m schemas.compat --release    the same, and every version must be published
     python -m schemas.compat publish      freeze what is not published yet
 
 A published version is a file `schemas/published/<topic>/<major.minor>.schema.json`; its digest stands in
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from schemas.changes import Change, Role, changes, promise
+from schemas.changes import Change, Role, Severity, changes, promise
 from schemas.json_schema import Schema, json_schema
 from schemas.topics import ALL, Topic
 
@@ -34,13 +35,13 @@ def main(arguments: Sequence[str] | None = None, folder: Path = PUBLISHED, topic
     parser = argparse.ArgumentParser(prog="python -m schemas.compat", description="Keep published contracts.")
     parser.add_argument("command", nargs="?", choices=("publish",), help="freeze what is not published yet")
     parser.add_argument("--check", action="store_true", help="compare only; the default")
+    parser.add_argument("--release", action="store_true", help="refuse drafts, too: everything must be published")
     given = parser.parse_args(arguments)
     schemas = {topic.name: json_schema(topic) for topic in topics}
     problems = list(check(schemas, folder, roles={topic.name: role_of(topic) for topic in topics}))
     if given.command == "publish" and not given.check:
         return _publish_all(schemas, folder, problems)
-    unpublished = [key for key in map(_key, schemas, schemas.values()) if not (folder / f"{key}{_SUFFIX}").is_file()]
-    problems += [Change("break", key, f"not published yet; {_NEXT_STEP}") for key in unpublished]
+    problems += _unpublished(schemas, folder, drafts="break" if given.release else "warning")
     return _report(map(str, problems), failed=_has_break(problems))
 
 
@@ -78,6 +79,15 @@ def publish(schemas: Mapping[str, Schema], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _DIGESTS).write_text(json.dumps(dict(sorted(digests.items())), indent=2) + "\n", encoding="utf-8")
     return new
+
+
+def _unpublished(schemas: Mapping[str, Schema], folder: Path, *, drafts: Severity) -> Iterator[Change]:
+    """Versions without a file. On top of a published one it is a draft, which may change until it is released."""
+    published = _published_topics(folder)
+    for name, schema in schemas.items():
+        key = _key(name, schema)
+        if not (folder / f"{key}{_SUFFIX}").is_file():
+            yield Change(drafts if name in published else "break", key, f"not published yet; {_NEXT_STEP}")
 
 
 def _publish_all(schemas: Mapping[str, Schema], folder: Path, problems: Sequence[Change]) -> int:

@@ -73,6 +73,12 @@ def add_required_position(schema: Schema) -> None:
     state["minItems"] = len(state["prefixItems"])
 
 
+def add_field_of_scope(schema: Schema) -> None:
+    schema["$defs"]["Scope"]["properties"]["colours"] = {"type": "array", "items": {"type": "string"}, "default": []}
+    for holder, name in (("PccRule", "scope"), ("Allowance", "scope"), ("UsagePrice", "scope")):
+        schema["$defs"][holder]["properties"][name]["default"]["colours"] = []
+
+
 def rename_answer(schema: Schema) -> None:
     """Rename a model, which is not seen on the wire."""
     schema["$defs"]["Answer"] = {**schema["$defs"].pop("DnsAnswer"), "title": "Answer"}
@@ -119,6 +125,9 @@ CASES: list[tuple[str, tuple[str, str, str], str, Edit]] = [
     ("a pattern lifted", WIDER_VALUE, topics.FLOWS, lambda s: field(s, "version").pop("pattern")),
     ("another pattern", NARROWED, topics.FLOWS, lambda s: field(s, "version").update(pattern="^1[.][0-9]+$")),
     ("another default", BROKEN, topics.FLOWS, lambda s: field(s, "sampling_rate").update(default=1000)),
+    ("another default inside a default", BROKEN, topics.CATALOGUE,
+     lambda s: s["$defs"]["PccRule"]["properties"]["scope"]["default"].update(services=["call"])),
+    ("a default with a new field at its own default", WIDER_TYPE, topics.CATALOGUE, add_field_of_scope),
     ("items of a list narrowed", NARROWED, topics.FLOWS,
      lambda s: s["$defs"]["DnsAnswer"]["properties"]["ttl_s"].update(maximum=3600)),
     ("fewer items in a list", NARROWED, topics.FLOWS,
