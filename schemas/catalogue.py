@@ -1,4 +1,4 @@
-"""The catalogue: applications, offerings, PCC rules, campaigns. Pydantic, since people write these files.
+"""The catalogue: applications, offerings, PCC rules, campaigns, zones. Pydantic, since people write these files.
 
 Topic `ott.catalogue.v1` carries one `CatalogueEntry` per object and one version marker; see `services.engine.feed`.
 Names follow TMF620 (offering, price), TS 29.122/29.251 (PFD) and TS 23.503 (PCC rule).
@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from schemas.fields import Category, GateStatus, RatType
+from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 from schemas.units import format_micros, parse_micros, parse_octets
 
-CATALOGUE_VERSION = "1.0"
+CATALOGUE_VERSION = "1.1"
 
 
 def _octets(value: object) -> object:
@@ -153,6 +153,27 @@ class TimeWindow(_Model):
     end: DayTime = Field("24:00", description="Local time of its end, exclusive; not after `start` = on the next day.")
 
 
+Plmn = Annotated[str, Field(pattern=r"^([0-9]{3}|[0-9]{5,6})$")]
+"""A country (MCC) or one network of it (MCC and MNC) in digits (TS 23.003 clause 2.2)."""
+
+Dnn = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
+"""A data network (TS 23.003 clause 9A); its network identifier counts, not the operator's part `.mnc..mcc...gprs`."""
+
+
+class Zone(_Model):
+    """Where a subscriber roams: countries and networks that a tariff treats alike. Traffic is in at most one zone.
+
+    A network that is listed itself belongs to the zone that lists it, else to the one that lists its country, else to
+    the zone with `rest`, else to the home zone. Traffic whose network is not known is at home.
+    """
+
+    id: CatalogueId = Field(description="Unique among zones.")
+    name: str = Field("", max_length=80, description="Name for people.")
+    plmns: tuple[Plmn, ...] = Field((), description="Countries (`262`) and networks (`26201`); each in one zone only.")
+    home: bool = Field(False, description="The home zone; one at most.")
+    rest: bool = Field(False, description="The zone of every network that no zone lists; one at most, and not home.")
+
+
 class Scope(_Model):
     """Which traffic an allowance or a rule is about. An empty list means any; all lists must agree."""
 
@@ -161,6 +182,8 @@ class Scope(_Model):
     services: tuple[str, ...] = Field((), description="Services inside an application, e.g. only `call`.")
     rat_types: tuple[RatType, ...] = Field((), description="Radio access technologies; empty = any.")
     windows: tuple[TimeWindow, ...] = Field((), description="When; the traffic is in one of them; empty = always.")
+    zones: tuple[CatalogueId, ...] = Field((), description="Zones of the serving network; empty = anywhere.")
+    dnns: tuple[Dnn, ...] = Field((), description="Data networks, whatever the case of letters; empty = any.")
 
     def specificity(self) -> int:
         """3 application, 2 category, 1 any: how narrow the scope is; the waterfall draws the narrowest first."""
@@ -287,6 +310,13 @@ class PccRule(_Model):
     bucket: BucketCondition | None = Field(None, description="Applies only in this state of a bucket; null = always.")
     subscribers: SubscriberCondition | None = Field(None, description="Accounts that it applies to; null = all.")
     min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
+    suspect: Literal["any", "never", "only"] = Field(
+        "any", description="Traffic whose evidence disagrees: as any other, not for this rule, or for this rule alone."
+    )
+    min_congestion: int = Field(
+        0, ge=0, le=MAX_CONGESTION, description="Least congestion level that the network reports; not reported = 0."
+    )
+    max_congestion: int = Field(MAX_CONGESTION, ge=0, le=MAX_CONGESTION, description="Most, inclusive.")
     gate_status: GateStatus = Field("open", description="Whether the traffic may pass.")
     charging: Literal["charge", "free", "sponsored"] = Field(
         "charge", description="Who pays: the subscriber, nobody, or the campaign's sponsor."
@@ -302,6 +332,14 @@ class PccRule(_Model):
     def _sponsored_names_its_campaign(self) -> Self:
         if (self.charging == "sponsored") != (self.campaign is not None):
             raise ValueError(f"rule {self.id!r}: charging 'sponsored' and campaign go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _some_traffic_can_meet_it(self) -> Self:
+        if self.suspect == "only" and self.min_confidence:
+            raise ValueError(f"rule {self.id!r}: suspect traffic has confidence 0; remove min_confidence")
+        if self.min_congestion > self.max_congestion:
+            raise ValueError(f"rule {self.id!r}: min_congestion is above max_congestion; no level is both")
         return self
 
 
@@ -353,6 +391,7 @@ class Catalogue(_Model):
     offerings: tuple[ProductOffering, ...] = ()
     rules: tuple[PccRule, ...] = ()
     campaigns: tuple[Campaign, ...] = ()
+    zones: tuple[Zone, ...] = ()
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
@@ -368,6 +407,7 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
         "offering": [item.id for item in catalogue.offerings],
         "rule": [item.id for item in catalogue.rules],
         "campaign": [item.id for item in catalogue.campaigns],
+        "zone": [item.id for item in catalogue.zones],
     }
     for kind, ids in groups.items():
         for duplicate in sorted({item for item in ids if ids.count(item) > 1} if len(ids) != len(set(ids)) else ()):
@@ -376,11 +416,26 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
     for holder, kind, reference in _references(catalogue):
         if reference not in known[kind]:
             yield f"{holder} names {kind} {reference!r}, which does not exist; define it or mend the name"
+    yield from _zone_problems(catalogue.zones)
+
+
+def _zone_problems(zones: tuple[Zone, ...]) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for zone in zones:
+        if zone.home and zone.rest:
+            yield f"zone {zone.id!r} is home and rest; remove one of the two"
+        for plmn in zone.plmns:
+            if (owner := owners.setdefault(plmn, zone.id)) != zone.id:
+                yield f"zone {zone.id!r} lists network {plmn!r}, which zone {owner!r} lists already; keep one"
+    for quality in ("home", "rest"):
+        having = [zone.id for zone in zones if getattr(zone, quality)]
+        for zone_id in having[1:]:
+            yield f"zone {zone_id!r} is {quality}, and so is zone {having[0]!r}; keep one"
 
 
 def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
     for rule in catalogue.rules:
-        yield from ((f"rule {rule.id!r}", "application", item) for item in rule.scope.applications)
+        yield from _named(f"rule {rule.id!r}", rule.scope)
         if rule.campaign:
             yield f"rule {rule.id!r}", "campaign", rule.campaign
     for offering in catalogue.offerings:
@@ -388,7 +443,13 @@ def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
         yield from ((holder, "rule", item) for item in offering.rules)
         yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
         scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
-        yield from ((holder, "application", item) for scope in scopes for item in scope.applications)
+        for scope in scopes:
+            yield from _named(holder, scope)
+
+
+def _named(holder: str, scope: Scope) -> Iterator[tuple[str, str, str]]:
+    yield from ((holder, "application", item) for item in scope.applications)
+    yield from ((holder, "zone", item) for item in scope.zones)
 
 
 class VersionMarker(_Model):
@@ -402,9 +463,10 @@ class VersionMarker(_Model):
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
 
-    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.1.")]
     entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
     kind: Annotated[
-        Literal["application", "offering", "rule", "campaign", "version"], msgspec.Meta(description="What body is.")
+        Literal["application", "offering", "rule", "campaign", "zone", "version"],
+        msgspec.Meta(description="What body is."),
     ]
     body: Annotated[dict[str, Any], msgspec.Meta(description="The object as in the catalogue files, or the marker.")]

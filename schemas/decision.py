@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from schemas.classification import Classification
-from schemas.fields import Currency, Decimal, EpochMs, GateStatus, Id, Treatment, Version
+from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Treatment, Version
 
 DECISION_VERSION = "1.0"
-UPDATE_VERSION = "1.0"
+UPDATE_VERSION = "1.1"
 
 
 class Qos(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -93,7 +93,7 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A change of the PCC rules in force for an account. Topic `ott.enforcement.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     update_id: Annotated[Id, Meta(description="Unique: `<account id>:<update number of the account>`.")]
     account_id: Annotated[Id, Meta(description="The account whose rules change.")]
     subscriber_ids: Annotated[tuple[str, ...], Meta(description="The subscribers that the rule applies to.")]
@@ -111,3 +111,20 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     categories: Annotated[tuple[str, ...], Meta(description="OTT categories that the rule covers.")] = ()
     qos: Annotated[Qos | None, Meta(description="QoS of the rule; null = default.")] = None
     sponsor_id: Annotated[str | None, Meta(description="Sponsor, where there is one.")] = None
+    services: Annotated[tuple[str, ...], Meta(description="Services inside the applications; empty = any.")] = ()
+    rat_types: Annotated[tuple[str, ...], Meta(description="Radio access technologies; empty = any.")] = ()
+    plmns: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Serving networks: MCC and MNC, MCC alone, or `*` for all others; empty = all. Of the entries "
+            "here and in `except_plmns` the longest that fits decides."
+        ),
+    ] = ()
+    except_plmns: Annotated[tuple[str, ...], Meta(description="Serving networks that are not meant.")] = ()
+    dnns: Annotated[tuple[str, ...], Meta(description="Data networks (network identifiers); empty = any.")] = ()
+    min_congestion: Annotated[
+        int, Meta(ge=0, le=MAX_CONGESTION, description="The rule applies from this congestion level on; 0 = always.")
+    ] = 0
+    max_congestion: Annotated[
+        int, Meta(ge=0, le=MAX_CONGESTION, description="The rule applies up to this congestion level, inclusive.")
+    ] = MAX_CONGESTION

@@ -13,6 +13,9 @@ MAX_OCTETS = 2**63 - 1
 MAX_EPOCH_MS = 253_402_300_800_000
 """10000-01-01T00:00:00Z; later times are mistakes of unit (micro- or nanoseconds)."""
 
+MAX_CONGESTION = 31
+"""The highest congestion level (TS 29.217 Congestion-Level-Value): 0 is none, the operator defines the others."""
+
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 OptionalText = Annotated[str, Meta(max_length=255)]
 HostName = Annotated[str, Meta(max_length=255)]

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.fields import EpochMs, HostName, Id, Octets, OptionalText, Port, RatType, Version
+from schemas.fields import MAX_CONGESTION, EpochMs, HostName, Id, Octets, OptionalText, Port, RatType, Version
 
 FLOW_MAJOR = "1"
-FLOW_VERSION = "1.0"
+FLOW_VERSION = "1.1"
 
 EndReason = Literal["idle", "active", "end", "forced", "lack_of_resources", "reset", "no_answer"]
 
@@ -27,7 +27,7 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `start_ms <= end_ms` is checked by `check_flow`, since no single-field rule can say it.
     """
 
-    version: Annotated[Version, Meta(description="Contract version, major.minor; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version, major.minor; this is 1.1.")]
     record_id: Annotated[
         Id, Meta(description="Unique per exporter, flow and interval; a second record with it is never charged.")
     ]
@@ -93,6 +93,13 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sampling_rate: Annotated[
         int, Meta(ge=1, le=1_000_000, description="1 in N packets was counted; octets and packets are scaled by it.")
     ] = 1
+    congestion_level: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_CONGESTION)] | None,
+        Meta(
+            description="Congestion of the user plane where the subscriber is, as the network reports it: 0 none, then "
+            "rising (RUCI, TS 29.217 Congestion-Level-Value; or NWDAF user data congestion, TS 29.520)."
+        ),
+    ] = None
 
 
 def account_of(flow: FlowRecord) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from schemas.catalogue import Application, Campaign, CatalogueEntry, PccRule, ProductOffering, VersionMarker
+from schemas.catalogue import Application, Campaign, CatalogueEntry, PccRule, ProductOffering, VersionMarker, Zone
 from schemas.topics import Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,6 +21,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "offering": ProductOffering,
     "rule": PccRule,
     "campaign": Campaign,
+    "zone": Zone,
     "version": VersionMarker,
 }
 

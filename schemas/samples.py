@@ -24,6 +24,7 @@ from schemas.catalogue import (
     Scope,
     UsagePrice,
     VersionMarker,
+    Zone,
 )
 from schemas.classification import Classification, Evidence
 from schemas.command import (
@@ -74,7 +75,7 @@ FLOWS = (
         octets_up=1_240_000, octets_down=60_760_000, packets_up=9_800, packets_down=47_300,
         server_name="rr4---sn-4g5e6nsz.googlevideo.com", ja4="q13d0310h3_55b375c5d22e_cd85d2d88918",
         exporter_application="ndpi:QUIC.YouTube", rat_type="NR", serving_plmn="26201", dnn="internet",
-        end_reason="active",
+        end_reason="active", congestion_level=2,
     ),
     FlowRecord(
         version=FLOW_VERSION, record_id="upf-3/9c4210/0001", subscriber_id=SUBSCRIBER, account_id=ACCOUNT,
@@ -157,9 +158,10 @@ CATALOGUE = (
         id="social-spring", name="Spring", sponsor_id="sponsor-12", asp_id="asp-4", per_subscriber_octets=2 * 10**9,
         valid_from_ms=MONTH_START_MS, valid_until_ms=MONTH_END_MS,
     )),
+    _entry("zone", "zone/neighbours", Zone(id="neighbours", name="Like at home", plmns=("208", "23201"))),
     _entry("version", "version", VersionMarker(
         version=CATALOGUE_NOW, currency="EUR",
-        digest="a63e30ec37418ddbbe95147765c2ad8b4826e091f800bfb2c33c5a4ec5ee9c9a",
+        digest="77d97c1ca4664656edbf7454d316fd493ee24c51547c16197b977fe9d85bf733",
     )),
 )  # fmt: skip
 

@@ -147,7 +147,7 @@ class _Session:
         self.account = with_standing(self.account, self._tariff)
         flow = self._case.flow
         standing = standing_for(self.account, flow.subscriber_id)
-        self._selection = select(standing, self._case.classification, flow.rat_type, self._tariff)
+        self._selection = select(standing, self._case.classification, flow, self._tariff)
 
     def _passed(self, bucket: Bucket) -> Bucket:
         """Tell the highest threshold that the bucket has passed, or its end; returns it with the next one set."""

@@ -62,11 +62,11 @@ def decide(
     octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
     if at_ms < account.settled_ms and not is_present(account, at_ms):
         view = view_of(account, tariff, at_ms)
-        selection = select(standing_for(view, flow.subscriber_id), classification, flow.rat_type, tariff)
+        selection = select(standing_for(view, flow.subscriber_id), classification, flow, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
         return _decide_late(case, account, view, tariff)
     standing = standing_for(account, flow.subscriber_id) if account.member_standings else account.standing
-    selection = select(standing, classification, flow.rat_type, tariff)
+    selection = select(standing, classification, flow, tariff)
     case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
     return _decide(case, account, tariff)
 

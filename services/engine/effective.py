@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
+from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
@@ -98,8 +99,14 @@ def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tup
     for line in plan.lines:
         if line.unmet is None:
             yield line.rule, _barred(line.rule, account, plan, tariff, taken)
-            if not line.rule.rule.min_confidence:
+            if _takes_all(line.rule.rule):
                 taken.append(line.rule.reach)
+
+
+def _takes_all(rule: PccRule) -> bool:
+    """Whether it is for all traffic of its scope, whatever a single flow is like."""
+    any_congestion = rule.min_congestion == 0 and rule.max_congestion == MAX_CONGESTION
+    return not rule.min_confidence and rule.suspect == "any" and any_congestion
 
 
 def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tariff, taken: list[Reach]) -> bool:
@@ -144,6 +151,7 @@ def _meet(one: Reach, other: Reach, tariff: Tariff) -> bool:
             return False
     pairs = (
         (one.categories, other.categories), (one.services, other.services), (one.rat_types, other.rat_types),
+        (one.zones, other.zones), (one.dnns, other.dnns),
     )  # fmt: skip
     return all(not mine or not theirs or not mine.isdisjoint(theirs) for mine, theirs in pairs)
 
@@ -151,7 +159,8 @@ def _meet(one: Reach, other: Reach, tariff: Tariff) -> bool:
 def _covers(wide: Reach, narrow: Reach) -> bool:
     pairs = (
         (wide.applications, narrow.applications), (wide.categories, narrow.categories),
-        (wide.services, narrow.services), (wide.rat_types, narrow.rat_types),
+        (wide.services, narrow.services), (wide.rat_types, narrow.rat_types), (wide.zones, narrow.zones),
+        (wide.dnns, narrow.dnns),
     )  # fmt: skip
     return all(not outer or (inner and inner <= outer) for outer, inner in pairs)
 
@@ -231,4 +240,11 @@ def _draft(
         categories=rule.rule.scope.categories,
         qos=rule.qos,
         sponsor_id=rule.campaign.sponsor_id if rule.campaign else None,
+        services=rule.rule.scope.services,
+        rat_types=rule.rule.scope.rat_types,
+        plmns=rule.networks.wanted,
+        except_plmns=rule.networks.unwanted,
+        dnns=rule.rule.scope.dnns,
+        min_congestion=rule.rule.min_congestion,
+        max_congestion=rule.rule.max_congestion,
     )

@@ -8,19 +8,23 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.catalogue import CATALOGUE_VERSION, Catalogue, CatalogueEntry
 
 MARKER_KEY = "version"
 
-_KINDS = {"application": "applications", "offering": "offerings", "rule": "rules", "campaign": "campaigns"}
+KINDS = {
+    "application": "applications", "offering": "offerings", "rule": "rules", "campaign": "campaigns", "zone": "zones",
+}  # fmt: skip
+"""What an entry can be, and the list of the catalogue that holds it."""
 
 
 def entries_of(catalogue: Catalogue) -> Iterator[CatalogueEntry]:
     """Every object of `catalogue` as an entry, the marker last."""
     entries = [
         CatalogueEntry(version=CATALOGUE_VERSION, entry_key=f"{kind}/{item.id}", kind=kind, body=_body(item))  # type: ignore[arg-type]
-        for kind, field in _KINDS.items()
+        for kind, field in KINDS.items()
         for item in getattr(catalogue, field)
     ]
     yield from entries
@@ -76,10 +80,10 @@ class CatalogueFeed:
         return self._assemble(marker)
 
     def _assemble(self, marker: CatalogueEntry) -> Catalogue:
-        parts: dict[str, list[object]] = {field: [] for field in _KINDS.values()}
+        parts: dict[str, list[object]] = {field: [] for field in KINDS.values()}
         for key in sorted(self._entries):
             entry = self._entries[key]
-            parts[_KINDS[entry.kind]].append(entry.body)
+            parts[KINDS[entry.kind]].append(entry.body)
         return Catalogue.model_validate(
             {"version": marker.body["version"], "currency": marker.body["currency"], **parts}
         )
@@ -93,5 +97,6 @@ def _digest(entries: Iterable[CatalogueEntry]) -> str:
     digest = hashlib.sha256()
     encoder = msgspec.json.Encoder(order="deterministic")
     for entry in sorted(entries, key=lambda entry: entry.entry_key):
-        digest.update(encoder.encode(entry))
+        # The same content has the same digest under every minor version of the contract.
+        digest.update(encoder.encode(replace(entry, version="1.0")))
     return digest.hexdigest()

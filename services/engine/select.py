@@ -12,6 +12,7 @@ from typing import Any, Literal
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
+from schemas.flow import FlowRecord
 from services.engine.standing import ASLEEP, Facts, facts_of
 from services.engine.tariff import (
     BUILT_IN_RULE,
@@ -20,6 +21,7 @@ from services.engine.tariff import (
     CompiledRule,
     Reach,
     Tariff,
+    Traffic,
 )
 
 MAX_LOSERS = 8
@@ -95,33 +97,24 @@ def plan_of(standing: str, tariff: Tariff) -> Plan:
     return plan
 
 
-def select(standing: str, classification: Classification, rat_type: str | None, tariff: Tariff) -> Selection:
+def select(standing: str, classification: Classification, flow: FlowRecord, tariff: Tariff) -> Selection:
     """The rule and the first source for traffic of this kind; there is always one."""
-    key = (
+    key: tuple[Any, ...] = (
         standing,
         classification.application,
         classification.category,
         classification.service,
-        rat_type,
+        flow.rat_type,
         -1 if classification.suspect else classification.confidence,
     )
+    if tariff.surroundings is not None:
+        key += tariff.surroundings.of(flow)
     found: Selection | None = tariff.selections.get(key)
     if found is None:
         if len(tariff.selections) >= MAX_SELECTIONS:
             tariff.selections.clear()
-        found = tariff.selections[key] = _select(plan_of(standing, tariff), _Traffic(*key[1:]), tariff)
+        found = tariff.selections[key] = _select(plan_of(standing, tariff), Traffic(*key[1:]), tariff)
     return found
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Traffic:
-    """The part of a flow that conditions look at; confidence is -1 when the flow is suspect."""
-
-    application: str | None
-    category: str
-    service: str | None
-    rat_type: str | None
-    confidence: int
 
 
 def _read_standing(standing: str, tariff: Tariff) -> Plan:
@@ -182,7 +175,7 @@ def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
     )  # fmt: skip
 
 
-def _select(plan: Plan, traffic: _Traffic, tariff: Tariff) -> Selection:
+def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
     winner = next(line.rule for line, miss in misses if miss is None)
     losers = _losers(((line.rule, miss) for line, miss in misses), winner)
@@ -195,11 +188,15 @@ def _select(plan: Plan, traffic: _Traffic, tariff: Tariff) -> Selection:
     return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
 
 
-def _miss(rule: CompiledRule, traffic: _Traffic) -> str | None:
-    miss = rule.reach.miss(traffic.application, traffic.category, traffic.service, traffic.rat_type)
-    if miss is None and max(traffic.confidence, 0) < rule.rule.min_confidence:
+def _miss(rule: CompiledRule, traffic: Traffic) -> str | None:
+    miss = rule.reach.miss(traffic)
+    if miss is not None:
+        return miss
+    if max(traffic.confidence, 0) < rule.rule.min_confidence:
         return "suspect" if traffic.confidence < 0 else "confidence"
-    return miss
+    if rule.rule.suspect != "any" and (rule.rule.suspect == "only") != (traffic.confidence < 0):
+        return "suspect" if traffic.confidence < 0 else "not_suspect"
+    return None if rule.rule.min_congestion <= traffic.congestion <= rule.rule.max_congestion else "congestion"
 
 
 def _losers(misses: Iterable[tuple[CompiledRule, str | None]], winner: CompiledRule) -> tuple[Loser, ...]:
@@ -213,7 +210,7 @@ def _losers(misses: Iterable[tuple[CompiledRule, str | None]], winner: CompiledR
     return tuple((near + far)[:MAX_LOSERS])
 
 
-def _first_source(slots: tuple[Slot, ...], traffic: _Traffic) -> tuple[int, Beyond, int]:
+def _first_source(slots: tuple[Slot, ...], traffic: Traffic) -> tuple[int, Beyond, int]:
     fitting = [
         (index, slot.allowance, slot.available)
         for index, slot in enumerate(slots)
@@ -231,8 +228,8 @@ def _first_source(slots: tuple[Slot, ...], traffic: _Traffic) -> tuple[int, Beyo
     return -1, "price", -1
 
 
-def _reaches(reach: Reach, traffic: _Traffic) -> bool:
-    return reach.miss(traffic.application, traffic.category, traffic.service, traffic.rat_type) is None
+def _reaches(reach: Reach, traffic: Traffic) -> bool:
+    return reach.miss(traffic) is None
 
 
 def _template(winner: CompiledRule, losers: tuple[Loser, ...], treatment: Treatment, tariff: Tariff) -> PolicyDecision:

@@ -8,7 +8,7 @@ import bisect
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,15 +26,33 @@ from schemas.catalogue import (
 from schemas.decision import Qos
 from services.engine.periods import Window
 from services.engine.prices import Curve, curve_of
+from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundings, network_identifier, surroundings_of
 
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
+
+_FURTHER = {"min_congestion", "max_congestion"}
+_FURTHER_OF_SCOPE = {"services", "rat_types", "dnns"}
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 MAX_TOTAL_MICROS = 10**18
 MAX_TOTAL_OCTETS = 2**62
 """The largest balance or total of a cycle: what MessagePack and a database's bigint can hold, with room to spare."""
+
+
+class Traffic(NamedTuple):
+    """The part of a flow that conditions look at."""
+
+    application: str | None
+    category: str
+    service: str | None
+    rat_type: str | None
+    confidence: int = 0
+    """-1 when the flow is suspect."""
+    zone: str | None = None
+    dnn: str | None = None
+    congestion: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +67,9 @@ class Reach:
     windows: tuple[Window, ...] = ()
     windows_key: str = ""
     """The windows as a word, the same for the same windows; it stands in an account's standing while they are open."""
+    zones: frozenset[str] = frozenset()
+    dnns: frozenset[str] = frozenset()
+    """Network identifiers in lower case."""
 
     @classmethod
     def of(cls, scope: Scope) -> "Reach":
@@ -62,23 +83,26 @@ class Reach:
             scope.specificity(),
             windows,
             "_".join(map(_window_key, windows)),
+            frozenset(scope.zones),
+            frozenset(map(network_identifier, scope.dnns)),
         )
 
     def order(self) -> tuple[int, int]:
         """Sorts the narrowest first: by specificity, then by how many other lists it has."""
-        return -self.specificity, -sum(map(bool, (self.services, self.rat_types, self.windows)))
+        others = (self.services, self.rat_types, self.windows, self.zones, self.dnns)
+        return -self.specificity, -sum(map(bool, others))
 
-    def miss(self, application: str | None, category: str, service: str | None, rat_type: str | None) -> str | None:
+    def miss(self, traffic: Traffic) -> str | None:
         """The first condition that traffic fails, by its name in the catalogue, or None when it is in scope."""
-        if self.applications and application not in self.applications:
-            return "application"
-        if self.categories and category not in self.categories:
-            return "category"
-        if self.services and service not in self.services:
-            return "service"
-        if self.rat_types and rat_type not in self.rat_types:
-            return "rat_type"
-        return None
+        conditions = (
+            ("application", self.applications, traffic.application),
+            ("category", self.categories, traffic.category),
+            ("service", self.services, traffic.service),
+            ("rat_type", self.rat_types, traffic.rat_type),
+            ("zone", self.zones, traffic.zone),
+            ("dnn", self.dnns, traffic.dnn),
+        )
+        return next((name for name, wanted, seen in conditions if wanted and seen not in wanted), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +117,8 @@ class CompiledRule:
     """What an account remembers of the installed rule; it differs as soon as a gateway would see a difference."""
     closed_mark: str
     """The same for the rule with its gate closed because nothing can pay for its traffic."""
+    networks: Networks = ALL_NETWORKS
+    """Its zones, as a gateway can look at them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,6 +198,8 @@ class Tariff:
     category_of: Mapping[str, str]
     """Application id -> category."""
     built_in: CompiledRule
+    surroundings: Surroundings | None = None
+    """What the catalogue looks at around a flow; None when it looks at nothing there."""
     plans: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What `services.engine.select` has worked out for a standing; it only saves work."""
     selections: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -186,7 +214,8 @@ class Tariff:
 def compile_tariff(catalogue: Catalogue) -> Tariff:
     """Make `catalogue` ready for deciding. References are trusted: the Catalogue model has checked them."""
     campaigns = {campaign.id: campaign for campaign in catalogue.campaigns}
-    rules = {rule.id: _rule(rule, campaigns) for rule in catalogue.rules}
+    places = Map(catalogue.zones)
+    rules = {rule.id: _rule(rule, campaigns, places) for rule in catalogue.rules}
     return Tariff(
         version=catalogue.version,
         currency=catalogue.currency,
@@ -194,22 +223,30 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
         rules=rules,
         campaigns=campaigns,
         category_of={application.id: application.category for application in catalogue.applications},
-        built_in=_rule(BUILT_IN_RULE, campaigns),
+        built_in=_rule(BUILT_IN_RULE, campaigns, places),
+        surroundings=surroundings_of(catalogue, places),
     )
 
 
-def _rule(rule: PccRule, campaigns: Mapping[str, Campaign]) -> CompiledRule:
+def _rule(rule: PccRule, campaigns: Mapping[str, Campaign], places: Map) -> CompiledRule:
     qos = None if rule.qos is None else Qos(**rule.qos.model_dump())
     campaign = campaigns[rule.campaign] if rule.campaign else None
+    networks = places.networks_of(rule.scope.zones)
     closed = rule.model_copy(update={"gate_status": "closed"})
-    return CompiledRule(rule, Reach.of(rule.scope), qos, campaign, _mark(rule, campaign), _mark(closed, campaign))
+    marks = _mark(rule, campaign, networks), _mark(closed, campaign, networks)
+    return CompiledRule(rule, Reach.of(rule.scope), qos, campaign, *marks, networks)
 
 
-def _mark(rule: PccRule, campaign: Campaign | None) -> str:
-    seen = (
+def _mark(rule: PccRule, campaign: Campaign | None, networks: Networks) -> str:
+    seen = [
         rule.precedence, rule.scope.applications, rule.scope.categories, rule.gate_status, rule.rating_group,
         rule.qos.model_dump() if rule.qos else None, campaign.sponsor_id if campaign else None,
-    )  # fmt: skip
+    ]  # fmt: skip
+    # Words that came later count only where they are used: a rule without them keeps the mark that it had.
+    further = rule.model_dump(include=_FURTHER, exclude_defaults=True)
+    scope = rule.scope.model_dump(include=_FURTHER_OF_SCOPE, exclude_defaults=True)
+    if further or scope or networks != ALL_NETWORKS:
+        seen += [sorted(further.items()), sorted(scope.items()), networks]
     return f"{rule.id}#{hashlib.blake2b(msgspec.json.encode(seen), digest_size=4).hexdigest()}"
 
 

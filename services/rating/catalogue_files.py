@@ -1,7 +1,7 @@
 """Catalogue files: readable YAML in, one checked `Catalogue` out, and for each part of it the line it came from.
 
-A file holds any of the keys `applications`, `offerings`, `rules`, `campaigns`, `additional_pfds`, `currency` and
-`version`; all files of a folder and of the folders in it make one catalogue.
+A file holds any of the keys `applications`, `offerings`, `rules`, `campaigns`, `zones`, `additional_pfds`, `currency`
+and `version`; all files of a folder and of the folders in it make one catalogue.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.catalogue import Application, Campaign, Catalogue, CatalogueId, PccRule, Pfd, ProductOffering
+from schemas.catalogue import Application, Campaign, Catalogue, CatalogueId, PccRule, Pfd, ProductOffering, Zone
 from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
 
 
@@ -35,6 +35,7 @@ PARTS: Mapping[str, type[BaseModel]] = {
     "offerings": ProductOffering,
     "rules": PccRule,
     "campaigns": Campaign,
+    "zones": Zone,
 }
 """The lists of a catalogue, and what each of their items is."""
 
@@ -48,8 +49,8 @@ DEFAULT_CURRENCY = "EUR"
 _SETTINGS = ("currency", "version")
 _MODELS: Mapping[str, type[BaseModel]] = {**PARTS, ADDITIONS: AdditionalPfds}
 _KNOWN_KEYS = ", ".join((*_MODELS, *_SETTINGS))
-_HOLDER = re.compile(r"(application|offering|rule|campaign) '([^']+)'")
-_BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign) ')")
+_HOLDER = re.compile(r"(application|offering|rule|campaign|zone) '([^']+)'")
+_BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign|zone) ')")
 _NEXT_STEPS = {
     "missing": "add the key",
     "extra_forbidden": "remove it or mend its spelling",

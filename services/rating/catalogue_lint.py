@@ -300,6 +300,9 @@ def _covers(winner: PccRule, loser: PccRule) -> bool:
         and _wider(winner.scope, loser.scope)
         and winner.bucket in (None, loser.bucket)
         and winner.min_confidence <= loser.min_confidence
+        and winner.suspect in ("any", loser.suspect)
+        and winner.min_congestion <= loser.min_congestion
+        and winner.max_congestion >= loser.max_congestion
         and winner.campaign in (None, loser.campaign)
     )
 
@@ -309,7 +312,7 @@ def _wider(outer: Scope, inner: Scope) -> bool:
         allowed, asked = getattr(outer, field), getattr(inner, field)
         return not allowed or (bool(asked) and set(asked) <= set(allowed))
 
-    return all(holds(field) for field in ("applications", "categories", "services", "rat_types"))
+    return all(holds(field) for field in ("applications", "categories", "services", "rat_types", "zones", "dnns"))
 
 
 def _held_too(rule_id: str, holder: ProductOffering, offerings: Mapping[str, ProductOffering]) -> bool:

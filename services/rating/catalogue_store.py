@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.catalogue import CATALOGUE_VERSION, Catalogue, CatalogueEntry
 from schemas.topics import CATALOGUE
-from services.engine.feed import MARKER_KEY, changes, entries_of
+from services.engine.feed import KINDS, MARKER_KEY, changes, entries_of
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, reading, writing
 from services.rating.repositories import catalogue as shelf
@@ -79,19 +79,10 @@ def stored_catalogue(engine: Engine, version: str | None = None) -> Catalogue | 
         if found is None:
             return None
         objects = shelf.objects(connection, found.version)
-    parts: dict[str, list[object]] = {"application": [], "offering": [], "rule": [], "campaign": []}
+    parts: dict[str, list[object]] = {part: [] for part in KINDS.values()}
     for item in objects:
-        parts[item.kind].append(item.body)
-    return Catalogue.model_validate(
-        {
-            "version": found.version,
-            "currency": found.currency,
-            "applications": parts["application"],
-            "offerings": parts["offering"],
-            "rules": parts["rule"],
-            "campaigns": parts["campaign"],
-        }
-    )
+        parts[KINDS[item.kind]].append(item.body)
+    return Catalogue.model_validate({"version": found.version, "currency": found.currency, **parts})
 
 
 def _refuse_used_name(connection: Connection, name: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.catalogue import PccRule, ProductOffering, UsagePrice
 from schemas.topics import DECISIONS, FLOWS, USAGE
 from schemas.units import format_micros, format_octets
-from services.engine.tariff import BUILT_IN_RULE, CompiledPrice, Reach
+from services.engine.tariff import BUILT_IN_RULE, CompiledPrice, Reach, Traffic
 from services.rating.documents import Document, TmfModel, present, timestamp
 from services.rating.published import Published
 from services.rating.tmf_balance import bucket_names, quantity, value_text
@@ -41,6 +41,9 @@ _EVIDENCE = {
     "ja4": "the JA4 fingerprint of the TLS client",
     "behaviour": "the behaviour of the flow",
 }
+
+_OF_EACH_FLOW = frozenset({"rat_type", "zone", "dnn"})
+"""Conditions on what differs from flow to flow, so that a row of many flows cannot say which of them failed."""
 
 _TREATMENTS = {
     "charged": "The account pays: from its buckets, and beyond them by the out-of-bundle price.",
@@ -299,8 +302,9 @@ def _losers(facts: Facts) -> Iterator[Document]:
 
 
 def _why_not(rule: PccRule, winner: PccRule, row: Row) -> tuple[str, str]:
-    missed = Reach.of(rule.scope).miss(row["application"], row["category"] or "other", row["service"], None)
-    if missed and missed != "rat_type":
+    traffic = Traffic(row["application"], row["category"] or "other", row["service"], None)
+    missed = Reach.of(rule.scope).miss(traffic)
+    if missed and missed not in _OF_EACH_FLOW:
         return missed, f"it covers {scope_text(rule.scope)}, and this traffic is outside"
     if rule.precedence > winner.precedence:
         return "precedence", f"its precedence {rule.precedence} is higher than {winner.precedence}; the lowest wins"
@@ -414,8 +418,8 @@ def _notes(facts: Facts) -> Iterator[str]:
         yield f"catalogue version {facts.row['catalogue_version']} is not stored here, so definitions are left out"
     if facts.row["rule_id"]:
         yield (
-            "losers are worked out from the products held and the catalogue; the radio access, bucket state and "
-            "confidence of each single flow are in its decision"
+            "losers are worked out from the products held and the catalogue; the radio access, network, bucket state "
+            "and confidence of each single flow are in its decision"
         )
     if facts.row["evidence"] and facts.row["record_count"] > 1:
         yield "the evidence is that of the last flow record; each decision has its own"

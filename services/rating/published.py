@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from schemas.catalogue import Application, Campaign, PccRule, ProductOffering
+from services.engine.feed import KINDS
 from services.rating.database import Connection
 from services.rating.repositories import catalogue as shelf
 from services.rating.repositories.catalogue import StoredVersion
@@ -60,7 +61,7 @@ class PublishedVersions:
 
 
 def _read(connection: Connection, stored: StoredVersion) -> Published:
-    bodies: dict[str, list[object]] = {"application": [], "offering": [], "rule": [], "campaign": []}
+    bodies: dict[str, list[object]] = {kind: [] for kind in KINDS}
     for item in shelf.objects(connection, stored.version):
         bodies[item.kind].append(item.body)
     return Published(

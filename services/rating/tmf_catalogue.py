@@ -155,6 +155,8 @@ def scope_text(scope: Scope) -> str:
         (scope.categories, "categories"),
         (scope.services, "services"),
         (scope.rat_types, "radio access"),
+        (scope.zones, "zones"),
+        (scope.dnns, "data networks"),
     ]
     said = [f"{name} {', '.join(values)}" for values, name in parts if values]
     return "; ".join(said) or "all traffic"

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 Traffic = dict[str, Any]
+FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
 WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -19,6 +20,7 @@ class Reference:
         self.offerings = {item["id"]: item for item in tariff["offerings"]}
         self.rules = {item["id"]: item for item in tariff["rules"]}
         self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
+        self.zones = tariff.get("zones", [])
         self.categories = categories
         self.prepaid = payment == "prepaid"
         self.balance = 0
@@ -157,6 +159,8 @@ class Reference:
                 if (
                     self.in_scope(rule["scope"], traffic)
                     and confidence >= rule["min_confidence"]
+                    and rule.get("suspect", "any") in ("any", "only" if traffic["suspect"] else "never")
+                    and self.is_congested(rule, traffic)
                     and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
                 ):
                     fitting.append(rule)
@@ -171,7 +175,24 @@ class Reference:
         lists = {"applications": "app", "categories": "category", "services": "service", "rat_types": "rat"}
         if any(scope.get(name) and traffic[key] not in scope[name] for name, key in lists.items()):
             return False
+        if scope.get("zones") and self.zone_of(traffic.get("plmn")) not in scope["zones"]:
+            return False
+        if scope.get("dnns") and traffic.get("dnn", "").split(".mnc")[0].lower() not in scope["dnns"]:
+            return False
         return not scope.get("windows") or any(self.in_window(window) for window in scope["windows"])
+
+    def zone_of(self, plmn: str | None) -> str | None:
+        """The network's own entry, its country's, the rest, home."""
+        named = [zone["id"] for zone in self.zones if plmn in zone["plmns"]]
+        named += [zone["id"] for zone in self.zones if plmn and plmn[:3] in zone["plmns"]]
+        if plmn:
+            named += [zone["id"] for zone in self.zones if zone.get("rest")]
+        named += [zone["id"] for zone in self.zones if zone.get("home")]
+        return named[0] if named else None
+
+    def is_congested(self, rule: dict[str, Any], traffic: Traffic) -> bool:
+        level = traffic.get("congestion") or 0
+        return bool(rule.get("min_congestion", 0) <= level <= rule.get("max_congestion", 31))
 
     def in_window(self, window: dict[str, Any]) -> bool:
         minute = self.now.hour * 60 + self.now.minute
@@ -205,7 +226,7 @@ class Reference:
     def drawing_order(self) -> list[dict[str, Any]]:
         def order(lot: dict[str, Any]) -> Any:
             scope = lot["allowance"]["scope"]
-            further = sum(bool(scope.get(name)) for name in ("services", "rat_types", "windows"))
+            further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
             end = lot["end"] or datetime.max.replace(tzinfo=UTC)
             return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
 
@@ -256,7 +277,7 @@ class Reference:
         offering_id, price = offered
         scope = price["scope"]
         width = 3 if scope.get("applications") else 2 if scope.get("categories") else 1
-        further = sum(bool(scope.get(name)) for name in ("services", "rat_types", "windows"))
+        further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
         return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
 
 

@@ -17,6 +17,10 @@ from tests.engine.world import APPLICATIONS, RefusedError, World, catalogue
 
 APPS = ("netflix", "youtube", "facebook", "whatsapp", None)
 MEMBERS = ("a1", "b2")
+ZONES = (
+    {"id": "home", "home": True, "plmns": ["00101"]}, {"id": "eu", "plmns": ["262"]}, {"id": "one", "plmns": ["26201"]},
+)  # fmt: skip
+WORLD = {"id": "world", "rest": True, "plmns": []}
 START = datetime(2026, 3, 30, 9, 0, tzinfo=UTC)
 
 
@@ -34,6 +38,10 @@ def a_scope(dice: random.Random) -> dict[str, Any]:
         scope["windows"] = [
             dice.choice([{"start": "22:00", "end": "06:00"}, {"days": ["tue"], "start": "08:00", "end": "20:00"}])
         ]
+    if dice.random() < 0.15:
+        scope["zones"] = dice.sample(["home", "eu", "one"], dice.randint(1, 2))
+    if dice.random() < 0.1:
+        scope["dnns"] = ["internet"]
     return scope
 
 
@@ -66,8 +74,15 @@ def a_rule(dice: random.Random, name: str, allowances: list[dict[str, Any]]) -> 
     return {
         "id": name, "precedence": dice.randint(0, 9), "scope": a_scope(dice), "bucket": bucket, "charging": charging,
         "campaign": "c" if charging == "sponsored" else None, "min_confidence": dice.choice([0, 0, 60]),
-        "gate_status": "closed" if dice.random() < 0.1 else "open",
+        "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice),
     }  # fmt: skip
+
+
+def a_traffic_condition(dice: random.Random) -> dict[str, Any]:
+    if dice.random() < 0.8:
+        return {}
+    congestion: dict[str, Any] = dice.choice([{"min_congestion": 4}, {"max_congestion": 4}])
+    return dice.choice([congestion, {"suspect": "never"}, {"suspect": "only", "min_confidence": 0}])
 
 
 def a_tariff(dice: random.Random) -> dict[str, Any]:
@@ -86,7 +101,7 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
             }
         )  # fmt: skip
     return {
-        "offerings": offerings, "rules": rules,
+        "offerings": offerings, "rules": rules, "zones": [*ZONES, *dice.choice([[], [WORLD]])],
         "campaigns": [{"id": "c", "sponsor_id": "s", "per_subscriber_octets": dice.choice([None, 0, 12])}],
     }  # fmt: skip
 
@@ -98,7 +113,8 @@ class Day:
         self.dice = random.Random(seed)
         tariff = a_tariff(self.dice)
         payment = self.dice.choice(["prepaid", "postpaid"])
-        made = catalogue(*tariff["offerings"], rules=tariff["rules"], campaigns=tariff["campaigns"])
+        parts = {part: tariff[part] for part in ("rules", "campaigns", "zones")}
+        made = catalogue(*tariff["offerings"], **parts)
         self.at = START
         self.engine = World(compile_tariff(made), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
         self.model = Reference(tariff, APPLICATIONS, payment, START)
@@ -128,7 +144,20 @@ class Day:
             "service": self.dice.choice([None, "call"]), "rat": self.dice.choice(["UTRA", "NR", None]),
             "confidence": self.dice.choice([40, 90]), "suspect": self.dice.random() < 0.1,
         }  # fmt: skip
-        traffic = {**fields, "app": app, "category": APPLICATIONS.get(app or "", "other"), "member": member}
+        place = {
+            "serving_plmn": self.dice.choice([None, "00101", "26201", "26202", "31041"]),
+            "dnn": self.dice.choice(["internet", "Internet.mnc001.mcc262.gprs", "ims"]),
+            "congestion_level": self.dice.choice([None, 0, 4, 9]),
+        }
+        fields |= place
+        traffic = {
+            **fields,
+            "app": app,
+            "plmn": place["serving_plmn"],
+            "congestion": place["congestion_level"],
+            "category": APPLICATIONS.get(app or "", "other"),
+            "member": member,
+        }
         decision = self.engine.flow(volume, app, at=stamp(self.at), subscriber_id=member, **fields)
         wanted = self.model.flow(volume, traffic, self.at)
         seen = {
