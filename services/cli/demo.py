@@ -14,7 +14,8 @@ from rich.console import Console
 from schemas.topics import FLOWS
 from services.cli.demo_people import orders
 from services.cli.stage import Stage, now_ms, open_stage, stage_settings
-from services.cli.summary import plain_console, print_report, print_summary
+from services.cli.summary import print_report, print_summary
+from services.cli.tables import plain_console
 from services.ingest.traffic import GeneratedRecord, generate_traffic
 from services.ingest.traffic_profile import (
     MIN_RECORDS_WITH_MALFORMED,

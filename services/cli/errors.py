@@ -1,5 +1,7 @@
 """The errors that end a command with one line instead of a traceback: their messages say what to do next."""
 
+from services.cli.recorded import RecordingError
+from services.engine.simulate import SimulationError
 from services.ingest.jsonlines import JsonLinesError
 from services.rating.accounts import CommandRefused
 from services.rating.catalogue_files import CatalogueFilesError
@@ -18,5 +20,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     DatabaseDown,
     JsonLinesError,
     OutageTooLong,
+    RecordingError,
+    SimulationError,
     OSError,
 )

@@ -4,6 +4,7 @@ import asyncio
 import importlib.metadata
 import sys
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +41,15 @@ FormatOption = Annotated[
 CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", metavar="FOLDER", help="Catalogue files; the shipped ones by default.")
 ]
+
+
+class Grouping(StrEnum):
+    """What of an account's profile figures can be grouped by."""
+
+    SEGMENT = "segment"
+    AGE_BAND = "age_band"
+    CONSUMPTION_LEVEL = "consumption_level"
+    PAYMENT = "payment"
 
 
 def main() -> None:
@@ -173,6 +183,60 @@ def unknowns(
     from services.cli.unknowns import run_unknowns
 
     sys.exit(run_unknowns(file, live or [], format_name=format_, catalogue_folder=catalogue, top=top, as_json=json_))
+
+
+@app.command()
+def simulate(
+    *,
+    catalogue: Annotated[Path, typer.Option(metavar="FOLDER", help="Catalogue files of the new tariff.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Today's tariff; by default the shipped one, with --topic the log's."),
+    ] = None,
+    flows_: Annotated[
+        str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
+    ] = None,
+    topic: Annotated[
+        bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")
+    ] = False,
+    accounts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --flows: recorded account commands as JSON Lines.")
+    ] = None,
+    subscribe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")] = "UTC",
+    instead: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Under the new tariff, holders of offering OLD have NEW."),
+    ] = None,
+    by: Annotated[Grouping, typer.Option(help="What of the profile the figures are grouped by.")] = Grouping.SEGMENT,
+    top: Annotated[int, typer.Option(min=0, max=10_000, help="Accounts to name that win, and that lose.")] = 10,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    kafka: KafkaOption = None,
+    data_dir: DataOption = None,
+) -> None:
+    """Run a new tariff beside today's over recorded traffic: revenue, volumes, who wins and who loses."""
+    if topic == (flows_ is not None):
+        raise typer.BadParameter("give one of --flows FILE and --topic")
+    settings = _settings(kafka, data_dir)
+    from services.cli.simulate import (
+        Question,
+        parse_instead,
+        print_answer,
+        simulate_files,
+        simulate_topics,
+        subscription_of,
+    )
+
+    question = Question(
+        catalogue=catalogue, against=against, flows=flows_, accounts=accounts,
+        subscription=subscription_of(subscribe or [], time_zone), instead=parse_instead(instead or []), by=by.value,
+        top=top,
+    )  # fmt: skip
+    answer = _run(simulate_topics(question, settings)) if topic else simulate_files(question, settings)
+    print_answer(answer, as_json=json_)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,13 +12,11 @@ from schemas.dead_letter import DeadLetter
 from schemas.decision import PolicyDecision
 from schemas.notification import Notification
 from schemas.state import AccountState
-from schemas.units import format_micros, format_octets, parse_micros
+from schemas.units import parse_micros
 from schemas.usage import RatedUsage
 from services.cli.reconcile import CheckResult, Report
 from services.cli.reconcile_view import PART_FIELDS, PARTS
-
-PLAIN_WIDTH = 100
-"""Columns when the output is no terminal."""
+from services.cli.tables import new_table, plain_console, shown_money, shown_number, shown_octets
 
 CATEGORIES = ("voip_im", "social", "streaming", "other")
 TOP = 8
@@ -133,7 +130,7 @@ def print_report(report: Report, *, console: Console | None = None) -> None:
     for check in report.violated():
         console.print(_violation(check))
     for name, count in report.waiting.items():
-        console.print(f"Still waiting: {_number(count)} {_WAITING.get(name, name)}.")
+        console.print(f"Still waiting: {shown_number(count)} {_WAITING.get(name, name)}.")
     for remark in report.remarks:
         console.print(remark)
     console.print(_verdict(report))
@@ -142,12 +139,6 @@ def print_report(report: Report, *, console: Console | None = None) -> None:
 def report_json(report: Report) -> str:
     """The report as one JSON document; `ok` first."""
     return msgspec.json.format(msgspec.json.encode({"ok": report.ok, **msgspec.to_builtins(report)}), indent=2).decode()
-
-
-def plain_console() -> Console:
-    """Standard output: as wide as the terminal, or 100 columns where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
 
 
 def _tables(summary: Summary) -> Iterator[Table]:
@@ -165,80 +156,80 @@ def _tables(summary: Summary) -> Iterator[Table]:
 
 
 def _traffic(summary: Summary) -> Table:
-    table = _table("Traffic and money by category and treatment", "category", "flows", *map(_words, PARTS), "money")
+    table = new_table("Traffic and money by category and treatment", "category", "flows", *map(_words, PARTS), "money")
     for category in CATEGORIES:
         table.add_row(
             category,
-            _number(summary.flows[category]),
-            *(_octets(summary.octets[category, part]) for part in PARTS),
-            _money({currency: micros for (name, currency), micros in summary.money.items() if name == category}),
+            shown_number(summary.flows[category]),
+            *(shown_octets(summary.octets[category, part]) for part in PARTS),
+            shown_money({currency: micros for (name, currency), micros in summary.money.items() if name == category}),
         )
     table.add_section()
     totals: Counter[str] = Counter()
     for (_, currency), micros in summary.money.items():
         totals[currency] += micros
     sums = (sum(summary.octets[category, part] for category in CATEGORIES) for part in PARTS)
-    table.add_row("all", _number(summary.records), *map(_octets, sums), _money(totals))
+    table.add_row("all", shown_number(summary.records), *map(shown_octets, sums), shown_money(totals))
     return table
 
 
 def _applications(summary: Summary) -> Table:
-    table = _table("Top applications", "application", "category", "flows", "volume", words=2)
+    table = new_table("Top applications", "application", "category", "flows", "volume", words=2)
     for name, (flows, octets) in _top(summary.applications):
-        table.add_row(name, summary.category_of(name), _number(flows), _octets(octets))
+        table.add_row(name, summary.category_of(name), shown_number(flows), shown_octets(octets))
     return table
 
 
 def _offerings(summary: Summary) -> Table:
-    table = _table("Packages", "offering", "accounts", "drawn from its buckets", "fees")
+    table = new_table("Packages", "offering", "accounts", "drawn from its buckets", "fees")
     names = summary.holders.keys() | summary.drawn.keys() | {offering for offering, _ in summary.fees}
     ranked = sorted(names, key=lambda name: (-summary.holders[name], -summary.drawn[name], name))
     for name in ranked[: TOP * 2]:
         fees = {currency: micros for (offering, currency), micros in summary.fees.items() if offering == name}
-        table.add_row(name, _number(summary.holders[name]), _octets(summary.drawn[name]), _money(fees))
+        table.add_row(name, shown_number(summary.holders[name]), shown_octets(summary.drawn[name]), shown_money(fees))
     return table
 
 
 def _rules(summary: Summary) -> Table:
-    table = _table("Rules that applied", "rule", "flows", "volume")
+    table = new_table("Rules that applied", "rule", "flows", "volume")
     for name, (flows, octets) in _top(summary.rules):
-        table.add_row(name, _number(flows), _octets(octets))
+        table.add_row(name, shown_number(flows), shown_octets(octets))
     return table
 
 
 def _dead_letters(summary: Summary) -> Table:
-    table = _table("Dead letters by cause", "cause", "topic", "records", words=2)
+    table = new_table("Dead letters by cause", "cause", "topic", "records", words=2)
     for (cause, topic), count in summary.refused.most_common():
-        table.add_row(cause, topic, _number(count))
+        table.add_row(cause, topic, shown_number(count))
     return table
 
 
 def _notifications(summary: Summary) -> Table:
-    table = _table("Notifications by kind", "kind", "told")
+    table = new_table("Notifications by kind", "kind", "told")
     for kind, count in summary.told.most_common():
-        table.add_row(kind, _number(count))
+        table.add_row(kind, shown_number(count))
     return table
 
 
 def _throughput(summary: Summary, elapsed_s: float | None) -> Text:
     refused = sum(summary.refused.values())
-    text = f"{_number(summary.records)} flow records decided, {_number(refused)} records refused"
+    text = f"{shown_number(summary.records)} flow records decided, {shown_number(refused)} records refused"
     milliseconds = summary.last_decided_ms - summary.first_decided_ms if elapsed_s is None else int(elapsed_s * 1000)
     if milliseconds > 0:
         rate = (summary.records + refused) * 1000 // milliseconds
-        text += f", in {milliseconds // 1000}.{milliseconds % 1000 // 100} s: {_number(rate)} a second"
+        text += f", in {milliseconds // 1000}.{milliseconds % 1000 // 100} s: {shown_number(rate)} a second"
     return Text(text)
 
 
 def _report_table(report: Report) -> Table:
-    table = _table("Reconciliation", "result", "claim", "looked at", "violations", words=2)
+    table = new_table("Reconciliation", "result", "claim", "looked at", "violations", words=2)
     for check in report.checks:
         style, word = _STYLES[check.status]
         table.add_row(
             Text(word, style=style),
             check.claim,
-            _number(check.checked) if check.status != "skipped" else "",
-            Text(_number(check.violations), style=style) if check.violations else "",
+            shown_number(check.checked) if check.status != "skipped" else "",
+            Text(shown_number(check.violations), style=style) if check.violations else "",
         )
     return table
 
@@ -249,7 +240,7 @@ def _violation(check: CheckResult) -> Text:
     for offender in check.offenders:
         text.append(f"\n  {offender}", style="default")
     if check.violations > len(check.offenders):
-        text.append(f"\n  ... {_number(check.violations)} in all", style="default")
+        text.append(f"\n  ... {shown_number(check.violations)} in all", style="default")
     return text
 
 
@@ -261,19 +252,11 @@ def _verdict(report: Report) -> Text:
     counts = report.counts
     return Text(
         f"Reconciliation clean: {len(report.checks) - skipped} checks hold ({skipped} skipped) over "
-        f"{_number(counts.get('flows', 0))} flow records, {_number(counts.get('decisions', 0))} decisions, "
-        f"{_number(counts.get('dead_letters', 0))} dead letters, {_number(counts.get('usage', 0))} usage rows.",
+        f"{shown_number(counts.get('flows', 0))} flow records, {shown_number(counts.get('decisions', 0))} decisions, "
+        f"{shown_number(counts.get('dead_letters', 0))} dead letters, "
+        f"{shown_number(counts.get('usage', 0))} usage rows.",
         style="bold green",
     )
-
-
-def _table(title: str, *columns: str, words: int = 1) -> Table:
-    """A table whose first `words` columns are text, the others numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-                  min_width=len(title) + 2)  # fmt: skip
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < words else "right", overflow="fold")
-    return table
 
 
 def _top(ranking: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
@@ -288,27 +271,6 @@ def _add(ranking: dict[str, list[int]], name: str, octets: int) -> None:
     else:
         entry[0] += 1
         entry[1] += octets
-
-
-def _number(count: int) -> str:
-    """Digits in groups of three, divided by a narrow space as ISO 31-0 has it, in plain ASCII: `20 000`."""
-    return f"{count:,}".replace(",", " ")
-
-
-def _octets(octets: int) -> str:
-    return format_octets(octets) if octets else "-"
-
-
-def _money(amounts: dict[str, int] | Counter[str]) -> str:
-    """Amounts, cut to hundredths, by currency: the exact ones are in the ledger."""
-    shown = [f"{_cut(micros)} {currency}".strip() for currency, micros in sorted(amounts.items()) if micros]
-    return ", ".join(shown) or "-"
-
-
-def _cut(micros: int) -> str:
-    whole, _, part = format_micros(micros).partition(".")
-    shown = f"{whole}.{part[:2]:0<2}"
-    return "<0.01" if shown == "0.00" else shown
 
 
 def _words(name: str) -> str:

@@ -10,7 +10,8 @@ from rich.console import Console
 from schemas import topics
 from schemas.command import EmitUsage
 from services.cli.reconcile import CHECKS
-from services.cli.summary import Summary, plain_console, print_report, print_summary, report_json
+from services.cli.summary import Summary, print_report, print_summary, report_json
+from services.cli.tables import plain_console
 from services.cli.verify import Survey, survey
 from tests.cli.world import World
 

@@ -1,0 +1,451 @@
+"""A tariff tried on recorded traffic, beside the one of today: who would pay what, and what would still pass.
+
+There is no second engine here. The same classify, decide, commands and timers that a lane uses are fed with recorded
+commands and flows, once per tariff; the books are kept from the rated usage that comes out. Time comes from the
+records alone, so the same records give the same answer.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from schemas.classification import Classification
+from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct, ChangeProfile
+from schemas.flow import FlowRecord, account_of
+from schemas.state import AccountState
+from schemas.topics import COMMANDS, FLOWS
+from schemas.units import format_micros, parse_micros
+from schemas.usage import RatedUsage
+from services.engine.classify import Classifier, SubscriberMemory
+from services.engine.commands import apply_command
+from services.engine.decide import decide
+from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.tariff import Tariff
+from services.engine.timers import MAX_AHEAD_MS, on_timer
+from services.engine.usage import emit_usage
+
+FEES = "fees"
+"""The category of what is charged for holding a product, not for traffic."""
+
+CALL = "call"
+"""The service, inside an application, that a blocked flow of is a blocked call."""
+
+NO_REVENUE = frozenset(("grant", "expiry", "credit", "debit", "reserve", "release"))
+"""Kinds of rows whose money is no price of the tariff: top-ups, purchases elsewhere, holds."""
+
+GroupBy = Literal["segment", "age_band", "consumption_level", "payment"]
+"""What of an account's profile the figures are grouped by."""
+
+_decode: Callable[[bytes], AccountState] = msgspec.msgpack.Decoder(AccountState).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SimulationError(ValueError):
+    """The simulation cannot be set up as asked; the message names the option, the rule and the next step."""
+
+
+class Figures(msgspec.Struct):
+    """What came of the traffic of one group and category."""
+
+    flows: int = 0
+    revenue_micros: int = 0
+    octets: int = 0
+    charged_octets: int = 0
+    free_octets: int = 0
+    sponsored_octets: int = 0
+    throttled_octets: int = 0
+    """Of the octets that passed, those under a rule with a maximum bit rate, or free since a bucket had ended."""
+    blocked_octets: int = 0
+    not_charged_octets: int = 0
+    blocked_calls: int = 0
+    """Flow records of calls, most of whose octets were blocked."""
+    caps_reached: int = 0
+    """Caps of out-of-bundle prices that were reached: bill shocks prevented."""
+
+    def add(self, other: "Figures") -> None:
+        """Add another group's figures to these."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Bill(msgspec.Struct):
+    """What one account came to."""
+
+    group: str = ""
+    micros: int = 0
+    blocked_octets: int = 0
+    throttled_octets: int = 0
+
+
+class Side(NamedTuple):
+    """A tariff to be tried, and the classifier of its applications."""
+
+    tariff: Tariff
+    classifier: Classifier
+
+
+class Subscription(NamedTuple):
+    """What an account without recorded commands is taken to hold from its first flow on."""
+
+    offering_ids: tuple[str, ...]
+    time_zone: str = "UTC"
+    payment: Literal["prepaid", "postpaid"] = "postpaid"
+
+
+class Clock:
+    """The time of a recording: the latest time that its records have stated.
+
+    A leap of more than a day is believed when two records in a row make it; one alone is a broken clock, and must not
+    bring about months of renewals.
+    """
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self._leapt = False
+
+    def tick(self, stated_ms: int) -> int:
+        """The time at which a record that states `stated_ms` is taken to arrive."""
+        leaps = 0 < self.now_ms < stated_ms - MAX_AHEAD_MS
+        if not leaps or self._leapt:
+            self.now_ms = max(self.now_ms, stated_ms)
+        self._leapt = leaps
+        return self.now_ms
+
+
+class Run:
+    """One tariff over the records. Accounts are kept as a lane keeps them; memory grows with them, not with flows."""
+
+    def __init__(
+        self,
+        tariff: Tariff,
+        *,
+        by: GroupBy = "segment",
+        subscription: Subscription | None = None,
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tariff = tariff
+        self.groups: dict[tuple[str, str], Figures] = {}
+        """By (group, category)."""
+        self.bills: dict[str, Bill] = {}
+        self.refused: Counter[str] = Counter()
+        """Commands that this tariff refuses, by cause."""
+        self._by = by
+        self._subscription = subscription
+        self._instead = instead or {}
+        self._accounts: dict[str, bytes] = {}
+        self._offset = -1
+        self._slow = {
+            rule.rule.id
+            for rule in tariff.rules.values()
+            if rule.qos and (rule.qos.mbr_up_bps is not None or rule.qos.mbr_down_bps is not None)
+        }
+
+    def account(self, account_id: str) -> AccountState | None:
+        """An account as it stands now."""
+        raw = self._accounts.get(account_id)
+        return None if raw is None else _decode(raw)
+
+    def command(self, command: AccountCommand, *, now_ms: int) -> Refusal | None:
+        """Apply a recorded command; what this tariff refuses is counted, and returned."""
+        if isinstance(command, ActivateProduct) and command.offering_id in self._instead:
+            command = msgspec.structs.replace(command, offering_id=self._instead[command.offering_id])
+        account = self.account(command.account_id)
+        outcome = apply_command(command, account, self.tariff, at=self._next(COMMANDS), now_ms=now_ms)
+        if isinstance(outcome, Refusal):
+            self.refused[outcome.cause] += 1
+            return outcome
+        self._keep(outcome)
+        return None
+
+    def flow(self, flow: FlowRecord, classification: Classification, *, now_ms: int) -> Outcome | None:
+        """Decide a recorded flow; None when nobody knows its account."""
+        account = self.account(account_of(flow)) or self._subscribed(flow, now_ms)
+        if account is None:
+            return None
+        outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms)
+        self._keep(outcome)
+        if outcome.notifications:
+            group = self._group(getattr(outcome.account, self._by), classification.category)
+            group.caps_reached += sum(note.kind == "cap_reached" for note in outcome.notifications)
+        return outcome
+
+    def close(self, until_ms: int) -> None:
+        """Let time pass for every account up to `until_ms`, and book what is still gathered."""
+        for account_id in sorted(self._accounts):
+            self._keep(on_timer(_decode(self._accounts[account_id]), self.tariff, partition=0, now_ms=until_ms))
+            self._keep(emit_usage(_decode(self._accounts[account_id]), partition=0, now_ms=until_ms))
+
+    def total(self) -> Figures:
+        """The figures of all groups and categories."""
+        total = Figures()
+        for figures in self.groups.values():
+            total.add(figures)
+        return total
+
+    def _next(self, topic: str) -> Position:
+        self._offset += 1
+        return Position(topic, 0, self._offset)
+
+    def _keep(self, outcome: Outcome) -> None:
+        account = outcome.account
+        self._accounts[account.account_id] = _encode(account)
+        for row in outcome.usage:
+            self._book(row, getattr(account, self._by))
+
+    def _subscribed(self, flow: FlowRecord, now_ms: int) -> AccountState | None:
+        """The account of a stranger, made on the stated plan; None when none is stated."""
+        if self._subscription is None:
+            return None
+        for command in subscribing(account_of(flow), flow.subscriber_id, self._subscription, at_ms=flow.start_ms):
+            if refusal := self.command(command, now_ms=now_ms):
+                raise SimulationError(f"--subscribe: catalogue {self.tariff.version} refuses it: {refusal.detail}")
+        return self.account(account_of(flow))
+
+    def _group(self, group: str, category: str) -> Figures:
+        key = (group, category)
+        figures = self.groups.get(key)
+        if figures is None:
+            figures = self.groups[key] = Figures()
+        return figures
+
+    def _book(self, row: RatedUsage, group: str) -> None:
+        micros = 0 if row.kind in NO_REVENUE or row.amount == "0" else parse_micros(row.amount)
+        if row.kind != "usage" and not micros:
+            return
+        throttled = self._throttled_octets(row)
+        figures = self._group(group, row.category or FEES)
+        figures.flows += row.record_count
+        figures.revenue_micros += micros
+        figures.octets += row.octets
+        figures.charged_octets += row.charged_octets
+        figures.free_octets += row.free_octets
+        figures.sponsored_octets += row.sponsored_octets
+        figures.throttled_octets += throttled
+        figures.blocked_octets += row.blocked_octets
+        figures.not_charged_octets += row.not_charged_octets
+        if row.treatment == "blocked" and row.service == CALL:
+            figures.blocked_calls += row.record_count
+        bill = self.bills.setdefault(row.account_id, Bill())
+        bill.group = group
+        bill.micros += micros
+        bill.blocked_octets += row.blocked_octets
+        bill.throttled_octets += throttled
+
+    def _throttled_octets(self, row: RatedUsage) -> int:
+        if row.rule_id in self._slow:
+            return row.octets - row.blocked_octets - row.not_charged_octets
+        rule = self.tariff.rules.get(row.rule_id or "", self.tariff.built_in)
+        # A rule that charges, and octets pass free: an empty bucket throttles, unless a price has reached its cap.
+        return row.free_octets if rule.rule.charging == "charge" and row.price_id is None else 0
+
+
+def subscribing(
+    account_id: str, subscriber_id: str, subscription: Subscription, *, at_ms: int
+) -> Iterator[AccountCommand]:
+    """The commands that make an account on a stated plan."""
+    yield ChangeProfile(
+        version=COMMAND_VERSION, command_id=f"simulated-{account_id}-0"[:128], account_id=account_id,
+        issued_at_ms=at_ms, subscriber_ids=(subscriber_id,), time_zone=subscription.time_zone,
+        payment=subscription.payment,
+    )  # fmt: skip
+    for number, offering_id in enumerate(subscription.offering_ids, start=1):
+        yield ActivateProduct(
+            version=COMMAND_VERSION, command_id=f"simulated-{number}", account_id=account_id, issued_at_ms=at_ms,
+            product_id=f"simulated-{number}", offering_id=offering_id,
+        )  # fmt: skip
+
+
+class Simulation:
+    """The tariff of today and a new one over the same records, side by side.
+
+    Feed it commands and flows in the order in which a lane would get them, with the time at which each arrived. A new
+    lane begins with `next_lane`: what is remembered of subscribers for nameless flows is not shared between lanes.
+    """
+
+    def __init__(
+        self,
+        present: Side,
+        new: Side,
+        *,
+        by: GroupBy = "segment",
+        subscription: Subscription | None = None,
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        if present.tariff.currency != new.tariff.currency:
+            raise SimulationError(
+                f"the catalogues' currencies {present.tariff.currency} and {new.tariff.currency} differ; "
+                "money of two currencies cannot be compared, use one"
+            )
+        self.present = Run(present.tariff, by=by, subscription=subscription)
+        self.new = Run(new.tariff, by=by, subscription=subscription, instead=instead)
+        self.flows = self.commands = self.strangers = 0
+        self.from_ms = self.until_ms = 0
+        self._classifiers = (present.classifier, new.classifier)
+        self.next_lane()
+
+    def next_lane(self) -> None:
+        """Forget what was remembered of subscribers' last minutes."""
+        self._memories = (SubscriberMemory(), SubscriberMemory())
+
+    def command(self, command: AccountCommand, *, arrived_ms: int) -> None:
+        """Apply a recorded command under both tariffs."""
+        self._saw(arrived_ms)
+        self.commands += 1
+        self.present.command(command, now_ms=arrived_ms)
+        self.new.command(command, now_ms=arrived_ms)
+
+    def flow(self, flow: FlowRecord, *, arrived_ms: int) -> None:
+        """Decide a recorded flow under both tariffs."""
+        self._saw(arrived_ms)
+        seen = self._classifiers[0].classify(flow, self._memories[0])
+        if self.present.flow(flow, seen, now_ms=arrived_ms) is None:
+            self.strangers += 1
+            return
+        self.flows += 1
+        if self._classifiers[1] is not self._classifiers[0]:
+            seen = self._classifiers[1].classify(flow, self._memories[1])
+        self.new.flow(flow, seen, now_ms=arrived_ms)
+
+    def close(self) -> None:
+        """The recording is over: time passes up to its last record."""
+        for run in (self.present, self.new):
+            run.close(self.until_ms)
+
+    def _saw(self, arrived_ms: int) -> None:
+        self.from_ms = min(self.from_ms or arrived_ms, arrived_ms)
+        self.until_ms = max(self.until_ms, arrived_ms)
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures as they leave: money as a decimal string."""
+
+    flows: int
+    revenue: str
+    octets: int
+    charged_octets: int
+    free_octets: int
+    sponsored_octets: int
+    throttled_octets: int
+    blocked_octets: int
+    not_charged_octets: int
+    blocked_calls: int
+    caps_reached: int
+
+
+class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One group and category under both tariffs."""
+
+    group: str
+    category: str
+    present: Told
+    new: Told
+
+
+class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one account pays under both tariffs; a negative change is what it wins."""
+
+    account_id: str
+    group: str
+    present: str
+    new: str
+    change: str
+    blocked_octets_change: int
+    throttled_octets_change: int
+
+
+class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The comparison of two tariffs over one recording."""
+
+    present_version: str
+    new_version: str
+    currency: str
+    from_ms: int
+    until_ms: int
+    flows: int
+    commands: int
+    unknown_account_flows: int
+    grouped_by: str
+    total_present: Told
+    total_new: Told
+    revenue_change: str
+    groups: tuple[GroupReport, ...]
+    accounts: int
+    winning_accounts: int
+    losing_accounts: int
+    winners: tuple[AccountReport, ...]
+    losers: tuple[AccountReport, ...]
+    refused_commands_present: dict[str, int]
+    refused_commands_new: dict[str, int]
+
+
+def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10) -> SimulationReport:
+    """What a closed simulation found; `top` winners and as many losers by name, all of them in the counts."""
+    present, new = simulation.present, simulation.new
+    accounts = sorted(present.bills.keys() | new.bills.keys())
+    changes = [(_bill(new, name).micros - _bill(present, name).micros, name) for name in accounts]
+    before, after = present.total(), new.total()
+    return SimulationReport(
+        present_version=present.tariff.version,
+        new_version=new.tariff.version,
+        currency=new.tariff.currency,
+        from_ms=simulation.from_ms,
+        until_ms=simulation.until_ms,
+        flows=simulation.flows,
+        commands=simulation.commands,
+        unknown_account_flows=simulation.strangers,
+        grouped_by=by,
+        total_present=told(before),
+        total_new=told(after),
+        revenue_change=format_micros(after.revenue_micros - before.revenue_micros),
+        groups=tuple(_groups(present, new)),
+        accounts=len(accounts),
+        winning_accounts=sum(change < 0 for change, _ in changes),
+        losing_accounts=sum(change > 0 for change, _ in changes),
+        winners=_named(heapq.nsmallest(top, (item for item in changes if item[0] < 0)), present, new),
+        losers=_named(
+            heapq.nsmallest(top, (item for item in changes if item[0] > 0), key=lambda item: (-item[0], item[1])),
+            present,
+            new,
+        ),
+        refused_commands_present=dict(sorted(present.refused.items())),
+        refused_commands_new=dict(sorted(new.refused.items())),
+    )
+
+
+def told(figures: Figures) -> Told:
+    """Figures with their money as a decimal string."""
+    fields = {name: getattr(figures, name) for name in figures.__struct_fields__ if name != "revenue_micros"}
+    return Told(revenue=format_micros(figures.revenue_micros), **fields)
+
+
+def _groups(present: Run, new: Run) -> Iterator[GroupReport]:
+    for key in sorted(present.groups.keys() | new.groups.keys()):
+        yield GroupReport(
+            group=key[0],
+            category=key[1],
+            present=told(present.groups.get(key, Figures())),
+            new=told(new.groups.get(key, Figures())),
+        )
+
+
+def _named(changes: Iterable[tuple[int, str]], present: Run, new: Run) -> tuple[AccountReport, ...]:
+    return tuple(_account(name, change, _bill(present, name), _bill(new, name)) for change, name in changes)
+
+
+def _account(account_id: str, change: int, before: Bill, after: Bill) -> AccountReport:
+    return AccountReport(
+        account_id=account_id,
+        group=after.group or before.group,
+        present=format_micros(before.micros),
+        new=format_micros(after.micros),
+        change=format_micros(change),
+        blocked_octets_change=after.blocked_octets - before.blocked_octets,
+        throttled_octets_change=after.throttled_octets - before.throttled_octets,
+    )
+
+
+def _bill(run: Run, account_id: str) -> Bill:
+    return run.bills.get(account_id, Bill())

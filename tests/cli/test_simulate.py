@@ -1,0 +1,267 @@
+"""`smartpipe simulate`: over files and over a log; what the lane would have done is what it says."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+import services.rating
+from schemas import topics
+from schemas.catalogue import Catalogue
+from schemas.units import parse_micros
+from services.cli.main import app
+from services.cli.recorded import RecordingError, read_catalogue_topic
+from services.cli.simulate import Question, json_of, simulate_topics
+from services.cli.simulate_view import print_simulation
+from services.engine.feed import entries_of
+from services.engine.simulate import SimulationReport
+from services.ingest.traffic import generate_traffic
+from services.ingest.traffic_profile import TrafficProfile, make_subscribers, members_of
+from services.rating.catalogue_files import load_catalogue
+from services.runtime.log import Log, NewRecord
+from services.runtime.open_log import open_log
+from services.runtime.settings import Settings
+from tests.cli.orders import orders
+from tests.policy.lanes import Books, ListLane, lane_state, run
+from tests.policy.records import Record, command_value, flow_value
+
+START_MS = 1_767_225_600_000
+SHIPPED = Path(services.rating.__file__).parent / "catalogue"
+CATALOGUE = """
+version: {version}
+applications:
+- {{id: media, name: Media, category: streaming, pfds: [{{pfd_id: names, domain_names: [example.net]}}]}}
+offerings:
+- id: plan
+  name: Plan
+  kind: base_plan
+  prices: [{{id: fee, type: recurring, amount: {fee}}}]
+  allowances: [{{id: data, octets: 15 kB}}]
+  usage_prices: [{{id: beyond, amount: 1, per_octets: 10 kB}}]
+"""
+
+
+def folder(parent: Path, version: str, fee: int) -> Path:
+    place = parent / version
+    place.mkdir()
+    (place / "base.yaml").write_text(dedent(CATALOGUE.format(version=version, fee=fee)))
+    return place
+
+
+@pytest.fixture
+def today(tmp_path: Path) -> Path:
+    return folder(tmp_path, "today", 10)
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    return folder(tmp_path, "new", 9)
+
+
+@pytest.fixture
+def simulate(today: Path, new: Path) -> Callable[..., Result]:
+    def invoke(*arguments: object, lines: tuple[bytes, ...] = ()) -> Result:
+        options = ["simulate", "--catalogue", str(new), "--against", str(today), *map(str, arguments)]
+        return CliRunner().invoke(app, options, input=b"\n".join(lines))
+
+    return invoke
+
+
+FLOWS = tuple(flow_value(record_id=f"r{number}", start_ms=number, end_ms=number + 5) for number in range(1, 4))
+
+
+def test_a_file_of_flows_on_one_plan_is_compared_in_json_with_money_as_strings(simulate: Any) -> None:
+    result = simulate("--flows", "-", "--subscribe", "plan", "--json", lines=FLOWS)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["flows"], found["total_present"]["revenue"], found["total_new"]["revenue"]) == (3, "11.5", "10.5")
+    assert found["winners"] == [
+        {"account_id": "sub-1", "group": "individual", "present": "11.5", "new": "10.5", "change": "-1",
+         "blocked_octets_change": 0, "throttled_octets_change": 0},
+    ]  # fmt: skip
+    assert list(found) == [*SimulationReport.__struct_fields__, "refused_records"]
+
+
+def test_the_table_names_both_tariffs_the_categories_and_who_wins(simulate: Any) -> None:
+    result = simulate("--flows", "-", "--subscribe", "plan", lines=(*FLOWS, FLOWS[0]))
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "catalogue new beside today: 3 flow records of 1 accounts" in said
+    assert "left out: 1 duplicate" in said
+    assert "individual streaming 1.50 EUR 1.50 EUR -" in said
+    assert "all 11.50 EUR 10.50 EUR -1" in said
+    assert "Accounts that win most (of 1)" in said
+    assert "Accounts that lose" not in said
+
+
+def test_recorded_commands_go_before_and_between_the_flows(simulate: Any, tmp_path: Path) -> None:
+    commands = tmp_path / "commands.jsonl"
+    lines = [
+        command_value("change_profile", issued_at_ms=0),
+        command_value("activate_product", command_id="c-2", product_id="p", offering_id="plan", issued_at_ms=7),
+        command_value("credit", command_id="c-3", amount="5", issued_at_ms=99),
+    ]
+    commands.write_bytes(b"\n".join(lines))
+    flows = tmp_path / "flows.jsonl"
+    flows.write_bytes(b"\n".join(FLOWS))
+    result = simulate("--flows", flows, "--accounts", commands, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    # The first flow came before the plan was active: nothing could pay for it. A top-up is no revenue.
+    assert found["total_present"]["blocked_octets"] == 10_000
+    assert (found["total_present"]["revenue"], found["commands"], found["until_ms"]) == ("10.5", 3, 99)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--flows", "-"], "give --accounts FILE with recorded account commands, or --subscribe OFFERING"),
+        (["--topic", "--accounts", "x"], "--accounts goes with --flows FILE"),
+        (["--flows", "-", "--subscribe", "gone"], "--subscribe: catalogue today refuses it"),
+        (["--flows", "-", "--subscribe", "plan", "--instead", "plan"], "write OLD=NEW"),
+        (["--flows", "-", "--subscribe", "plan", "--instead", "plan=none"], "'none' in new"),
+        (["--flows", "-", "--subscribe", "plan", "--time-zone", "Mars"], "--time-zone is 'Mars'"),
+        (["--flows", "gone.jsonl", "--subscribe", "plan"], "gone.jsonl"),
+    ],
+)
+def test_what_cannot_be_simulated_says_what_to_give(simulate: Any, arguments: list[str], said: str) -> None:
+    result = simulate(*arguments, lines=FLOWS)
+    assert said in str(result.exception)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--topic", "--flows", "-"]])
+def test_one_source_of_traffic_is_needed(simulate: Any, arguments: list[str]) -> None:
+    result = simulate(*arguments)
+    assert result.exit_code == 2
+    assert "one of --flows FILE and --topic" in " ".join(result.output.split())
+
+
+def test_a_broken_line_is_named_with_its_file(simulate: Any, tmp_path: Path) -> None:
+    flows = tmp_path / "flows.jsonl"
+    flows.write_bytes(FLOWS[0] + b"\n\n{}\n")
+    result = simulate("--flows", flows, "--subscribe", "plan")
+    assert isinstance(result.exception, RecordingError)
+    assert f"{flows} line 3" in str(result.exception)
+
+
+@pytest.mark.parametrize("line", [b"[]", b"\xff", command_value("credit", amount="1", version="2.0")])
+def test_a_broken_command_is_named_with_its_file(simulate: Any, tmp_path: Path, line: bytes) -> None:
+    commands = tmp_path / "commands.jsonl"
+    commands.write_bytes(b"\n" + line)
+    result = simulate("--flows", "-", "--accounts", commands, lines=FLOWS)
+    assert isinstance(result.exception, RecordingError)
+    assert f"{commands} line 2" in str(result.exception)
+
+
+# --- over a log
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, list[Record]]:
+    """Traffic, some of it malformed, and the commands before it, as one lane holds them."""
+    subscribers = make_subscribers(20)
+    profile = TrafficProfile(
+        subscribers=subscribers, records=800, start_ms=START_MS, duration_ms=600_000, malformed_share=0.03
+    )
+    commands = orders(load_catalogue(), members_of(subscribers), START_MS)
+    flows = generate_traffic(profile, 5)
+    return {
+        topics.COMMANDS: [Record(key, raw, number, START_MS) for number, (key, raw) in enumerate(commands)],
+        topics.FLOWS: [Record(item.key, item.value, n, item.timestamp_ms) for n, item in enumerate(flows)],
+    }
+
+
+async def filled_log(settings: Settings, catalogue: Catalogue, recorded: dict[str, list[Record]]) -> Log:
+    log = open_log(settings)
+    await log.start()
+    await log.ensure_topics(topics.ALL, partitions=settings.partitions)
+    publisher = await log.publisher()
+    for entry in entries_of(catalogue):
+        value = msgspec.json.encode(entry)
+        await publisher.publish([NewRecord(topics.CATALOGUE, entry.entry_key.encode(), value, START_MS)])
+    for topic, records in recorded.items():
+        await publisher.publish([NewRecord(topic, item.key, item.value, item.timestamp) for item in records])
+    await publisher.close()
+    return log
+
+
+def decisions_of_a_lane(catalogue: Catalogue, recorded: dict[str, list[Record]]) -> Iterator[dict[str, Any]]:
+    lane, state = ListLane(), lane_state(dedup_records=10_000)
+    books = Books.compile(catalogue, name_cache_entries=1_000)
+    run(lane, state, recorded, by=books, now_ms=max(item.timestamp for item in recorded[topics.FLOWS]))
+    yield from lane.read(topics.DECISIONS)
+
+
+async def test_a_simulation_over_the_log_says_what_the_lane_decided(
+    tmp_path: Path, recorded: dict[str, list[Record]]
+) -> None:
+    catalogue = load_catalogue()
+    settings = Settings(data_dir=str(tmp_path), partitions=1)
+    log = await filled_log(settings, catalogue, recorded)
+    await log.close()
+    question = Question(SHIPPED, None, None, None, None, {}, "segment", 5)
+    answer = await simulate_topics(question, settings)
+    octets, money, flows = Counter[str](), Counter[str](), Counter[str]()
+    for decision in decisions_of_a_lane(catalogue, recorded):
+        category = decision["classification"]["category"]
+        flows[category] += 1
+        octets[category] += decision.get("charged_octets", 0)
+        if price := decision.get("price"):
+            money[category] += parse_micros(price["amount"])
+    assert flows.total() > 500
+    simulated = Counter[str](), Counter[str](), Counter[str]()
+    for group in answer.report.groups:
+        if group.category != "fees":
+            simulated[0][group.category] += group.present.flows
+            simulated[1][group.category] += group.present.charged_octets
+            simulated[2][group.category] += parse_micros(group.present.revenue)
+    assert simulated == (flows, octets, money)
+    assert answer.report.total_present == answer.report.total_new
+    assert answer.refused
+    assert json.loads(json_of(answer))["refused_records"] == answer.refused
+
+
+async def test_lanes_make_no_difference(tmp_path: Path, recorded: dict[str, list[Record]]) -> None:
+    reports = []
+    for partitions in (1, 3):
+        settings = Settings(data_dir=str(tmp_path / str(partitions)), partitions=partitions)
+        log = await filled_log(settings, load_catalogue(), recorded)
+        await log.close()
+        question = Question(SHIPPED, None, None, None, None, {}, "segment", 5)
+        reports.append((await simulate_topics(question, settings)).report)
+    assert msgspec.json.encode(reports[0]) == msgspec.json.encode(reports[1])
+
+
+async def test_a_log_without_a_catalogue_says_so(tmp_path: Path) -> None:
+    log = open_log(Settings(data_dir=str(tmp_path), partitions=1))
+    await log.start()
+    await log.ensure_topics(topics.ALL, partitions=1)
+    with pytest.raises(RecordingError, match="no complete catalogue; publish one, or give --against"):
+        await read_catalogue_topic(log)
+    await log.close()
+
+
+async def test_refused_commands_and_strangers_are_told(tmp_path: Path, recorded: dict[str, list[Record]]) -> None:
+    catalogue = load_catalogue()
+    settings = Settings(data_dir=str(tmp_path), partitions=1)
+    only_flows = {topics.COMMANDS: recorded[topics.COMMANDS][:30], topics.FLOWS: recorded[topics.FLOWS]}
+    log = await filled_log(settings, catalogue, only_flows)
+    await log.close()
+    reduced = folder(tmp_path, "reduced", 3)
+    answer = await simulate_topics(Question(reduced, None, None, None, None, {}, "segment", 5), settings)
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_simulation(answer.report, answer.refused, console=console)
+    said = console.export_text()
+    assert answer.report.unknown_account_flows > 0
+    assert "unknown_account" in said
+    assert "account commands that the new tariff refuses: " in said
+    assert "unknown_offering" in said
