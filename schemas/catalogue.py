@@ -212,6 +212,9 @@ class Allowance(_Model):
         None, gt=0, description="Most that one member of the account may draw in a cycle; null = no limit."
     )
     rollover: Rollover | None = Field(None, description="For `cycle` allowances; null = what is left expires.")
+    proration: Literal["none", "daily"] = Field(
+        "none", description="For `cycle` allowances that serve a part of a cycle: granted whole, or by its local days."
+    )
     on_exhausted: Literal["continue", "throttle", "block"] = Field(
         "continue", description="What the rest of the traffic in scope meets: next bucket, free at low rate, or a gate."
     )
@@ -223,6 +226,8 @@ class Allowance(_Model):
     def _only_cycles_roll_over(self) -> Self:
         if self.rollover is not None and self.validity != "cycle":
             raise ValueError(f"allowance {self.id!r}: rollover is for validity 'cycle'; remove one of the two")
+        if self.proration != "none" and self.validity != "cycle":
+            raise ValueError(f"allowance {self.id!r}: proration is for validity 'cycle'; remove one of the two")
         return self
 
 
@@ -268,6 +273,18 @@ class FlatPrice(_Model):
     id: CatalogueId = Field(description="Unique in the offering.")
     type: Literal["recurring", "one_time"] = Field(description="Every billing cycle, or once at activation.")
     amount: MoneyAmount = Field(description="Amount per cycle, or once.")
+    proration: Literal["none", "daily"] = Field(
+        "none", description="For a recurring price and a part of a cycle: charged whole, or by its local days."
+    )
+    refund: Literal["none", "daily"] = Field(
+        "none", description="What a cancellation gives back of a recurring price: nothing, or the days after it."
+    )
+
+    @model_validator(mode="after")
+    def _only_cycles_are_divided(self) -> Self:
+        if self.type == "one_time" and (self.proration, self.refund) != ("none", "none"):
+            raise ValueError(f"price {self.id!r}: proration and refund are for type 'recurring'; remove them")
+        return self
 
 
 class QosProfile(_Model):
@@ -380,6 +397,31 @@ class ProductOffering(_Model):
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
     excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
     term_days: int | None = Field(None, ge=1, le=3660, description="Life in days; null = until cancelled.")
+    trial_days: int | None = Field(
+        None, ge=1, le=366, description="Days free of charge; then it ends unless it was confirmed. null = no trial."
+    )
+    trial_reminder_days: int = Field(
+        2, ge=0, le=30, description="The subscriber is reminded so many days before the trial's end; 0 = not again."
+    )
+    minimum_rent: MoneyAmount = Field(
+        0, description="Of a base plan: least that a cycle costs, fees and usage together; the rest is charged."
+    )
+    max_held: int | None = Field(
+        None, ge=1, le=64, description="Most products of this offering that an account holds at a time; null = any."
+    )
+
+    @model_validator(mode="after")
+    def _is_on_sale_for_some_time(self) -> Self:
+        if self.valid_until_ms is not None and self.valid_until_ms <= self.valid_from_ms:
+            detail = f"valid_until_ms {self.valid_until_ms} is not after valid_from_ms {self.valid_from_ms}"
+            raise ValueError(f"offering {self.id!r}: {detail}; put the two in order")
+        return self
+
+    @model_validator(mode="after")
+    def _rent_is_a_plans(self) -> Self:
+        if self.minimum_rent and self.kind != "base_plan":
+            raise ValueError(f"offering {self.id!r}: minimum_rent is for a base_plan; this is a {self.kind}")
+        return self
 
 
 class Catalogue(_Model):

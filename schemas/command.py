@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.fields import Currency, Decimal, EpochMs, Id, Version
 
 COMMAND_MAJOR = "1"
-COMMAND_VERSION = "1.0"
+COMMAND_VERSION = "1.1"
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
@@ -81,5 +81,11 @@ class EmitUsage(_Command, frozen=True, kw_only=True, tag="emit_usage"):
     """Emit the usage gathered so far, without waiting for the interval's end."""
 
 
-AccountCommand = ChangeProfile | ActivateProduct | CancelProduct | Credit | Debit | Reserve | EmitUsage
+class ConfirmProduct(_Command, frozen=True, kw_only=True, tag="confirm_product"):
+    """Keep a product beyond its trial: it is charged from the trial's end. Without this it ends there."""
+
+    product_id: Annotated[Id, Meta(description="The product on trial.")]
+
+
+AccountCommand = ChangeProfile | ActivateProduct | CancelProduct | Credit | Debit | Reserve | EmitUsage | ConfirmProduct
 """Told apart by the field `type`."""

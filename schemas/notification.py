@@ -7,11 +7,11 @@ from msgspec import Meta
 
 from schemas.fields import EpochMs, Id, Version
 
-NOTIFICATION_VERSION = "1.0"
+NOTIFICATION_VERSION = "1.1"
 
 NotificationKind = Literal[
     "threshold", "exhausted", "throttled", "blocked", "cap_reached", "activated", "cancelled", "expired",
-    "trial_ending", "receipt", "refused",
+    "trial_ending", "receipt", "refused", "trial_started",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from schemas.command import (
     ActivateProduct,
     CancelProduct,
     ChangeProfile,
+    ConfirmProduct,
     Credit,
     Debit,
     EmitUsage,
@@ -118,6 +119,9 @@ COMMANDS = (
     Reserve(
         version=COMMAND_VERSION, command_id="cmd-1006", account_id="acc-77d0", issued_at_ms=EVENING_MS,
         reservation_id="rsv-5", amount="9.99", action="hold",
+    ),
+    ConfirmProduct(
+        version=COMMAND_VERSION, command_id="cmd-1008", account_id=ACCOUNT, issued_at_ms=EVENING_MS, product_id="p-3",
     ),
     EmitUsage(version=COMMAND_VERSION, command_id="cmd-1007", account_id=ACCOUNT, issued_at_ms=EVENING_MS),
 )  # fmt: skip

@@ -32,6 +32,16 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     rolled: Annotated[bool, Meta(description="Kept from an earlier cycle.")] = False
 
 
+class PaidFee(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A recurring price that was paid for a cycle, or for the rest of one, and can be told by the day."""
+
+    price_id: Annotated[str, Meta(description="The price.")]
+    micros: Annotated[int, Meta(description="What was paid, micro-units.")]
+    from_ms: Annotated[int, Meta(description="A time on the first local day that it pays for.")]
+    until_ms: Annotated[int, Meta(description="End of what it pays for, exclusive.")]
+    gives_back: Annotated[bool, Meta(description="Whether a cancellation gives back the days to come.")]
+
+
 class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A product that the account holds (TMF637)."""
 
@@ -42,6 +52,11 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: Annotated[
         str, Meta(description="TMF637 status: active, pending_active (starts later) or suspended (fee not paid).")
     ] = "active"
+    trial: Annotated[
+        str, Meta(description="running, confirmed (goes on at its end), over (charged since), or empty: no trial.")
+    ] = ""
+    trial_end_ms: Annotated[int, Meta(description="End of the trial, exclusive; 0 = none.")] = 0
+    paid: Annotated[tuple[PaidFee, ...], Meta(description="Prices paid for the present cycle, by the day.")] = ()
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -50,8 +65,8 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counter_id: Annotated[
         str,
         Meta(
-            description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>` or "
-            "`member:<bucket id>:<subscriber id>`."
+            description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>`, "
+            "`member:<bucket id>:<subscriber id>`, or, under a minimum rent, `rent` (owed) and `fees` (charged)."
         ),
     ]
     octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
@@ -152,6 +167,7 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     member_standings: Annotated[
         tuple[tuple[str, str], ...], Meta(description="Standings of members who have used up their share of a bucket.")
     ] = ()
+    tried: Annotated[tuple[str, ...], Meta(description="Offerings whose trial the account has had, newest last.")] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -88,7 +88,7 @@ ALL: tuple[Topic, ...] = (
     ),
     Topic(
         STATE, (AccountState, SeenRecords), "entry_key", ("policy",), ("policy",),
-        "Changelog of the lanes' state.", f"{STATE_VERSION}.0", compacted=True, content_type="application/msgpack",
+        "Changelog of the lanes' state.", f"{STATE_VERSION}.1", compacted=True, content_type="application/msgpack",
     ),
     Topic(
         DEAD_LETTERS, (DeadLetter,), "key of the refused record", ("policy",), ("operations",),

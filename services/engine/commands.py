@@ -15,6 +15,7 @@ from schemas.command import (
     ActivateProduct,
     CancelProduct,
     ChangeProfile,
+    ConfirmProduct,
     Credit,
     Debit,
     EmitUsage,
@@ -25,6 +26,7 @@ from schemas.units import format_micros, parse_micros
 from services.engine.charge import BALANCE_MARK
 from services.engine.effective import hand_over
 from services.engine.eligibility import unmet_by
+from services.engine.fees import give_back, is_on_trial
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import add_days, is_time_zone
@@ -139,17 +141,12 @@ def _activate(journal: Journal, command: ActivateProduct) -> None:
     offering = _orderable(journal, command)
     start_ms = max(command.start_ms or journal.at_ms, journal.account.cycle_start_ms)
     waits = start_ms > journal.at_ms
-    term = offering.offering.term_days
-    zone = journal.account.time_zone
-    product = Product(
-        command.product_id,
-        command.offering_id,
-        start_ms,
-        None if term is None else add_days(start_ms, term, time_zone=zone),
-        "pending_active" if waits else "active",
-    )
+    product = _ordered(journal.account, command, offering, start_ms)
+    if waits:
+        product = replace(product, status="pending_active")
     if product.end_ms is not None and product.end_ms <= journal.at_ms:
-        raise _RefusedError("ended", f"start_ms: {start_ms} + {term} days is over already; order it from now")
+        days = offering.offering.term_days
+        raise _RefusedError("ended", f"start_ms: {start_ms} + {days} days is over already; order it from now")
     journal.emit_gathered()
     journal.account = replace(journal.account, products=(*journal.account.products, product))
     if not waits:
@@ -157,12 +154,28 @@ def _activate(journal: Journal, command: ActivateProduct) -> None:
     journal.settle("activated")
 
 
+def _ordered(
+    account: AccountState, command: ActivateProduct, offering: CompiledOffering, start_ms: int
+) -> Product:  # fmt: skip
+    """The product as it begins; its term follows its trial."""
+    sold, zone = offering.offering, account.time_zone
+    product = Product(command.product_id, command.offering_id, start_ms, None)
+    begins_ms = start_ms
+    tried = {*account.tried, *(held.offering_id for held in account.products if held.trial)}
+    if sold.trial_days is not None and sold.id not in tried:
+        begins_ms = add_days(start_ms, sold.trial_days, time_zone=zone)
+        product = replace(product, trial="running", trial_end_ms=begins_ms)
+    if sold.term_days is not None:
+        product = replace(product, end_ms=add_days(begins_ms, sold.term_days, time_zone=zone))
+    return product
+
+
 def _begin(journal: Journal, product: Product, offering: CompiledOffering) -> None:
-    micros = offering.one_time_micros + offering.recurring_micros
-    if not start_product(journal, product):
+    micros = start_product(journal, product)
+    if micros is None:
         detail = (
-            f"balance {format_micros(journal.account.balance_micros)} does not cover {format_micros(micros)} "
-            f"{journal.tariff.currency} for {product.offering_id}; top it up first"
+            f"balance {format_micros(journal.account.balance_micros)} does not cover "
+            f"{offering.price_text(journal.tariff.currency)} for {product.offering_id}; top it up first"
         )
         raise _RefusedError("insufficient_balance", detail)
     journal.tell("activated", f"{offering.offering.name} is active", product=product)
@@ -178,7 +191,7 @@ def _orderable(journal: Journal, command: ActivateProduct) -> CompiledOffering:
         raise _RefusedError("unknown_offering", detail)
     _check_sale(offering, journal.at_ms)
     _check_eligibility(offering, journal)
-    _check_product(journal.account, command)
+    _check_product(journal.account, command, offering)
     _check_company(offering, journal)
     return offering
 
@@ -203,7 +216,7 @@ def _check_eligibility(offering: CompiledOffering, journal: Journal) -> None:
         raise _RefusedError("not_eligible", detail)
 
 
-def _check_product(account: AccountState, command: ActivateProduct) -> None:
+def _check_product(account: AccountState, command: ActivateProduct, offering: CompiledOffering) -> None:
     if len(command.product_id) > MAX_PRODUCT_ID or "/" in command.product_id:
         detail = f"product_id: {command.product_id!r}; use at most {MAX_PRODUCT_ID} characters and no slash"
         raise _RefusedError("product_id", detail)
@@ -212,6 +225,10 @@ def _check_product(account: AccountState, command: ActivateProduct) -> None:
     if len(account.products) >= MAX_PRODUCTS:
         detail = f"products: {MAX_PRODUCTS} are held, which is the limit; cancel one first"
         raise _RefusedError("too_many_products", detail)
+    most = offering.offering.max_held
+    if most is not None and sum(product.offering_id == command.offering_id for product in account.products) >= most:
+        detail = f"offering_id: {command.offering_id!r} can be held {most} times, and is; cancel one first"
+        raise _RefusedError("max_held", detail)
 
 
 def _check_company(offering: CompiledOffering, journal: Journal) -> None:
@@ -236,9 +253,26 @@ def _cancel(journal: Journal, command: CancelProduct) -> None:
     if product is None:
         raise _RefusedError("unknown_product", f"product_id: {command.product_id!r} is not held; nothing to cancel")
     journal.emit_gathered()
+    micros = give_back(journal, product)
     end_product(journal, product)
     journal.tell("cancelled", f"{product.offering_id} has ended; nothing is charged for it any more", product=product)
+    if micros:
+        journal.tell("receipt", f"{format_micros(micros)} {journal.tariff.currency} given back", product=product)
     journal.settle("cancelled")
+
+
+def _confirm(journal: Journal, command: ConfirmProduct) -> None:
+    product = next((item for item in journal.account.products if item.product_id == command.product_id), None)
+    if product is None or not is_on_trial(product):
+        detail = f"product_id: {command.product_id!r} is not on trial; only a trial is confirmed"
+        raise _RefusedError("not_on_trial", detail)
+    if product.trial == "confirmed":
+        return
+    journal.put(replace(product, trial="confirmed"))
+    offering = journal.tariff.offerings.get(product.offering_id)
+    price = offering.price_text(journal.tariff.currency) if offering else "what it costs then"
+    journal.tell("receipt", f"{product.offering_id} goes on after its trial, for {price}", product=product)
+    journal.settle("confirmed")
 
 
 def _credit(journal: Journal, command: Credit) -> None:
@@ -334,6 +368,7 @@ _STEPS: dict[type, Callable[[Journal, Any], None]] = {
     ChangeProfile: _change_profile,
     ActivateProduct: _activate,
     CancelProduct: _cancel,
+    ConfirmProduct: _confirm,
     Credit: _credit,
     Debit: _debit,
     Reserve: _reserve,

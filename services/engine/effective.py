@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
-from schemas.state import AccountState
+from schemas.state import AccountState, Product
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
-from services.engine.periods import next_turn_ms
+from services.engine.periods import add_days, next_turn_ms
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
 from services.engine.tariff import CompiledOffering, CompiledPrice, CompiledRule, Reach, Tariff
@@ -79,6 +79,8 @@ def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
             yield product.start_ms
         if (offering := tariff.offerings.get(product.offering_id)) is not None:
             yield from _turns(offering, account)
+            yield reminder_ms(product, offering, account)
+        yield product.trial_end_ms
     yield from grace_ends(account)
 
 
@@ -91,6 +93,14 @@ def _turns(offering: CompiledOffering, account: AccountState) -> Iterator[int]:
         yield tenure_ms(condition, account)
     for windows in offering.windows.values():
         yield next_turn_ms(windows, account.settled_ms, time_zone=account.time_zone) or 0
+
+
+def reminder_ms(product: Product, offering: CompiledOffering, account: AccountState) -> int:
+    """When the subscriber is told once more that a trial ends; 0 for never."""
+    days = offering.offering.trial_reminder_days
+    if product.trial != "running" or not days:
+        return 0
+    return add_days(product.trial_end_ms, -days, time_zone=account.time_zone)
 
 
 def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:

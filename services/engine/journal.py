@@ -20,7 +20,7 @@ from services.engine.late import lapse
 from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position
 from services.engine.periods import add_days
-from services.engine.tariff import CompiledAllowance, CompiledOffering, Tariff
+from services.engine.tariff import CompiledAllowance, Tariff
 from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without_gathered
 
 
@@ -95,11 +95,11 @@ class Journal:
         )
         self._notifications.append(notification)
 
-    def grant(self, product: Product, allowances: list[CompiledAllowance]) -> None:
-        """Fill a new bucket for each of `allowances`."""
+    def grant(self, product: Product, allowances: list[CompiledAllowance], *, days: tuple[int, int]) -> None:
+        """Fill a new bucket for each of `allowances`; `days` of the cycle that is served, and of all of it."""
         movements = []
         for compiled in allowances:
-            bucket = self._bucket(product, compiled)
+            bucket = self._bucket(product, compiled, days)
             self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
             movements.append(_granted(bucket, self._left(bucket.bucket_id)))
         if movements:
@@ -138,16 +138,10 @@ class Journal:
         self.account = replace(account, buckets=(*others, *((stays,) if keep else ()), rest))
         self.expire([rest])
 
-    def fees(self, product: Product, offering: CompiledOffering, price_types: tuple[str, ...]) -> bool:
-        """Charge the flat prices of these types; False, and nothing done, when a prepaid balance is too small."""
-        prices = [price for price in offering.offering.prices if price.type in price_types and price.amount]
-        prepaid = self.account.payment == "prepaid"
-        if prepaid and sum(price.amount for price in prices) > self.account.balance_micros:
-            return False
-        for price in prices:
-            moved = (self.move_money(-price.amount),) if prepaid else ()
-            self.book("fee", product=product, amount=price.amount, price_id=price.id, movements=moved)
-        return True
+    def put(self, product: Product) -> None:
+        """Replace a product that is held by what it has become."""
+        products = tuple(product if held.product_id == product.product_id else held for held in self.account.products)
+        self.account = replace(self.account, products=products)
 
     def move_money(self, micros: int) -> Movement:
         """Change the main balance; the movement goes into the row that explains it."""
@@ -157,9 +151,9 @@ class Journal:
 
     def book(
         self, kind: str, *, product: Product | None = None, amount: int = 0, price_id: str | None = None,
-        movements: tuple[Movement, ...] = (),
+        movements: tuple[Movement, ...] = (), span: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
-        """Write one row of the ledger."""
+        """Write one row of the ledger; `span` is the time that it is about, where that is not the moment."""
         account, source = self.account, self._source
         self._usage.append(
             RatedUsage(
@@ -173,8 +167,8 @@ class Journal:
                 first_offset=source.first_offset,
                 last_offset=source.last_offset,
                 ordinal=self._ordinal,
-                start_ms=self.at_ms,
-                end_ms=self.at_ms,
+                start_ms=span[0] if span else self.at_ms,
+                end_ms=span[1] if span else self.at_ms,
                 rated_at_ms=self._now_ms,
                 catalogue_version=self.tariff.version,
                 product_id=product.product_id if product else None,
@@ -192,8 +186,11 @@ class Journal:
         held = (*self.account.buckets, *beside)
         return sum(bucket.remaining_octets for bucket in held if bucket.bucket_id == bucket_id)
 
-    def _bucket(self, product: Product, compiled: CompiledAllowance) -> Bucket:
+    def _bucket(self, product: Product, compiled: CompiledAllowance, days: tuple[int, int]) -> Bucket:
         allowance, account = compiled.allowance, self.account
+        octets = allowance.octets
+        if allowance.proration == "daily":
+            octets = octets * days[0] // days[1]
         ends = [product.end_ms]
         if allowance.validity == "cycle":
             ends.append(account.cycle_end_ms)
@@ -204,12 +201,12 @@ class Journal:
             product.product_id,
             product.offering_id,
             allowance.id,
-            allowance.octets,
-            allowance.octets,
+            octets,
+            octets,
             self.at_ms,
             min((end for end in ends if end is not None), default=None),
             0,
-            compiled.notice_at(allowance.octets, 0),
+            compiled.notice_at(octets, 0),
         )
 
 

@@ -93,6 +93,11 @@ def grace_ends(account: AccountState) -> Iterator[int]:
         yield account.cycle_start_ms + GRACE_MS
 
 
+def grace_is_over(account: AccountState, at_ms: int) -> bool:
+    """Whether the cycle before the present one takes no late flows any more, and its totals are still kept."""
+    return bool(account.past_start_ms) and account.cycle_start_ms <= at_ms - GRACE_MS
+
+
 def swept(account: AccountState, at_ms: int) -> AccountState:
     """`account` without what has been kept long enough."""
     over_ms = at_ms - GRACE_MS
@@ -101,7 +106,7 @@ def swept(account: AccountState, at_ms: int) -> AccountState:
         lapsed=tuple(bucket for bucket in account.lapsed if (bucket.valid_until_ms or 0) > over_ms),
         ended=tuple(product for product in account.ended if (product.end_ms or 0) > over_ms),
     )
-    if account.past_start_ms and account.cycle_start_ms <= over_ms:
+    if grace_is_over(account, at_ms):
         account = replace(account, past_start_ms=0, past_counters=())
     return account
 

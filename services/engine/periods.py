@@ -49,6 +49,12 @@ def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
     return _epoch_ms(local, time_zone)
 
 
+def days_between(from_ms: int, until_ms: int, *, time_zone: str) -> int:
+    """Local days from the one that holds `from_ms` up to, and without, the one that holds `until_ms`; never below 0."""
+    days = _local(until_ms, time_zone).date() - _local(from_ms, time_zone).date()
+    return max(0, days.days)
+
+
 class Window(NamedTuple):
     """A weekly stretch of local time: the weekdays on which it begins (Monday is 0), and minutes of the day.
 

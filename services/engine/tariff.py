@@ -24,6 +24,7 @@ from schemas.catalogue import (
     UsagePrice,
 )
 from schemas.decision import Qos
+from schemas.units import format_micros
 from services.engine.periods import Window
 from services.engine.prices import Curve, curve_of
 from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundings, network_identifier, surroundings_of
@@ -184,6 +185,12 @@ class CompiledOffering:
     """The time windows of its rules, allowances and prices, by their key."""
     conditions: Mapping[str, SubscriberCondition]
     """The conditions that its rules have on the account, by the rule's id."""
+
+    def price_text(self, currency: str) -> str:
+        """Its flat prices for people: `4.99 EUR a cycle and 1 EUR once`."""
+        parts = ((self.recurring_micros, "a cycle"), (self.one_time_micros, "once"))
+        named = [f"{format_micros(micros)} {currency} {when}" for micros, when in parts if micros]
+        return " and ".join(named) or f"0 {currency}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

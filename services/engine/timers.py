@@ -11,15 +11,20 @@ from msgspec.structs import replace
 from schemas.catalogue import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
+from services.engine.effective import reminder_ms
+from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
-from services.engine.late import swept
+from services.engine.late import grace_is_over, swept
 from services.engine.outcome import Outcome
 from services.engine.periods import cycle_at, next_cycle_end
-from services.engine.tariff import Tariff
+from services.engine.tariff import CompiledOffering, Tariff
 
 MAX_AHEAD_MS = 86_400_000
 """How far an event time may lie ahead of the wall clock and still move an account's calendar: a day. A clock that is
 further off must not bring about renewals that are not due; its flows count as happening now."""
+
+MAX_TRIED = 64
+"""How many offerings an account is remembered to have tried, so that nobody lives on trials."""
 
 
 def next_due_ms(account: AccountState) -> int | None:
@@ -63,18 +68,24 @@ def event_time_ms(stated_ms: int, now_ms: int) -> int:
     return stated_ms if stated_ms <= now_ms + MAX_AHEAD_MS else now_ms
 
 
-def start_product(journal: Journal, product: Product) -> bool:
-    """Fees and grants of a product that begins; False, and nothing done, when a prepaid balance does not cover them.
+def start_product(journal: Journal, product: Product) -> int | None:
+    """Fees and grants of a product that begins; returns the micros charged.
 
-    An offering that the catalogue no longer has brings nothing and costs nothing.
+    None, and nothing done, when a prepaid balance does not cover them. An offering that the catalogue no longer has
+    brings nothing and costs nothing; a trial costs nothing yet.
     """
     offering = journal.tariff.offerings.get(product.offering_id)
     if offering is None:
-        return True
-    if not journal.fees(product, offering, ("one_time", "recurring")):
-        return False
-    journal.grant(product, list(offering.allowances.values()))
-    return True
+        return 0
+    types = () if is_on_trial(product) else ("one_time", "recurring")
+    micros = charge_fees(journal, product, offering, types, from_ms=product.start_ms)
+    if micros is None:
+        return None
+    if is_on_trial(product):
+        _begin_trial(journal, product, offering)
+    days = days_of_cycle(journal.account, product, product.start_ms)
+    journal.grant(product, list(offering.allowances.values()), days=days)
+    return micros
 
 
 def resume_suspended(journal: Journal) -> bool:
@@ -88,11 +99,22 @@ def resume_suspended(journal: Journal) -> bool:
 
 def end_product(journal: Journal, product: Product) -> None:
     """Remove a product; what is left in its buckets expires. Late flows may still find it for a while."""
+    owe_rent(journal, product, journal.at_ms)
     journal.expire([bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id])
     account = journal.account
     kept = tuple(held for held in account.products if held.product_id != product.product_id)
     over = () if product.status == "pending_active" else (replace(product, end_ms=journal.at_ms),)
     journal.account = replace(account, products=kept, ended=(*account.ended, *over))
+
+
+def _begin_trial(journal: Journal, product: Product, offering: CompiledOffering) -> None:
+    tried = (*journal.account.tried, product.offering_id)[-MAX_TRIED:]
+    journal.account = replace(journal.account, tried=tried)
+    detail = (
+        f"{offering.offering.name} is free of charge for {offering.offering.trial_days} days and ends then; "
+        f"confirm it to keep it for {offering.price_text(journal.tariff.currency)}"
+    )
+    journal.tell("trial_started", detail, product=product)
 
 
 def _open(account: AccountState, tariff: Tariff, partition: int, at_ms: int, now_ms: int) -> Outcome:
@@ -115,10 +137,14 @@ def _adopt(account: AccountState, tariff: Tariff, partition: int, until_ms: int,
 def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) -> Outcome:
     journal = _journal(account, tariff, partition, account.due_ms, now_ms)
     journal.emit_gathered()
+    if grace_is_over(journal.account, journal.at_ms):
+        close_rent(journal)
     journal.account = swept(journal.account, journal.at_ms)
-    causes = ["expired"] if _end_products(journal) + _end_buckets(journal) else []
+    causes = ["expired"] if _end_products(journal) + _end_trials(journal) + _end_buckets(journal) else []
     if _renew_cycle(journal):
         causes = ["reset"]
+    _charge_trials(journal)
+    _remind_of_trials(journal)
     if _start_products(journal):
         causes.append("activated")
     journal.settle(causes[0] if causes else "calendar")
@@ -136,6 +162,48 @@ def _end_products(journal: Journal) -> int:
         end_product(journal, product)
         journal.tell("expired", f"product {product.product_id} ({product.offering_id}) has ended", product=product)
     return len(over)
+
+
+def _end_trials(journal: Journal) -> int:
+    over = [item for item in _trials(journal, "running") if item.trial_end_ms <= journal.at_ms]
+    for product in over:
+        end_product(journal, product)
+        detail = f"the trial of {product.offering_id} has ended; nothing was charged for it"
+        journal.tell("expired", detail, product=product)
+    return len(over)
+
+
+def _charge_trials(journal: Journal) -> None:
+    """Charge what was confirmed from the trial's end on; what the balance does not cover ends."""
+    for product in _trials(journal, "confirmed"):
+        offering = journal.tariff.offerings.get(product.offering_id)
+        if product.trial_end_ms > journal.at_ms:
+            continue
+        charged = replace(product, trial="over")
+        journal.put(charged)
+        types = ("one_time", "recurring")
+        if offering is None or charge_fees(journal, charged, offering, types, from_ms=journal.at_ms) is not None:
+            journal.tell(
+                "receipt", f"the trial of {product.offering_id} is over; it goes on as confirmed", product=product
+            )
+        else:
+            end_product(journal, charged)
+            journal.tell("refused", f"{product.offering_id} ends: the balance does not cover it", product=product)
+
+
+def _remind_of_trials(journal: Journal) -> None:
+    for product in _trials(journal, "running"):
+        offering = journal.tariff.offerings.get(product.offering_id)
+        if offering and reminder_ms(product, offering, journal.account) == journal.at_ms:
+            detail = (
+                f"the trial of {offering.offering.name} ends in {offering.offering.trial_reminder_days} days, and so "
+                f"does the product; confirm it to keep it for {offering.price_text(journal.tariff.currency)}"
+            )
+            journal.tell("trial_ending", detail, product=product)
+
+
+def _trials(journal: Journal, trial: str) -> list[Product]:
+    return [item for item in journal.account.products if item.trial == trial and item.status == "active"]
 
 
 def _end_buckets(journal: Journal) -> int:
@@ -164,6 +232,9 @@ def _renew_cycle(journal: Journal) -> bool:
     account = journal.account
     if account.cycle_end_ms > journal.at_ms:
         return False
+    for product in account.products:
+        owe_rent(journal, product, account.cycle_end_ms)
+    account = journal.account
     rolling = [(bucket, rollover) for bucket in _over(journal) if (rollover := _rollover(journal, bucket))]
     start = account.cycle_end_ms
     journal.account = replace(
@@ -185,7 +256,8 @@ def _renew_cycle(journal: Journal) -> bool:
 
 def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, Rollover]] = ()) -> bool:
     offering = journal.tariff.offerings.get(product.offering_id)
-    if offering is not None and not journal.fees(product, offering, ("recurring",)):
+    types = () if is_on_trial(product) else ("recurring",)
+    if offering is not None and charge_fees(journal, product, offering, types, from_ms=journal.at_ms) is None:
         return False
     if product.status != "active":
         _set_status(journal, product, "active")
@@ -193,7 +265,7 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
         journal.roll_over(bucket, rollover, _kept_until(journal.account, product, rollover.cycles))
     if offering is not None:
         renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
-        journal.grant(product, renewed)
+        journal.grant(product, renewed, days=days_of_cycle(journal.account, product, journal.at_ms))
     return True
 
 
@@ -223,7 +295,7 @@ def _start_products(journal: Journal) -> bool:
     ]
     for product in waiting:
         _set_status(journal, product, "active")
-        if start_product(journal, product):
+        if start_product(journal, product) is not None:
             journal.tell("activated", f"product {product.product_id} ({product.offering_id}) begins", product=product)
         else:
             end_product(journal, product)
@@ -232,8 +304,5 @@ def _start_products(journal: Journal) -> bool:
 
 
 def _set_status(journal: Journal, product: Product, status: str) -> None:
-    products = tuple(
-        replace(held, status=status) if held.product_id == product.product_id else held
-        for held in journal.account.products
-    )
-    journal.account = replace(journal.account, products=products)
+    held = next(item for item in journal.account.products if item.product_id == product.product_id)
+    journal.put(replace(held, status=status))

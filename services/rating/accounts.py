@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from schemas.catalogue import ProductOffering
-from schemas.command import AccountCommand, ActivateProduct, CancelProduct, ChangeProfile, Credit, Debit, Reserve
+from schemas.command import (
+    AccountCommand,
+    ActivateProduct,
+    CancelProduct,
+    ChangeProfile,
+    ConfirmProduct,
+    Credit,
+    Debit,
+    Reserve,
+)
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
 from services.engine.periods import add_days, is_time_zone
@@ -227,11 +236,16 @@ class _Desk:
         return offering
 
     def _check_company(self, command: ActivateProduct, wanted: ProductOffering) -> None:
-        held = {
+        running = [
             product["offering_id"]
             for product in self._products[command.account_id]
             if product["end_ms"] is None or product["end_ms"] > command.issued_at_ms
-        }
+        ]
+        held = set(running)
+        if wanted.max_held is not None and running.count(wanted.id) >= wanted.max_held:
+            raise CommandRefused(
+                command, "offering_id", f"{wanted.id!r} can be held {wanted.max_held} times, and is; cancel one first"
+            )
         if wanted.requires and not held & set(wanted.requires):
             raise CommandRefused(
                 command, "offering_id", f"{wanted.id!r} requires one of {', '.join(wanted.requires)}; order that first"
@@ -248,9 +262,31 @@ class _Desk:
                 )
 
     def _end_ms(self, account_id: str, offering: ProductOffering, start_ms: int) -> int | None:
-        if offering.term_days is None:
-            return None
-        return add_days(start_ms, offering.term_days, time_zone=self._accounts[account_id]["time_zone"] or "UTC")
+        """When an ordered product ends by itself: with its trial, until that is confirmed, else with its term."""
+        tried = any(product["offering_id"] == offering.id for product in self._products[account_id])
+        if offering.trial_days is not None and not tried:
+            return self._after(account_id, start_ms, offering.trial_days)
+        return None if offering.term_days is None else self._after(account_id, start_ms, offering.term_days)
+
+    def _after(self, account_id: str, start_ms: int, days: int) -> int:
+        return add_days(start_ms, days, time_zone=self._accounts[account_id]["time_zone"] or "UTC")
+
+    def confirm(self, command: ConfirmProduct) -> None:
+        """Keep a product beyond its trial; whether it is on one now, the lane knows."""
+        mine = self._products.get(command.account_id, ())
+        product = next((item for item in mine if item["product_id"] == command.product_id), None)
+        if product is None:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} was never ordered; mend the id")
+        offering = self._offerings.get(product["offering_id"])
+        if offering is None or offering.trial_days is None:
+            raise CommandRefused(
+                command, "product_id", f"{command.product_id!r} has no trial; there is nothing to confirm"
+            )
+        trial_end_ms = self._after(command.account_id, product["start_ms"], offering.trial_days)
+        if product["end_ms"] == trial_end_ms > command.issued_at_ms:
+            term = offering.term_days
+            product.update(end_ms=None if term is None else self._after(command.account_id, trial_end_ms, term))
+            self._changed_products.append(product)
 
     def cancel(self, command: CancelProduct) -> None:
         """End a product."""
@@ -281,6 +317,7 @@ _STEPS: dict[type, Callable[[_Desk, Any], None]] = {
     ChangeProfile: _Desk.change_profile,
     ActivateProduct: _Desk.activate,
     CancelProduct: _Desk.cancel,
+    ConfirmProduct: _Desk.confirm,
     Credit: _Desk.move_money,
     Debit: _Desk.move_money,
     Reserve: _Desk.move_money,

@@ -19,6 +19,7 @@ from schemas.command import (
     ActivateProduct,
     CancelProduct,
     ChangeProfile,
+    ConfirmProduct,
     Credit,
     Debit,
     EmitUsage,
@@ -127,6 +128,9 @@ class World:
 
     def cancel(self, product_id: str, **fields: Any) -> Outcome:
         return self.command(CancelProduct, product_id=product_id, **fields)
+
+    def confirm(self, product_id: str, **fields: Any) -> Outcome:
+        return self.command(ConfirmProduct, product_id=product_id, **fields)
 
     def credit(self, amount: str, **fields: Any) -> Outcome:
         return self.command(Credit, amount=amount, **fields)

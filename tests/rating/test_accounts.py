@@ -4,7 +4,16 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from schemas.command import AccountCommand, ActivateProduct, CancelProduct, ChangeProfile, Credit, Debit, Reserve
+from schemas.command import (
+    AccountCommand,
+    ActivateProduct,
+    CancelProduct,
+    ChangeProfile,
+    ConfirmProduct,
+    Credit,
+    Debit,
+    Reserve,
+)
 from schemas.topics import COMMANDS
 from services.rating.accounts import CommandRefused, submit
 from services.rating.catalogue_store import publish_catalogue
@@ -104,7 +113,42 @@ def test_a_product_with_a_term_ends_after_it(shop):
     assert _rows(shop, products)[1]["end_ms"] == AT_MS + 30 * DAY_MS
 
 
+@pytest.fixture
+def trials(engine):
+    """A database whose catalogue has a plan with a trial."""
+    offered = [
+        {"id": "basic", "name": "Basic", "kind": "base_plan", "trial_days": 7},
+        {"id": "week", "name": "Week", "kind": "pass", "trial_days": 2, "term_days": 7, "max_held": 1},
+    ]
+    publish_catalogue(engine, catalogue(offerings=offered, rules=[]))
+    return engine
+
+
+def test_a_trial_ends_a_product_until_it_is_confirmed(trials):
+    submit(trials, [_create(), _order(), _order("week", "prod-2")])
+    assert [row["end_ms"] for row in _rows(trials, products)] == [AT_MS + 7 * DAY_MS, AT_MS + 2 * DAY_MS]
+    submit(trials, [_command(ConfirmProduct, f"yes-{number}", product_id=f"prod-{number}") for number in (1, 2)])
+    assert [row["end_ms"] for row in _rows(trials, products)] == [None, AT_MS + 9 * DAY_MS]
+
+
+def test_a_second_order_has_no_trial(trials):
+    submit(trials, [_create(), _order(), _command(CancelProduct, "no", product_id="prod-1"), _order("basic", "prod-2")])
+    assert [row["end_ms"] for row in _rows(trials, products)] == [AT_MS, None]
+
+
+def test_no_more_are_ordered_than_can_be_held(trials):
+    submit(trials, [_create(), _order("week")])
+    with pytest.raises(CommandRefused, match="can be held 1 times"):
+        submit(trials, [_order("week", "prod-2")])
+
+
 REFUSED = {
+    "a confirmation of what has no trial": (
+        [_create(), _order(), _command(ConfirmProduct, "c", product_id="prod-1")], "product_id", "has no trial",
+    ),
+    "a confirmation of what was never ordered": (
+        [_create(), _command(ConfirmProduct, "c", product_id="p")], "product_id", "never ordered",
+    ),
     "an account that was never created": ([_order()], "account_id", "create it with change_profile first"),
     "an unknown offering": ([_create(), _order("gold")], "offering_id", "'gold' is not in catalogue 'v1'"),
     "a retired offering": ([_create(), _order("old")], "offering_id", "'old' is retired"),

@@ -1,0 +1,169 @@
+"""What a product costs by itself: its flat prices, whole or by the day, refunds of them, and a cycle's minimum.
+
+Days are local days. The day on which a product begins is charged whole, and so is the day on which it is cancelled;
+where one product follows another on the same day, that day is charged once, with the first. Money is rounded down to a
+micro-unit in two places: what a part of a cycle costs, and what is given back of it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from schemas.catalogue import FlatPrice
+from schemas.state import AccountState, Counter, PaidFee, Product
+from schemas.units import format_micros
+from services.engine.journal import Journal
+from services.engine.periods import add_days, days_between
+from services.engine.tariff import CompiledOffering, Tariff
+
+MINIMUM_RENT = "minimum_rent"
+"""In `RatedUsage.price_id`: the row that makes up for what a cycle fell short of."""
+
+_OWED, _FEES = "rent", "fees"
+"""Counters of a cycle: the minimum that its days come to, and what fees have come to. Kept only where there is one."""
+
+
+def charge_fees(
+    journal: Journal, product: Product, offering: CompiledOffering, price_types: Sequence[str], *, from_ms: int
+) -> int | None:
+    """Charge the flat prices of these types for what is left of the cycle after `from_ms`; returns micros.
+
+    None, and nothing done, when a prepaid balance is too small.
+    """
+    account = journal.account
+    wanted = [price for price in offering.offering.prices if price.type in price_types and price.amount]
+    paid = [_paid(price, product, from_ms, account, journal.tariff) for price in wanted]
+    total = sum(fee.micros for fee in paid)
+    prepaid = account.payment == "prepaid"
+    if prepaid and total > account.balance_micros:
+        return None
+    for price, fee in zip(wanted, paid, strict=True):
+        if fee.micros:
+            moved = (journal.move_money(-fee.micros),) if prepaid else ()
+            journal.book("fee", product=product, amount=fee.micros, price_id=price.id, movements=moved)
+    recurring = tuple(fee for price, fee in zip(wanted, paid, strict=True) if price.type == "recurring")
+    if "recurring" in price_types and recurring != product.paid:
+        journal.put(replace(_held(journal.account, product), paid=recurring))
+    _count_fees(journal, total)
+    return total
+
+
+def give_back(journal: Journal, product: Product) -> int:
+    """Give back what a product that is cancelled now has paid for the days to come; returns micros.
+
+    Never more than was paid: it is a share of that, not of the price.
+    """
+    zone = journal.account.time_zone
+    tomorrow_ms = add_days(journal.at_ms, 1, time_zone=zone)
+    total = 0
+    for fee in product.paid:
+        days = days_between(fee.from_ms, fee.until_ms, time_zone=zone)
+        left = min(days, days_between(tomorrow_ms, fee.until_ms, time_zone=zone))
+        micros = fee.micros * left // days if days and fee.gives_back else 0
+        if micros:
+            moved = (journal.move_money(micros),) if journal.account.payment == "prepaid" else ()
+            journal.book("refund", product=product, amount=-micros, price_id=fee.price_id, movements=moved)
+        total += micros
+    _count_fees(journal, -total)
+    return total
+
+
+def days_of_cycle(account: AccountState, product: Product, from_ms: int) -> tuple[int, int]:
+    """Local days of the present cycle that `product` serves from `from_ms` on, and all days of the cycle."""
+    zone, end = account.time_zone, account.cycle_end_ms
+    until = end if product.end_ms is None else min(end, product.end_ms)
+    whole = days_between(account.cycle_start_ms, end, time_zone=zone)
+    return min(whole, days_between(max(from_ms, account.cycle_start_ms), until, time_zone=zone)), whole
+
+
+def owe_rent(journal: Journal, product: Product, until_ms: int) -> None:
+    """Count what the days of a plan with a minimum rent, which ends or whose cycle ends at `until_ms`, come to."""
+    offering = journal.tariff.offerings.get(product.offering_id)
+    minimum = offering.offering.minimum_rent if offering else 0
+    # A trial costs nothing, so it owes nothing; what is suspended serves nothing.
+    if not minimum or product.status != "active" or is_on_trial(product):
+        return
+    account = journal.account
+    from_ms = max(product.start_ms, product.trial_end_ms, account.cycle_start_ms)
+    days = days_between(from_ms, until_ms, time_zone=account.time_zone)
+    whole = days_between(account.cycle_start_ms, account.cycle_end_ms, time_zone=account.time_zone)
+    _add(journal, _OWED, minimum * min(days, whole) // whole)
+
+
+def close_rent(journal: Journal) -> None:
+    """Charge what the cycle before fell short of its minimum rent. It must be closed for late flows now.
+
+    A prepaid account pays what its balance has: it never owes.
+    """
+    account = journal.account
+    totals = {counter.counter_id: counter.micros for counter in account.past_counters}
+    spent = sum(micros for name, micros in totals.items() if name == _FEES or name.startswith("price:"))
+    micros = totals.get(_OWED, 0) - spent
+    prepaid = account.payment == "prepaid"
+    if prepaid:
+        micros = min(micros, account.balance_micros)
+    if micros <= 0:
+        return
+    moved = (journal.move_money(-micros),) if prepaid else ()
+    span = (account.past_start_ms, account.cycle_start_ms - 1)
+    journal.book("fee", amount=micros, price_id=MINIMUM_RENT, movements=moved, span=span)
+    owed = f"{format_micros(totals[_OWED])} {journal.tariff.currency}"
+    journal.tell("receipt", f"{format_micros(micros)} charged: the cycle has a minimum of {owed}")
+
+
+def is_on_trial(product: Product) -> bool:
+    """Whether a product is free of charge, since its trial is not over."""
+    return product.trial in ("running", "confirmed")
+
+
+def _paid(price: FlatPrice, product: Product, from_ms: int, account: AccountState, tariff: Tariff) -> PaidFee:
+    micros, until = price.amount, account.cycle_end_ms
+    if price.type == "recurring" and price.proration == "daily":
+        zone = account.time_zone
+        if _is_paid_today(product, from_ms, account, tariff):
+            from_ms = add_days(from_ms, 1, time_zone=zone)
+        days, whole = days_of_cycle(account, product, from_ms)
+        micros = price.amount * days // whole
+    if product.end_ms is not None:
+        until = min(until, product.end_ms)
+    return PaidFee(price.id, micros, from_ms, until, price.refund == "daily")
+
+
+def _is_paid_today(product: Product, from_ms: int, account: AccountState, tariff: Tariff) -> bool:
+    """Whether a product that this one follows was held, and paid for, on its first day."""
+    zone = account.time_zone
+    return any(
+        before.paid
+        and not days_between(before.end_ms or 0, from_ms, time_zone=zone)
+        and not days_between(from_ms, before.end_ms or 0, time_zone=zone)
+        for before in account.ended
+        if before.product_id != product.product_id and _is_followed(before.offering_id, product.offering_id, tariff)
+    )
+
+
+def _is_followed(before_id: str, offering_id: str, tariff: Tariff) -> bool:
+    kinds = [tariff.offerings[name].offering.kind for name in (before_id, offering_id) if name in tariff.offerings]
+    return before_id == offering_id or kinds == ["base_plan", "base_plan"]
+
+
+def _held(account: AccountState, product: Product) -> Product:
+    return next((held for held in account.products if held.product_id == product.product_id), product)
+
+
+def _count_fees(journal: Journal, micros: int) -> None:
+    counted = any(counter.counter_id in (_OWED, _FEES) for counter in journal.account.counters)
+    if micros and (counted or any(_rents(journal.account, journal.tariff))):
+        _add(journal, _FEES, micros)
+
+
+def _rents(account: AccountState, tariff: Tariff) -> Iterator[int]:
+    for product in account.products:
+        offering = tariff.offerings.get(product.offering_id)
+        yield offering.offering.minimum_rent if offering else 0
+
+
+def _add(journal: Journal, counter_id: str, micros: int) -> None:
+    counters = journal.account.counters
+    before = sum(counter.micros for counter in counters if counter.counter_id == counter_id)
+    others = tuple(counter for counter in counters if counter.counter_id != counter_id)
+    journal.account = replace(journal.account, counters=(*others, Counter(counter_id, 0, before + micros)))
