@@ -14,7 +14,7 @@ COMMAND_VERSION = "1.1"
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every command carries. A command id is applied once per account, however often it arrives."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
     account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
     issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]

@@ -18,7 +18,7 @@ NotificationKind = Literal[
 class Notification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event to tell the subscriber; wording and channel are the notifier's business."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     notification_id: Annotated[Id, Meta(description="Unique: `<account id>:<notification number of the account>`.")]
     account_id: Annotated[Id, Meta(description="The account concerned.")]
     subscriber_id: Annotated[Id, Meta(description="Whom to tell.")]
