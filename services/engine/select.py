@@ -4,6 +4,7 @@ The lowest precedence that matches wins (TS 23.503). All that selection depends 
 account's standing (`services.engine.standing`). It changes seldom, so what was worked out for one is remembered.
 """
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -28,8 +29,10 @@ MAX_LOSERS = 8
 """Losers named in a decision: those whose application and category fit first, then by precedence."""
 
 MAX_PLANS = 4_096
-MAX_SELECTIONS = 65_536
-"""Bounds of a tariff's memory, about 10 KiB a plan and 1 KiB a selection; a memory that is full is emptied."""
+MAX_ANSWERS = 65_536
+MAX_SELECTIONS = 131_072
+"""Bounds of a tariff's memory: about 10 KiB a plan, 1 KiB an answer, 200 octets for a selection, which is a key to an
+answer. A memory that is full is emptied."""
 
 Beyond = Literal["price", "free", "blocked"]
 """What octets meet that no bucket takes: the out-of-bundle price, the low rate free of charge, or a closed gate."""
@@ -79,12 +82,57 @@ class Selection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Kinds:
+    """What a plan tells traffic apart by: the names that any of its scopes has, and the confidences its rules ask for.
+
+    An account has a handful of them and meets thousands of applications, so most traffic is of one kind to it, and
+    what was worked out for one application serves all others that nothing names.
+    """
+
+    applications: frozenset[str]
+    services: frozenset[str]
+    rat_types: frozenset[str]
+    zones: frozenset[str]
+    dnns: frozenset[str]
+    confidences: tuple[int, ...]
+    """In ascending order, 0 first."""
+
+    @classmethod
+    def between(cls, rules: list[CompiledRule], payers: list[Reach]) -> "Kinds":
+        """The kinds of traffic that rules, and the scopes of buckets and prices, tell apart."""
+        reaches = payers + [rule.reach for rule in rules]
+        return cls(
+            frozenset().union(*(reach.applications for reach in reaches)),
+            frozenset().union(*(reach.services for reach in reaches)),
+            frozenset().union(*(reach.rat_types for reach in reaches)),
+            frozenset().union(*(reach.zones for reach in reaches)),
+            frozenset().union(*(reach.dnns for reach in reaches)),
+            tuple(sorted({0, *(rule.rule.min_confidence for rule in rules)})),
+        )
+
+    def of(self, traffic: Traffic) -> Traffic:
+        """The traffic that stands for all of its kind; every part of the plan treats both alike."""
+        at_least = bisect.bisect_right(self.confidences, traffic.confidence) - 1
+        return traffic._replace(
+            application=traffic.application if traffic.application in self.applications else None,
+            service=traffic.service if traffic.service in self.services else None,
+            rat_type=traffic.rat_type if traffic.rat_type in self.rat_types else None,
+            zone=traffic.zone if traffic.zone in self.zones else None,
+            dnn=traffic.dnn if traffic.dnn in self.dnns else None,
+            # Suspect traffic, -1, is a kind of its own.
+            confidence=self.confidences[at_least] if at_least >= 0 else traffic.confidence,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """What a standing means: rules in order of precedence, buckets in order of drawing, prices by preference."""
 
+    standing: str
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     prices: tuple[CompiledPrice, ...]
+    kinds: Kinds
 
 
 def plan_of(standing: str, tariff: Tariff) -> Plan:
@@ -110,11 +158,37 @@ def select(standing: str, classification: Classification, flow: FlowRecord, tari
     if tariff.surroundings is not None:
         key += tariff.surroundings.of(flow)
     found: Selection | None = tariff.selections.get(key)
-    if found is None:
-        if len(tariff.selections) >= MAX_SELECTIONS:
-            tariff.selections.clear()
-        found = tariff.selections[key] = _select(plan_of(standing, tariff), Traffic(*key[1:]), tariff)
-    return found
+    return _look_up(key, tariff) if found is None else found
+
+
+def select_for(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
+    """The answer, worked out."""
+    misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
+    winner = next(line.rule for line, miss in misses if miss is None)
+    losers = _losers(((line.rule, miss) for line, miss in misses), winner)
+    treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
+    bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
+    price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
+    drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
+    share = drawn.allowance.per_member_octets if drawn else None
+    template = _template(winner, losers, treatment, tariff)
+    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
+
+
+def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
+    """The answer for the kind that the traffic of `key` is of, remembered for both."""
+    plan = plan_of(key[0], tariff)
+    kind = plan.kinds.of(Traffic(*key[1:]))
+    answer: Selection | None = tariff.answers.get((plan.standing, kind))
+    if answer is None:
+        if len(tariff.answers) >= MAX_ANSWERS:
+            tariff.answers.clear()
+        answer = tariff.answers[plan.standing, kind] = select_for(plan, kind, tariff)
+    if len(tariff.selections) >= MAX_SELECTIONS:
+        tariff.selections.clear()
+    # The plan's own text in each key: an account that was just read brings a copy, and a hundred keys would keep it.
+    tariff.selections[(plan.standing, *key[1:])] = answer
+    return answer
 
 
 def _read_standing(standing: str, tariff: Tariff) -> Plan:
@@ -126,7 +200,10 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
             lines[line.rule.rule.id] = line
     ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
     slots = tuple(_slot(text, facts, tariff) for text in facts.buckets)
-    return Plan((*ordered, Line(tariff.built_in, None)), slots, tuple(_prices(facts, tariff)))
+    prices = tuple(_prices(facts, tariff))
+    payers = [price.reach for price in prices] + [slot.allowance.reach for slot in slots if slot.allowance is not None]
+    kinds = Kinds.between([line.rule for line in ordered], payers)
+    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, prices, kinds)
 
 
 def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:
@@ -173,19 +250,6 @@ def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
             price.reach.order(), price.curve.micros(10**12) if price.curve else 0, price.counter_id,
         ),
     )  # fmt: skip
-
-
-def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
-    misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
-    winner = next(line.rule for line, miss in misses if miss is None)
-    losers = _losers(((line.rule, miss) for line, miss in misses), winner)
-    treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
-    bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
-    price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
-    drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
-    share = drawn.allowance.per_member_octets if drawn else None
-    template = _template(winner, losers, treatment, tariff)
-    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
 
 
 def _miss(rule: CompiledRule, traffic: Traffic) -> str | None:

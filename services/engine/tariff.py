@@ -209,8 +209,15 @@ class Tariff:
     """What the catalogue looks at around a flow; None when it looks at nothing there."""
     plans: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What `services.engine.select` has worked out for a standing; it only saves work."""
-    selections: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    answers: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """The same for one kind of traffic under a standing."""
+    selections: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """The answer for traffic as it comes."""
+
+    def forget(self) -> None:
+        """Empty the memory."""
+        for memory in (self.plans, self.answers, self.selections):
+            memory.clear()
 
     def allowance(self, offering_id: str, allowance_id: str) -> CompiledAllowance | None:
         """An allowance by its ids; None when this version no longer has it."""

@@ -50,7 +50,8 @@ def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tupl
 def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
     """`pending` with one decided flow added to the entry of its rating key."""
     selection, treatment, price_id = case.selection, case.treatment, case.price_id
-    rule_id, application, service = selection.rule.rule.id, case.classification.application, case.classification.service
+    rule_id = selection.template.rule_id
+    application, service = case.classification.application, case.classification.service
     for index, entry in enumerate(pending):
         if (
             entry.application == application

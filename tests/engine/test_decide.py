@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from schemas.state import AccountState
 from services.engine.decide import decide
 from services.engine.outcome import Position
-from services.engine.tariff import Tariff, compile_tariff
+from services.engine.select import plan_of, select, select_for
+from services.engine.tariff import Tariff, Traffic, compile_tariff
 from services.engine.usage import MAX_PENDING
 from tests.engine.world import PARTITION, World, catalogue, classification, flow_record, ms
 
@@ -197,14 +198,28 @@ def test_a_replay_is_bit_identical_with_or_without_memory(
         outputs = []
         for flow in sent:
             if forget:
-                tariff.plans.clear()
-                tariff.selections.clear()
+                tariff.forget()
                 # What a successor reads from the changelog is as good as what was in memory.
                 world.account = msgspec.msgpack.decode(msgspec.msgpack.encode(world.account), type=AccountState)
             outputs.append(world.flow(**flow))
         outputs += [world.account, world.usage, world.updates, world.notifications]
         histories.append(msgspec.json.encode(outputs))
     assert histories[0] == histories[1]
+
+
+@given(tariffs(), flows)
+@slow_data
+def test_traffic_that_a_plan_does_not_tell_apart_gets_the_answer_worked_out_for_it_alone(
+    tariff: Tariff, sent: list[dict[str, Any]]
+) -> None:
+    world = world_of(tariff, "postpaid")
+    assert world.account is not None
+    standing = world.account.standing
+    for flow in sent:
+        seen = classification(flow["app"], service=flow["service"], confidence=flow["confidence"])
+        alone = Traffic(flow["app"], seen.category, flow["service"], flow["rat"], flow["confidence"])
+        record = flow_record(flow["volume"], at_ms=world.now_ms, rat_type=flow["rat"])
+        assert select(standing, seen, record, tariff) == select_for(plan_of(standing, tariff), alone, tariff)
 
 
 @given(tariffs(), flows)

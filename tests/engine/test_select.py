@@ -138,13 +138,28 @@ def test_an_unrelated_package_changes_nothing() -> None:
 
 def test_a_full_memory_is_emptied_and_decides_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select_module, "MAX_SELECTIONS", 2)
+    monkeypatch.setattr(select_module, "MAX_ANSWERS", 1)
     monkeypatch.setattr(select_module, "MAX_PLANS", 1)
     rule = {"id": "free", "charging": "free", "scope": {"applications": ["facebook"]}}
     world = world_with(rule)
     seen = [world.flow(1, app).rule_id for app in ("facebook", "netflix", "tiktok", "facebook", None, "facebook")]
     assert seen == ["free", "default", "default", "free", "default", "free"]
     assert len(world.tariff.selections) <= 2
+    assert len(world.tariff.answers) <= 1
     assert len(world.tariff.plans) <= 1
+
+
+def test_applications_that_nothing_names_share_one_answer() -> None:
+    rule = {"id": "free", "charging": "free", "scope": {"applications": ["facebook"]}, "min_confidence": 60}
+    world = world_with(rule)
+    world.tariff.forget()
+    for app in ("facebook", "instagram", "tiktok", "netflix", None):
+        for rat in ("NR", "UTRA", None):
+            for confidence in (10, 59, 60, 95):
+                world.flow(1, app, rat=rat, confidence=confidence)
+    assert len(world.tariff.selections) == 5 * 3 * 4
+    # Facebook, other social, streaming and the rest; each trusted or not.
+    assert len(world.tariff.answers) == 4 * 2
 
 
 def test_the_built_in_rule_comes_after_a_rule_of_the_highest_precedence() -> None:
