@@ -256,17 +256,18 @@ class Classifier:
     # Looking up what the record holds.
 
     def _name(self, text: str) -> Name:
-        known = self._names.get(text) or self._names.older(text)
-        if known is None:
-            host = normalise(text)
-            hit = None if host is None else self._tables.names.find(host)
-            if hit is not None:
-                known = Name(host or text, *hit)
-            elif not text or (host is not None and is_address(host)):
-                known = NO_NAME
-            else:
-                known = Name(host or text, None, None)
-            self._names.put(text, known)
+        return self._names.get(text) or self._names.older(text) or self._new_name(text)
+
+    def _new_name(self, text: str) -> Name:
+        host = normalise(text)
+        hit = None if host is None else self._tables.names.find(host)
+        if hit is not None:
+            known = Name(host or text, hit[0], hit[1])
+        elif not text or (host is not None and (":" in host or host[-1].isdigit()) and is_address(host)):
+            known = NO_NAME
+        else:
+            known = Name(host or text, None, None)
+        self._names.put(text, known)
         return known
 
     def _realm(self, text: str) -> Name:

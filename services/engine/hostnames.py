@@ -5,18 +5,20 @@ linear in its length.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import idna
 
 MAX_HOST_CHARACTERS = 255
 """Longer text is no host name: DNS allows 253 characters, and the contract 255."""
 
-_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+")
-_PLAIN = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]*[a-z_-]")
+_NAME = re.compile(r"(?:[a-z0-9_-]++\.)*+[a-z0-9_-]++")
+_PLAIN = re.compile(r"(?:[a-z0-9_-]++\.)*+[a-z0-9_-]*[a-z_-]")
 """Most names come as they shall be: lower case, and not ending in a digit as addresses do."""
+
+_is_plain = _PLAIN.fullmatch
 
 _PORT = re.compile(r"[0-9]{0,5}")
 
@@ -31,7 +33,7 @@ def normalise(text: str) -> str | None:
     """
     if len(text) > MAX_HOST_CHARACTERS:
         return None
-    if _PLAIN.fullmatch(text):
+    if _is_plain(text):
         return text
     host = _without_port(text.strip())
     if host is None:
@@ -93,8 +95,24 @@ Hit = tuple[str, Value]
 """The entry that matched, in normal spelling, and its value."""
 
 
-_DEEP = object()
-"""Stands for: there is more than one entry at or below these two labels."""
+class _Root(NamedTuple, Generic[Value]):
+    """What is listed under two labels."""
+
+    own: Value | None
+    """The value of these two labels themselves."""
+
+    below: "_Below | None"
+    """None where nothing else is listed under them."""
+
+
+class _Below(NamedTuple):
+    """What else is listed under two labels, so that nothing is asked for that cannot be there."""
+
+    exact: bool
+    """Exact names."""
+
+    depths: tuple[int, ...]
+    """How many labels of a host entries with more than two look at, the most first."""
 
 
 class SuffixTable(Generic[Value]):
@@ -103,8 +121,8 @@ class SuffixTable(Generic[Value]):
     One star may also stand inside the first label, where tenants of a shared name are told apart by it:
     `tenant-*.cdn.example`. The longest entry wins, an exact one over a suffix, a plain one over a star.
 
-    The last two labels of a host are asked for first: that settles most hosts with one probe. The others cost one or
-    two probes for each label of the deepest entry, however deep the asked name is.
+    The last two labels of a host are asked for first: that settles most hosts with one probe. The others cost one
+    probe more for each length that an entry under these two labels has, however deep the asked name is.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
@@ -112,84 +130,105 @@ class SuffixTable(Generic[Value]):
 
         Raises ValueError on an entry that is no name or could match a whole registry.
         """
-        self._exact: dict[str, Hit[Value]] = {}
-        # Values stand here without their entry: the part of the host that matched says it, and a large table stays
-        # small in the processor's caches.
-        self._suffixes: dict[str, Value] = {}
+        exact: dict[str, Value] = {}
+        suffixes: dict[str, Value] = {}
         self._stars: dict[str, list[tuple[str, str, Hit[Value]]]] = {}
         for entry, value in entries:
-            self._add(entry, value)
+            self._add(entry, value, exact, suffixes)
         for stars in self._stars.values():
             stars.sort(key=lambda star: -len(star[0]) - len(star[1]))
-        depths = [name.count(".") + 1 for name in self._suffixes] + [name.count(".") + 2 for name in self._stars]
-        self._depth = max(depths, default=0)
-        self._roots = self._index()
+        self._entries = len(exact) + len(suffixes) + sum(map(len, self._stars.values()))
+        # A dictionary holds its keys by reference: the catalogue's own texts, not copies of them.
+        self._deeper = {name: value for name, value in suffixes.items() if name.count(".") > 1}
+        self._exact = exact
+        self._roots = _roots(exact, suffixes, self._stars)
 
     def __len__(self) -> int:
-        return len(self._exact) + len(self._suffixes) + sum(map(len, self._stars.values()))
+        return self._entries
 
     def find(self, host: str) -> Hit[Value] | None:
         """The entry that covers a normalised `host`, with its value; None when nothing does."""
-        last_two = host[host.rfind(".", 0, max(host.rfind("."), 0)) + 1 :]
+        labels = host.rsplit(".", 2)
+        last_two = f"{labels[-2]}.{labels[-1]}" if len(labels) > 1 else host
         root = self._roots.get(last_two)
         if root is None:
             return None
-        return self._descend(host) if root is _DEEP else (last_two, root)  # type: ignore[return-value]
+        own, below = root
+        if below is not None:
+            hit = self._descend(host, below)
+            if hit is not None:
+                return hit
+        return None if own is None else (last_two, own)
 
-    def _descend(self, host: str) -> Hit[Value] | None:
-        hit = self._exact.get(host)
-        if hit is not None:
-            return hit
-        get, stars = self._suffixes.get, self._stars
-        rest = self._tail(host)
-        while rest:
-            value = get(rest)
+    def _descend(self, host: str, below: _Below) -> Hit[Value] | None:
+        """The longest of the entries with more than two labels, or the exact one."""
+        if below.exact:
+            value = self._exact.get(host)
             if value is not None:
-                return rest, value
-            label, _, rest = rest.partition(".")
-            if rest in stars:
-                hit = _star(label, stars[rest])
+                return f"={host}", value
+        labels = host.count(".") + 1
+        for depth in below.depths:
+            if depth <= labels:
+                rest = host if depth == labels else ".".join(host.rsplit(".", depth)[1:])
+                value = self._deeper.get(rest)
+                if value is not None:
+                    return rest, value
+                hit = self._starred(rest) if self._stars else None
                 if hit is not None:
                     return hit
         return None
 
-    def _tail(self, host: str) -> str:
-        if host.count(".") < self._depth:
-            return host
-        return ".".join(host.rsplit(".", self._depth)[1:])
+    def _starred(self, rest: str) -> Hit[Value] | None:
+        label, _, base = rest.partition(".")
+        for start, end, hit in self._stars.get(base, ()):
+            if len(label) >= len(start) + len(end) and label.startswith(start) and label.endswith(end):
+                return hit
+        return None
 
-    def _index(self) -> dict[str, Value | object]:
-        """What the last two labels settle: the entry itself where there is nothing below it, else a walk."""
-        roots: dict[str, Value | object] = {
-            name: value for name, value in self._suffixes.items() if name.count(".") == 1
-        }
-        for name in (*self._exact, *self._stars, *(name for name in self._suffixes if name.count(".") > 1)):
-            roots[".".join(name.split(".")[-2:])] = _DEEP
-        return roots
-
-    def _add(self, entry: str, value: Value) -> None:
-        exact = entry.startswith("=")
-        label, dot, rest = entry[exact:].partition(".")
-        star = not exact and dot != "" and label.count("*") == 1
-        name = normalise(rest if star else entry[exact:])
+    def _add(self, entry: str, value: Value, exact: dict[str, Value], suffixes: dict[str, Value]) -> None:
+        whole = entry.startswith("=")
+        label, dot, rest = entry[whole:].partition(".")
+        star = not whole and dot != "" and label.count("*") == 1
+        name = normalise(rest if star else entry[whole:])
         if name is None or is_address(name):
             raise ValueError(f"domain name {entry!r} is no host name; write it as example.com, *.example.com or =name")
-        if not exact and is_public_suffix(name):
+        if not whole and is_public_suffix(name):
             raise ValueError(f"domain name {entry!r} covers a public suffix and would match strangers; name the domain")
         if star:
             start, _, end = label.lower().partition("*")
             self._stars.setdefault(name, []).append((start, end, (entry, value)))
-        elif exact:
-            self._exact.setdefault(name, (entry, value))
         else:
-            self._suffixes.setdefault(name, value)
+            (exact if whole else suffixes).setdefault(name, value)
 
 
-def _star(label: str, stars: list[tuple[str, str, Hit[Value]]]) -> Hit[Value] | None:
-    for start, end, hit in stars:
-        if len(label) >= len(start) + len(end) and label.startswith(start) and label.endswith(end):
-            return hit
-    return None
+def _roots(exact: Iterable[str], suffixes: Mapping[str, Value], stars: Iterable[str]) -> dict[str, _Root[Value]]:
+    """Two labels to what is listed under them. Equal ones are one object, as there are few and they are many."""
+    below: dict[str, set[int]] = {}
+    for name in exact:
+        below.setdefault(_last_two(name), set()).add(0)
+    for name in suffixes:
+        if name.count(".") > 1:
+            below.setdefault(_last_two(name), set()).add(name.count(".") + 1)
+    for name in stars:
+        below.setdefault(_last_two(name), set()).add(name.count(".") + 2)
+    same: dict[tuple[int, frozenset[int]], _Root[Value]] = {}
+    roots: dict[str, _Root[Value]] = {}
+    for name in (*filter(_is_two, suffixes), *below):
+        own, depths = suffixes.get(name), frozenset(below.get(name, ()))
+        roots[name] = same.setdefault((id(own), depths), _Root(own, _below(depths)))
+    return roots
+
+
+def _below(depths: frozenset[int]) -> _Below | None:
+    return _Below(0 in depths, tuple(sorted(depths - {0}, reverse=True))) if depths else None
+
+
+def _is_two(name: str) -> bool:
+    return name.count(".") == 1
+
+
+def _last_two(name: str) -> str:
+    return ".".join(name.rsplit(".", 2)[-2:])
 
 
 _REGISTRY_LABELS = frozenset(

@@ -110,13 +110,22 @@ class Counting(dict):
 
 
 @pytest.mark.parametrize(
-    ("host", "probes"), [("x." * 120 + "a.example.com", 4), ("x." * 120 + "b.example.org", 0), ("www.other.net", 0)]
+    ("host", "probes"),
+    [
+        ("x." * 120 + "a.example.com", 2),
+        ("x." * 120 + "b.c.d.example.com", 2),
+        ("a.example.com", 1),
+        ("x." * 120 + "b.example.org", 0),
+        ("www.other.net", 0),
+    ],
 )
-def test_deep_hosts_cost_no_more_probes_than_the_deepest_entry_has_labels(host, probes):
-    table = SuffixTable([("a.example.com", 1), ("example.org", 2)])
-    table._suffixes = Counting(table._suffixes)
+def test_a_deep_host_costs_one_probe_for_each_length_of_the_entries_beside_it(host, probes):
+    table = SuffixTable(
+        [("a.example.com", 1), ("d.c.b.example.com", 1), ("a.b.c.d.e.example.net", 1), ("example.org", 2)]
+    )
+    table._deeper = Counting(table._deeper)
     table.find(host)
-    assert table._suffixes.probes <= probes
+    assert table._deeper.probes == probes
 
 
 @given(
