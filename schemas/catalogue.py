@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType
+from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 from schemas.units import format_micros, parse_micros, parse_octets
 
@@ -133,6 +133,7 @@ class Application(_Model):
         None, max_length=32,
         description="Service that nameless UDP media belongs to when the subscriber used the application just before.",
     )  # fmt: skip
+    own: bool = Field(False, description="The operator's own service; every decision and explanation says so.")
     media_category: Category | None = Field(
         None, description="Category of that media where it differs: a call inside a social application is voip_im."
     )
@@ -308,6 +309,8 @@ class SubscriberCondition(_Model):
     )
     payments: tuple[Literal["prepaid", "postpaid"], ...] = Field((), description="Ways of paying.")
     min_tenure_days: int = Field(0, ge=0, le=36_500, description="Local days that the account has existed for.")
+    tiers: tuple[str, ...] = Field((), description="The operator's own grading: loyalty or business value, e.g. gold.")
+    offerings: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which is active in the account.")
 
 
 class BucketCondition(_Model):
@@ -343,7 +346,16 @@ class PccRule(_Model):
     service_identifier: int | None = Field(
         None, ge=0, le=2**32 - 1, description="TS 32.299 Service-Identifier, or null."
     )
-    qos: QosProfile | None = Field(None, description="QoS that it authorises; null = the session's default.")
+    qos: QosProfile | None = Field(
+        None, description="QoS that it authorises; a throttle is its maximum bit rate; null = the session's default."
+    )
+    redirect_url: str | None = Field(
+        None, max_length=512, pattern=r"^https?://[^\s/?#]+[^\s]*$",
+        description="Where web requests are sent instead (TS 29.512 RedirectInformation); who pays is `charging`.",
+    )  # fmt: skip
+    steering: Steering | None = Field(
+        None, description="The access that devices should use (ATSSS, TS 23.503 clause 6.3.1); null = as they like."
+    )
 
     @model_validator(mode="after")
     def _sponsored_names_its_campaign(self) -> Self:
@@ -478,12 +490,14 @@ def _zone_problems(zones: tuple[Zone, ...]) -> Iterator[str]:
 def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
     for rule in catalogue.rules:
         yield from _named(f"rule {rule.id!r}", rule.scope)
+        yield from _held(f"rule {rule.id!r}", rule.subscribers)
         if rule.campaign:
             yield f"rule {rule.id!r}", "campaign", rule.campaign
     for offering in catalogue.offerings:
         holder = f"offering {offering.id!r}"
         yield from ((holder, "rule", item) for item in offering.rules)
         yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
+        yield from _held(holder, offering.eligibility)
         scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
         for scope in scopes:
             yield from _named(holder, scope)
@@ -492,6 +506,10 @@ def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
 def _named(holder: str, scope: Scope) -> Iterator[tuple[str, str, str]]:
     yield from ((holder, "application", item) for item in scope.applications)
     yield from ((holder, "zone", item) for item in scope.zones)
+
+
+def _held(holder: str, condition: SubscriberCondition | None) -> Iterator[tuple[str, str, str]]:
+    yield from ((holder, "offering", item) for item in (condition.offerings if condition else ()))
 
 
 class VersionMarker(_Model):

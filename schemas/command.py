@@ -38,6 +38,10 @@ class ChangeProfile(_Command, frozen=True, kw_only=True, tag="change_profile"):
         Annotated[int, Meta(ge=1, le=31)] | None,
         Meta(description="Day of month on which the billing cycle begins; null keeps it."),
     ] = None
+    tier: Annotated[
+        Annotated[str, Meta(max_length=64)] | None,
+        Meta(description="The operator's own grading, e.g. `gold`; empty = none; null keeps it."),
+    ] = None
 
 
 class ActivateProduct(_Command, frozen=True, kw_only=True, tag="activate_product"):

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from schemas.classification import Classification
-from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Treatment, Version
+from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Steering, Treatment, Version
 
-DECISION_VERSION = "1.0"
+DECISION_VERSION = "1.1"
 UPDATE_VERSION = "1.1"
 
 
@@ -58,7 +58,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     decision_id: Annotated[Id, Meta(description="`<partition>-<offset>` of the flow record in `ott.flows.v1`.")]
     record_id: Annotated[Id, Meta(description="The flow record's id.")]
     subscriber_id: Annotated[Id, Meta(description="Whose traffic it was.")]
@@ -88,6 +88,9 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     price: Annotated[Price | None, Meta(description="Out-of-bundle price, or null.")] = None
     losers: Annotated[tuple[Loser, ...], Meta(description="Rules that did not apply, and why.")] = ()
     note: Annotated[str | None, Meta(description="One sentence for people where the outcome needs one.")] = None
+    redirect_url: Annotated[str | None, Meta(description="Where web requests of the rule are sent, or null.")] = None
+    steering: Annotated[Steering | None, Meta(description="The access that the rule asks for, or null.")] = None
+    own_service: Annotated[bool, Meta(description="The application is the operator's own service.")] = False
 
 
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -128,3 +131,9 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_congestion: Annotated[
         int, Meta(ge=0, le=MAX_CONGESTION, description="The rule applies up to this congestion level, inclusive.")
     ] = MAX_CONGESTION
+    redirect_url: Annotated[
+        str | None, Meta(description="Where web requests are sent instead (TS 29.512 RedirectInformation).")
+    ] = None
+    steering: Annotated[
+        Steering | None, Meta(description="The access that the traffic should use (ATSSS, TS 23.503 clause 6.3.1).")
+    ] = None

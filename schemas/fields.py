@@ -45,3 +45,7 @@ RatType = Literal["GERA", "UTRA", "EUTRA", "NR", "NBIOT", "WLAN", "VIRTUAL", "UN
 
 GateStatus = Literal["open", "closed"]
 """TS 29.212 Flow-Status, reduced to both directions at once."""
+
+Steering = Literal["wlan_preferred", "wlan_only", "cellular_preferred"]
+"""The access of traffic: active-standby steering (TS 29.571 SteerModeValue ACTIVE_STANDBY) with Wi-Fi or the cellular
+network as the active one, or Wi-Fi alone (offload)."""

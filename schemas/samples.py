@@ -99,6 +99,7 @@ COMMANDS = (
         version=COMMAND_VERSION, command_id="cmd-1001", account_id=ACCOUNT, issued_at_ms=MONTH_START_MS,
         subscriber_ids=(SUBSCRIBER, "sub-90aa"), segment="group", age_band="26-40", consumption_level="high",
         payment="postpaid", currency="EUR", time_zone="Europe/Berlin", cycle_day=1,
+        tier="gold",
     ),
     ActivateProduct(
         version=COMMAND_VERSION, command_id="cmd-1002", account_id=ACCOUNT, issued_at_ms=MONTH_START_MS,

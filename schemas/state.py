@@ -168,6 +168,7 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         tuple[tuple[str, str], ...], Meta(description="Standings of members who have used up their share of a bucket.")
     ] = ()
     tried: Annotated[tuple[str, ...], Meta(description="Offerings whose trial the account has had, newest last.")] = ()
+    tier: Annotated[str, Meta(description="The operator's own grading of the account.")] = ""
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -111,7 +111,7 @@ def _profile(command: ChangeProfile, account: AccountState) -> AccountState:
     return replace(account, **given)
 
 
-_PROFILE = ("segment", "age_band", "consumption_level", "payment", "currency", "time_zone", "cycle_day")
+_PROFILE = ("segment", "age_band", "consumption_level", "payment", "currency", "time_zone", "cycle_day", "tier")
 
 
 def _check_profile(command: ChangeProfile, tariff: Tariff) -> None:

@@ -1,4 +1,4 @@
-"""Whom a tariff's parts are for: conditions on the account's profile and on how long it has existed."""
+"""Whom a tariff's parts are for: conditions on the account's profile, on what it holds and how long it has existed."""
 
 from schemas.catalogue import SubscriberCondition
 from schemas.state import AccountState
@@ -12,10 +12,15 @@ def unmet_by(condition: SubscriberCondition, account: AccountState, at_ms: int) 
         ("age_bands", condition.age_bands, account.age_band),
         ("consumption_levels", condition.consumption_levels, account.consumption_level),
         ("payments", condition.payments, account.payment),
+        ("tiers", condition.tiers, account.tier),
     )
     for name, wanted, has in profile:
         if wanted and has not in wanted:
             return name
+    if condition.offerings and not any(
+        product.offering_id in condition.offerings for product in account.products if product.status == "active"
+    ):
+        return "offerings"
     return "min_tenure_days" if at_ms < tenure_ms(condition, account) else None
 
 

@@ -98,11 +98,11 @@ class Kinds:
     """In ascending order, 0 first."""
 
     @classmethod
-    def between(cls, rules: list[CompiledRule], payers: list[Reach]) -> "Kinds":
-        """The kinds of traffic that rules, and the scopes of buckets and prices, tell apart."""
+    def between(cls, rules: list[CompiledRule], payers: list[Reach], own_services: frozenset[str]) -> "Kinds":
+        """The kinds that rules, the scopes of buckets and prices, and the mark of own services tell apart."""
         reaches = payers + [rule.reach for rule in rules]
         return cls(
-            frozenset().union(*(reach.applications for reach in reaches)),
+            own_services.union(*(reach.applications for reach in reaches)),
             frozenset().union(*(reach.services for reach in reaches)),
             frozenset().union(*(reach.rat_types for reach in reaches)),
             frozenset().union(*(reach.zones for reach in reaches)),
@@ -171,7 +171,7 @@ def select_for(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
     share = drawn.allowance.per_member_octets if drawn else None
-    template = _template(winner, losers, treatment, tariff)
+    template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
     return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
 
 
@@ -202,7 +202,7 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
     slots = tuple(_slot(text, facts, tariff) for text in facts.buckets)
     prices = tuple(_prices(facts, tariff))
     payers = [price.reach for price in prices] + [slot.allowance.reach for slot in slots if slot.allowance is not None]
-    kinds = Kinds.between([line.rule for line in ordered], payers)
+    kinds = Kinds.between([line.rule for line in ordered], payers, tariff.own_services)
     return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, prices, kinds)
 
 
@@ -229,7 +229,7 @@ def _unmet(rule: CompiledRule, offering_id: str, facts: Facts) -> str | None:
     if bucket and (f"{offering_id}/{bucket.allowance}" in facts.available) != (bucket.state == "available"):
         return f"bucket_not_{bucket.state}"
     if rule.rule.id in facts.strangers:
-        return "subscriber"
+        return facts.strangers[rule.rule.id]
     if rule.campaign and rule.campaign.id in facts.idle:
         return "campaign_not_running"
     return None if _is_now(rule.reach, facts) else "time_window"
@@ -296,7 +296,9 @@ def _reaches(reach: Reach, traffic: Traffic) -> bool:
     return reach.miss(traffic) is None
 
 
-def _template(winner: CompiledRule, losers: tuple[Loser, ...], treatment: Treatment, tariff: Tariff) -> PolicyDecision:
+def _template(
+    winner: CompiledRule, losers: tuple[Loser, ...], treatment: Treatment, tariff: Tariff, *, own_service: bool
+) -> PolicyDecision:
     rule = winner.rule
     nothing = Classification(category="other", application=None, service=None, confidence=0, evidence=())
     fields: dict[str, Any] = {
@@ -305,6 +307,7 @@ def _template(winner: CompiledRule, losers: tuple[Loser, ...], treatment: Treatm
         "rule_id": rule.id, "precedence": rule.precedence, "rating_group": rule.rating_group,
         "service_identifier": rule.service_identifier, "treatment": treatment, "gate_status": rule.gate_status,
         "catalogue_version": tariff.version, "qos": winner.qos, "losers": losers,
-        "sponsor_id": winner.campaign.sponsor_id if winner.campaign else None,
+        "sponsor_id": winner.campaign.sponsor_id if winner.campaign else None, "redirect_url": rule.redirect_url,
+        "steering": rule.steering, "own_service": own_service,
     }  # fmt: skip
     return PolicyDecision(**fields)

@@ -5,7 +5,7 @@ such an account, the campaigns that run and the time windows that are open. It c
 account does, and accounts that stand alike share what was worked out for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,6 +15,9 @@ from schemas.state import AccountState, Bucket
 from services.engine.eligibility import unmet_by
 from services.engine.periods import is_open
 from services.engine.tariff import CompiledOffering, Tariff
+
+_REASONS = {"tiers": "tier", "offerings": "plan"}
+"""Reasons of a rule that is not for an account, by the part of its condition; all others are `subscriber`."""
 
 ASLEEP = "~"
 """The sign of a bucket whose product is suspended: it keeps what it holds and serves nothing."""
@@ -61,10 +64,13 @@ def _sign(bucket: Bucket, asleep: set[str], used_up: frozenset[str]) -> str:
 
 
 def _conditions(account: AccountState, offerings: list[CompiledOffering]) -> list[str]:
-    """Rules that are not for every account, and whether they are for this one."""
+    """Rules that are not for every account, and whether they are for this one; where not, why."""
     found = {name: item for offering in offerings for name, item in offering.conditions.items()}
-    at_ms = account.settled_ms
-    return [f"{name}{'-' if unmet_by(item, account, at_ms) else '+'}" for name, item in sorted(found.items())]
+    return [f"{name}{_verdict(unmet_by(item, account, account.settled_ms))}" for name, item in sorted(found.items())]
+
+
+def _verdict(missed: str | None) -> str:
+    return "+" if missed is None else f"!{_REASONS[missed]}-" if missed in _REASONS else "-"
 
 
 def _times(account: AccountState, offerings: list[CompiledOffering]) -> tuple[list[str], list[str]]:
@@ -94,8 +100,8 @@ class Facts(NamedTuple):
     """`<offering>/<allowance>` and its sign, in the order of drawing."""
     available: frozenset[str]
     """Allowances with octets left."""
-    strangers: frozenset[str]
-    """Rules that are not for this account."""
+    strangers: Mapping[str, str]
+    """Rules that are not for this account, and why."""
     idle: frozenset[str]
     """Campaigns that do not run."""
     opened: frozenset[str]
@@ -107,9 +113,9 @@ def facts_of(standing: str) -> Facts:
     held, buckets, conditions, campaigns, windows = (
         tuple(filter(None, part.split(","))) for part in standing.split("|")
     )
-    return Facts(
-        held, buckets, _marked(buckets, "+"), _marked(conditions, "-"), _marked(campaigns, "-"), _marked(windows, "+")
-    )
+    unmet = (text.partition("!") for text in _marked(conditions, "-"))
+    strangers = {name: reason or "subscriber" for name, _, reason in unmet}
+    return Facts(held, buckets, _marked(buckets, "+"), strangers, _marked(campaigns, "-"), _marked(windows, "+"))
 
 
 def _marked(texts: Iterable[str], sign: str) -> frozenset[str]:

@@ -32,7 +32,7 @@ from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundin
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
 
-_FURTHER = {"min_congestion", "max_congestion"}
+_FURTHER = {"min_congestion", "max_congestion", "redirect_url", "steering"}
 _FURTHER_OF_SCOPE = {"services", "rat_types", "dnns"}
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -204,6 +204,8 @@ class Tariff:
     campaigns: Mapping[str, Campaign]
     category_of: Mapping[str, str]
     """Application id -> category."""
+    own_services: frozenset[str]
+    """Applications that are the operator's own."""
     built_in: CompiledRule
     surroundings: Surroundings | None = None
     """What the catalogue looks at around a flow; None when it looks at nothing there."""
@@ -237,6 +239,7 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
         rules=rules,
         campaigns=campaigns,
         category_of={application.id: application.category for application in catalogue.applications},
+        own_services=frozenset(application.id for application in catalogue.applications if application.own),
         built_in=_rule(BUILT_IN_RULE, campaigns, places),
         surroundings=surroundings_of(catalogue, places),
     )

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from schemas.catalogue import PccRule, ProductOffering, UsagePrice
+from schemas.fields import MAX_CONGESTION
 from schemas.topics import DECISIONS, FLOWS, USAGE
 from schemas.units import format_micros, format_octets
 from services.engine.tariff import BUILT_IN_RULE, CompiledPrice, Reach, Traffic
@@ -88,6 +89,7 @@ class ExplainedTraffic(TmfModel):
     category: str | None = None
     application: str | None = None
     application_name: str | None = None
+    own_service: bool | None = Field(None, description="True where the application is the operator's own service.")
     service: str | None = None
     flow_records: int
     octets: ExplainedOctets
@@ -221,6 +223,8 @@ def explain(facts: Facts) -> Document:
 def _summary(facts: Facts) -> str:
     row = facts.row
     sentence = usage_sentence(row)
+    if _is_own(facts):
+        sentence += ", of the operator's own service"
     if row["rule_id"]:
         sentence += f", by rule {row['rule_id']}"
     if facts.movements:
@@ -236,6 +240,7 @@ def _traffic(facts: Facts) -> Document:
             "category": row["category"],
             "application": row["application"],
             "applicationName": application.name if application else None,
+            "ownService": _is_own(facts) or None,
             "service": row["service"],
             "flowRecords": row["record_count"],
             "octets": {
@@ -250,6 +255,11 @@ def _traffic(facts: Facts) -> Document:
             "meaning": _TREATMENTS.get(row["treatment"], "Rated."),
         }
     )
+
+
+def _is_own(facts: Facts) -> bool:
+    application = facts.published.applications.get(facts.row["application"]) if facts.published else None
+    return application is not None and application.own
 
 
 def _evidence(row: Row) -> Document | None:
@@ -310,11 +320,22 @@ def _why_not(rule: PccRule, winner: PccRule, row: Row) -> tuple[str, str]:
         return "precedence", f"its precedence {rule.precedence} is higher than {winner.precedence}; the lowest wins"
     if missed:
         return missed, f"it covers {scope_text(rule.scope)} only"
+    return next(_may_have_failed(rule))
+
+
+def _may_have_failed(rule: PccRule) -> Iterator[tuple[str, str]]:
+    """Conditions that a row of many flows cannot be held against, the likeliest first."""
     if rule.bucket:
-        return f"bucket_not_{rule.bucket.state}", f"it applies while {rule.bucket.allowance} is {rule.bucket.state}"
+        yield f"bucket_not_{rule.bucket.state}", f"it applies while {rule.bucket.allowance} is {rule.bucket.state}"
+    if rule.subscribers:
+        yield "subscriber", "it is for certain accounts only, by profile, products or age"
     if rule.charging == "sponsored":
-        return "campaign_not_running", f"its campaign {rule.campaign} was not running, or its cap was reached"
-    return "confidence", f"it needs a confidence of {rule.min_confidence} and no contradicting evidence"
+        yield "campaign_not_running", f"its campaign {rule.campaign} was not running, or its cap was reached"
+    if rule.min_congestion or rule.max_congestion < MAX_CONGESTION:
+        yield "congestion", f"it applies at congestion levels {rule.min_congestion} to {rule.max_congestion}"
+    if rule.suspect == "only":
+        yield "not_suspect", "it is for traffic whose evidence disagrees"
+    yield "confidence", f"it needs a confidence of {rule.min_confidence} and no contradicting evidence"
 
 
 def _bucket(facts: Facts, movement: Row) -> Document:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.decision import PolicyDecision
 from services.engine import select as select_module
@@ -121,6 +122,35 @@ def test_a_decision_carries_what_the_rule_authorises() -> None:
     assert decision.qos is not None
     assert (decision.qos.five_qi, decision.qos.mbr_down_bps, decision.qos.mbr_up_bps) == (6, 25_000_000, None)
     assert (decision.rating_group, decision.service_identifier) == (33, 7)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "https://", "https:///path", "javascript:alert(1)", "https://a b"])
+def test_a_redirection_needs_a_web_address(url: str) -> None:
+    with pytest.raises(ValidationError, match="redirect_url"):
+        catalogue(rules=[{"id": "r", "redirect_url": url}])
+
+
+def test_a_redirection_and_a_steering_are_told_and_change_no_charge() -> None:
+    actions = {"redirect_url": "https://pay.example/top-up?from=gate", "steering": "wlan_preferred"}
+    world = world_with({"id": "r", **actions, "scope": {"applications": ["netflix"]}})
+    decision = world.flow(1000, "netflix")
+    assert (decision.redirect_url, decision.steering) == tuple(actions.values())
+    assert (decision.treatment, decision.charged_octets) == ("charged", 1000)
+    told = next(update for update in world.updates if update.rule_id == "r")
+    assert (told.redirect_url, told.steering) == tuple(actions.values())
+    other = world.flow(1000, "facebook")
+    assert (other.redirect_url, other.steering) == (None, None)
+
+
+def test_every_decision_says_when_the_application_is_the_operators_own() -> None:
+    mine = {"id": "ours", "name": "Our TV", "category": "streaming", "own": True}
+    theirs = {"id": "theirs", "name": "Their TV", "category": "streaming"}
+    rule = {"id": "boost", "scope": {"applications": ["ours"]}, "qos": {"five_qi": 6}}
+    plan = {"id": "plan", "allowances": [DATA], "rules": ["boost"]}
+    world = World(catalogue(plan, rules=[rule], applications=[mine, theirs]))
+    world.activate("plan")
+    assert world.flow("11 GB", "ours", category="streaming").own_service
+    assert not world.flow(1, "theirs", category="streaming").own_service
 
 
 def test_an_unrelated_package_changes_nothing() -> None:

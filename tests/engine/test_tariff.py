@@ -89,7 +89,11 @@ def test_a_rules_mark_differs_as_soon_as_a_gateway_would_see_a_difference() -> N
     base = {"id": "r", "precedence": 5, "scope": {"applications": ["netflix"]}}
     changes = ({"precedence": 6}, {"gate_status": "closed"}, {"rating_group": 7}, {"qos": {"arp": 3}},
                {"scope": {"applications": ["youtube"]}}, {"scope": {"categories": ["social"]}},
-               {"charging": "sponsored", "campaign": "c"})  # fmt: skip
+               {"charging": "sponsored", "campaign": "c"}, {"redirect_url": "https://pay.example"},
+               {"steering": "wlan_preferred"}, {"min_congestion": 1}, {"max_congestion": 30},
+               {"scope": {"applications": ["netflix"], "dnns": ["ims"]}},
+               {"scope": {"applications": ["netflix"], "rat_types": ["NR"]}},
+               {"scope": {"applications": ["netflix"], "services": ["call"]}})  # fmt: skip
     unseen = ({"name": "another"}, {"min_confidence": 50}, {"service_identifier": 3})
 
     def mark(change: object) -> str:

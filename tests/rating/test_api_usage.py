@@ -166,6 +166,18 @@ def test_an_old_charge_is_explained_by_the_version_that_was_used(client, engine)
     assert _explain(client, "f-0-11-11-0")["rule"]["definition"]["precedence"] == 100
 
 
+def test_the_operators_own_service_is_named_as_such(client, engine):
+    seed(engine)
+    applications = catalogue().model_dump(mode="json")["applications"]
+    applications[0] |= {"own": True}
+    publish_catalogue(engine, catalogue("v2", applications=applications))
+    assert "ownService" not in _explain(client, "f-0-11-11-0")["traffic"]
+    book(engine, rated(60, catalogue_version="v2", application="netflix"))
+    found = _explain(client, "f-0-60-60-0")
+    assert found["traffic"]["ownService"] is True
+    assert "of the operator's own service" in found["summary"]
+
+
 def test_a_charge_under_an_unknown_version_says_what_is_missing(client, engine):
     book(engine, rated(1, catalogue_version="v0", movements=(moved("p/a", -1, 1),)))
     found = _explain(client, "f-0-1-1-0")
