@@ -49,7 +49,8 @@ def _plain(item: Any) -> dict[str, Any]:
     """Every field of an item; inside them only what was stated, so that a difference is not lost among defaults."""
     left_out = {"pfds"} if isinstance(item, Application) else None
     body: dict[str, Any] = item.model_dump(mode="json", exclude=left_out)
-    return body | item.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+    stated: dict[str, Any] = item.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+    return body | stated
 
 
 def _fields(part: str, item_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
