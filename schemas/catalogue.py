@@ -41,6 +41,8 @@ MoneyAmount = Annotated[
 
 CatalogueId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
+AsNumber = Annotated[int, Field(ge=1, le=2**32 - 1, strict=True)]
+"""Autonomous system number (RFC 6793)."""
 
 Behaviour = Literal["voice_codec", "voice", "mpeg_ts"]
 """Rhythms of UDP packets: a constant-rate voice codec's, one like a conversation, seven transport packets each."""
@@ -72,6 +74,9 @@ class Pfd(_Model):
     )
     flow_descriptions: tuple[str, ...] = Field((), description="Flow descriptions, IPFilterRule form (RFC 6733 4.3.1).")
     prefixes: tuple[str, ...] = Field((), description="Address prefixes owned by this application alone.")
+    as_numbers: tuple[AsNumber, ...] = Field(
+        (), description="Autonomous systems owned by this application alone; weaker than prefixes."
+    )
     ports: tuple[str, ...] = Field(
         (), description="`udp/3478`, `tcp/5222` or a range `udp/19302-19309`; weak evidence."
     )
@@ -108,8 +113,8 @@ class Pfd(_Model):
 
 
 DETECTORS = (
-    "domain_names", "urls", "flow_descriptions", "prefixes", "ports", "ip_protocols", "stun_realms", "user_agents",
-    "content_types", "exporter_ids", "behaviours",
+    "domain_names", "urls", "flow_descriptions", "prefixes", "as_numbers", "ports", "ip_protocols", "stun_realms",
+    "user_agents", "content_types", "exporter_ids", "behaviours",
 )  # fmt: skip
 """The fields of a Pfd that detect something; the others qualify what was detected."""
 

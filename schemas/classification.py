@@ -9,7 +9,7 @@ from schemas.fields import Category
 
 EvidenceKind = Literal[
     "pfd", "server_name", "http_host", "dns_name", "stun_realm", "exporter_application", "address", "media",
-    "port", "content_type", "user_agent", "ja4", "behaviour",
+    "asn", "port", "content_type", "user_agent", "ja4", "behaviour",
 ]  # fmt: skip
 
 UnknownReason = Literal["no_evidence", "name_not_listed", "shared_cdn", "encrypted_client_hello"]

@@ -93,6 +93,13 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sampling_rate: Annotated[
         int, Meta(ge=1, le=1_000_000, description="1 in N packets was counted; octets and packets are scaled by it.")
     ] = 1
+    remote_as: Annotated[
+        Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
+        Meta(
+            description="Autonomous system of the far side (IPFIX 16 or 17: bgpSourceAsNumber, bgpDestinationAsNumber, "
+            "whichever is the remote one); 0 = unknown."
+        ),
+    ] = None
     congestion_level: Annotated[
         Annotated[int, Meta(ge=0, le=MAX_CONGESTION)] | None,
         Meta(

@@ -77,7 +77,14 @@ def classify_lines(file: str, *, format_name: str, catalogue_folder: Path | None
 
 
 def classify_host(
-    name: str, *, ip_protocol: int, port: int, address: str | None, catalogue_folder: Path | None, as_json: bool
+    name: str,
+    *,
+    ip_protocol: int,
+    port: int,
+    address: str | None,
+    system: int | None,
+    catalogue_folder: Path | None,
+    as_json: bool,
 ) -> None:
     """Classify a flow that holds nothing but a name: the HTTP host on port 80, else the server name.
 
@@ -86,7 +93,7 @@ def classify_host(
     if address is not None and canonical_address(address) is None:
         raise typer.BadParameter(f"--address is {address!r}; give an IPv4 or IPv6 address")
     field = "http_host" if port == HTTP_PORT else "server_name"
-    flow = asked_flow(remote_ip=address, remote_port=port, ip_protocol=ip_protocol, **{field: name})
+    flow = asked_flow(remote_ip=address, remote_port=port, ip_protocol=ip_protocol, remote_as=system, **{field: name})
     judge = Judge.of(catalogue_folder)
     verdict = judge.classifier.classify(flow)
     if as_json:

@@ -144,6 +144,9 @@ def classify(
     protocol: Annotated[str, typer.Option(help="With --host: tcp, udp or an IANA protocol number.")] = "tcp",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="With --host: the far port.")] = 443,
     address: Annotated[str | None, typer.Option(metavar="IP", help="With --host: the far address.")] = None,
+    system: Annotated[
+        int | None, typer.Option("--as", min=0, max=2**32 - 1, help="With --host: the far side's autonomous system.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="With --host: print the classification as JSON.")] = False,
     catalogue: CatalogueOption = None,
 ) -> None:
@@ -156,7 +159,9 @@ def classify(
     if host is None:
         sys.exit(classify_lines(file, format_name=format_, catalogue_folder=catalogue, explained=explained))
     number = ip_protocol_of(protocol)
-    classify_host(host, ip_protocol=number, port=port, address=address, catalogue_folder=catalogue, as_json=json_)
+    classify_host(
+        host, ip_protocol=number, port=port, address=address, system=system, catalogue_folder=catalogue, as_json=json_
+    )
 
 
 @app.command()

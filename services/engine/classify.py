@@ -16,10 +16,10 @@ from services.engine.classify_addresses import is_group, network_of
 from services.engine.classify_cache import BoundedCache
 from services.engine.classify_evidence import (
     ADDRESS,
+    AS_NUMBER,
     BEHAVIOUR,
     CONTENT_TYPE,
     DNS_NAME,
-    EXPORTER_APPLICATION,
     FLOW_DESCRIPTION,
     HTTP_HOST,
     IP_PROTOCOL,
@@ -39,6 +39,7 @@ from services.engine.classify_evidence import (
     Named,
     find,
 )
+from services.engine.classify_exporter import exported
 from services.engine.classify_media import BEHAVIOURS, UDP, is_media
 from services.engine.classify_memory import SubscriberMemory, Trail
 from services.engine.classify_recall import NOTHING_HEARD, Heard, recall, remember
@@ -63,6 +64,9 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     found: tuple[Found, ...]
     shared: tuple[Found, ...]
     names: Named
+    owner: Target | None
+    """Whose the far side is, whether that was counted or not."""
+
     nameless: bool
     heard: Heard
     upload: bool
@@ -111,19 +115,25 @@ class Classifier:
             remember(flow, address, verdict.target, verdict.classification, trail)
         return verdict.classification
 
-    def owner_of(self, remote_ip: str) -> tuple[str, str] | None:
-        """The listed prefix that a far address lies in, and the application that owns it; for explanations."""
-        address = self._addresses.get(remote_ip) or self._locate(remote_ip)
-        return None if address.owner is None else (address.matched, address.owner.application)
+    def owner_of(self, flow: FlowRecord) -> tuple[str, str] | None:
+        """The listed prefix or autonomous system that the far side lies in, and whose it is; for explanations."""
+        address = self._addresses.get(flow.remote_ip) or self._locate(flow.remote_ip)
+        if address.owner is not None:
+            return address.matched, address.owner.application
+        matched, owner = self._system(flow)
+        return None if owner is None else (matched, owner.application)
 
     def _record(self, flow: FlowRecord, address: Address, dns_name: str | None) -> _Record:
         # The key holds all that `_read` looks at; the address only where the tables know it.
         protocol, port, near = flow.ip_protocol, flow.remote_port, flow.subscriber_port
         upload = flow.octets_up >= UPLOAD_OCTETS and is_upload(flow)
+        system = flow.remote_as
+        if system is not None and system not in self._tables.as_numbers:
+            system = None
         key = (
             flow.server_name, flow.http_host, dns_name, flow.stun_realm, flow.exporter_application,
             flow.http_user_agent, flow.http_content_type, address.text if address.known else None,
-            protocol << 16 | port, near if near < EPHEMERAL_PORT and _may_listen(protocol, port) else 0, upload,
+            system, protocol << 16 | port, near if near < EPHEMERAL_PORT and _may_listen(protocol, port) else 0, upload,
         )  # fmt: skip
         record = self._records.get(key) or self._records.older(key)
         if record is None:
@@ -145,7 +155,7 @@ class Classifier:
             found = self._behaviour(flow, group=address.group)
         if found is record.found:
             return record.as_media if media else record.alone
-        return conclude(found, record.names, address.owner, media=media, upload=record.upload)
+        return conclude(found, record.names, record.owner, media=media, upload=record.upload)
 
     def _classify_query(self, flow: FlowRecord) -> Classification:
         """A DNS query is DNS, whoever was asked for; the name asked stays in the explanation."""
@@ -174,15 +184,19 @@ class Classifier:
                 found.append(find(confidence, kind, name.text, name.matched, target))
             if kind in FLOW_NAMES and (target is None or name.listed):
                 nameless = False
+        owner = address.owner
         if address.known or self._tables.rules_anywhere:
             self._add_address(found, shared, flow, address, named=bool(names))
+        if flow.remote_as is not None:
+            system = self._add_system(found, shared, flow, named=bool(names))
+            owner = owner or system
         self._add_texts(found, flow)
         self._add_ports(found, flow)
         final = not nameless and not shared and (flow.ip_protocol != UDP or flow.remote_port in WEB_PORTS)
-        alone = conclude(found, names, address.owner, media=False, upload=upload)
-        as_media = alone if final else conclude(found, names, address.owner, media=True, upload=upload)
+        alone = conclude(found, names, owner, media=False, upload=upload)
+        as_media = alone if final else conclude(found, names, owner, media=True, upload=upload)
         heard = NOTHING_HEARD if final else _heard(found)
-        return _Record(tuple(found), tuple(shared), names, nameless, heard, upload, alone, as_media, final)
+        return _Record(tuple(found), tuple(shared), names, owner, nameless, heard, upload, alone, as_media, final)
 
     def _names_of(self, flow: FlowRecord, dns_name: str | None) -> Named:
         names: Named = []
@@ -206,19 +220,33 @@ class Classifier:
         owner = address.owner
         if owner is None:
             return
-        # An address range alone does not decide a web flow without any name: all that its owner hosts is there.
-        named = named or flow.server_name is not None or flow.http_host is not None
         if owner.shared:
             shared.append(find(SHARED, "address", address.text, address.matched, owner))
-        elif named or flow.remote_port not in WEB_PORTS:
+        elif _may_own(flow, named=named):
             found.append(find(ADDRESS, "address", address.text, address.matched, owner))
 
+    def _add_system(self, found: list[Found], shared: list[Found], flow: FlowRecord, *, named: bool) -> Target | None:
+        """The owner of the far side's autonomous system; None of a shared one, where strangers have servers, too."""
+        matched, owner = self._system(flow)
+        if owner is None:
+            return None
+        if owner.shared:
+            shared.append(find(SHARED, "asn", matched, matched, owner))
+            return None
+        if _may_own(flow, named=named):
+            found.append(find(AS_NUMBER, "asn", matched, matched, owner))
+        return owner
+
+    def _system(self, flow: FlowRecord) -> tuple[str, Target | None]:
+        return self._tables.as_numbers.get(flow.remote_as or 0, ("", None))
+
     def _add_texts(self, found: list[Found], flow: FlowRecord) -> None:
-        exported = flow.exporter_application
-        if exported is not None:
-            hit = self._exported(exported)
+        text = flow.exporter_application
+        if text is not None:
+            hit = exported(self._tables, text, flow.ip_protocol)
             if hit is not None:
-                found.append(find(EXPORTER_APPLICATION, "exporter_application", exported, *hit))
+                confidence, matched, target = hit
+                found.append(find(confidence, "exporter_application", text, matched, target))
         if flow.http_user_agent is not None or flow.http_content_type is not None:
             found.extend(self._hint(flow.http_user_agent, flow.http_content_type))
 
@@ -293,15 +321,6 @@ class Classifier:
         self._addresses.put(text, known)
         return known
 
-    def _exported(self, text: str) -> tuple[str, Target] | None:
-        """`ndpi:TLS.WhatsApp` is asked for as it stands and then without the carrier: `ndpi:WhatsApp`."""
-        name = text.lower()
-        hit = self._tables.exporter_ids.get(name)
-        if hit is None and "." in name:
-            exporter, colon, rest = name.rpartition(":")
-            hit = self._tables.exporter_ids.get(f"{exporter}{colon}{rest.partition('.')[2]}")
-        return hit
-
     def _hint(self, user_agent: str | None, content_type: str | None) -> tuple[Found, ...]:
         key = (user_agent, content_type)
         known = self._hints.get(key) or self._hints.older(key)
@@ -312,6 +331,12 @@ class Classifier:
             if known:
                 self._hints.put(key, known)
         return known
+
+
+def _may_own(flow: FlowRecord, *, named: bool) -> bool:
+    """False for a web flow without any name: all that the owner of an address range hosts is there."""
+    named = named or flow.server_name is not None or flow.http_host is not None
+    return named or flow.remote_port not in WEB_PORTS
 
 
 def _may_listen(protocol: int, port: int) -> bool:

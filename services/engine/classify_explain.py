@@ -28,6 +28,7 @@ MAX_SHOWN_CHARACTERS = 100
 _KINDS: Mapping[EvidenceKind, str] = {
     "pfd": "flow description", "server_name": "server name", "http_host": "HTTP host", "dns_name": "DNS name",
     "stun_realm": "STUN realm", "exporter_application": "exporter's application", "address": "address",
+    "asn": "autonomous system",
     "media": "subscriber's recent traffic", "port": "port", "content_type": "content type", "user_agent": "user agent",
     "ja4": "JA4", "behaviour": "rhythm of the packets",
 }  # fmt: skip
@@ -104,7 +105,7 @@ def explain(
 ) -> Explanation:
     """Why `classifier` gave `classification` to `flow`; `applications` (by id) are those it was made of."""
     weighed = tuple(_weigh(classification, applications))
-    owner = classifier.owner_of(flow.remote_ip)
+    owner = classifier.owner_of(flow)
     application = applications.get(classification.application or "")
     return Explanation(
         flow=flow,
@@ -124,12 +125,14 @@ def asked_flow(
     remote_ip: str | None = None,
     remote_port: int = 443,
     ip_protocol: int = 6,
+    remote_as: int | None = None,
 ) -> FlowRecord:
     """A flow that holds nothing but what somebody asks about: no volume, no subscriber's past."""
     return FlowRecord(
         version="1.0", record_id="question", subscriber_id="nobody", exporter_id="question", start_ms=0, end_ms=0,
         ip_protocol=ip_protocol, subscriber_ip=NO_ADDRESS, subscriber_port=50_000, remote_ip=remote_ip or NO_ADDRESS,
         remote_port=remote_port, octets_up=0, octets_down=0, server_name=server_name, http_host=http_host,
+        remote_as=remote_as,
     )  # fmt: skip
 
 
@@ -203,9 +206,11 @@ def _in_vain(flow: FlowRecord, spoke: set[str], owner: tuple[str, str] | None) -
         if value is not None and kind not in spoke:
             why = "is no name; the address says more" if kind in _NAMES else "is not in the catalogue"
             yield f"{_said(kind, value)} {why}"
-    if flow.remote_ip != NO_ADDRESS and not spoke & {"address", "pfd"}:
+    if flow.remote_ip != NO_ADDRESS and not spoke & {"address", "pfd", "asn"}:
         where = "lies in no listed prefix" if owner is None else f"lies in {owner[0]} of {owner[1]}, not enough alone"
         yield f"{_said('address', flow.remote_ip)} {where}"
+    if flow.remote_as and "asn" not in spoke and owner is None:
+        yield f"{_said('asn', f'AS{flow.remote_as}')} is not in the catalogue"
     if "port" not in spoke:
         yield f"port {_protocol(flow)}/{flow.remote_port} is no application's own"
     if flow.ja4 is not None:

@@ -91,6 +91,12 @@ class Tables:
         self.prefixes: PrefixTable[tuple[str, Target]] = PrefixTable(
             (parse_prefix(text), (text, target)) for pfd, target in pairs for text in pfd.prefixes
         )
+        self.as_numbers = {
+            number: (f"AS{number}", target)
+            for number, (_, target) in _first(
+                (item, target) for pfd, target in pairs for item in pfd.as_numbers
+            ).items()
+        }
         rules = [
             Rule(text, parse_flow_description(text), target) for pfd, target in pairs for text in pfd.flow_descriptions
         ]

@@ -20,8 +20,8 @@ from services.rating.catalogue_files import CatalogueFilesError, CatalogueSource
 from services.rating.catalogue_yaml import Location
 
 _LIST_FIELDS = (
-    "domain_names", "urls", "flow_descriptions", "prefixes", "ports", "ip_protocols", "stun_realms", "user_agents",
-    "content_types", "exporter_ids",
+    "domain_names", "urls", "flow_descriptions", "prefixes", "as_numbers", "ports", "ip_protocols", "stun_realms",
+    "user_agents", "content_types", "exporter_ids",
 )  # fmt: skip
 
 
@@ -284,11 +284,20 @@ def _readable(parse: Callable[[str], object]) -> Callable[[str], tuple[str, str]
     return check
 
 
+_NOBODYS_SYSTEMS = frozenset(("23456", "65535", "4294967295"))
+"""AS numbers that no network has: they stand for others or are reserved (RFC 6793, RFC 7300)."""
+
+
+def _system_problem(value: str) -> tuple[str, str] | None:
+    return ("is no network's own number", "remove it") if value in _NOBODYS_SYSTEMS else None
+
+
 _SYNTAX: Mapping[str, Callable[[str], tuple[str, str] | None]] = {
     "domain_names": _spelling_problem,
     "urls": _readable(entry_of_url),
     "prefixes": _readable(parse_prefix),
     "ports": _readable(parse_ports),
+    "as_numbers": _system_problem,
 }
 
 

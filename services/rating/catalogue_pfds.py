@@ -94,7 +94,7 @@ def _t8_domain(entry: str) -> str:
 def _left_out(pfd: Pfd) -> Iterator[str]:
     if _is_weak(pfd) and pfd.domain_names:
         yield "domain_names, since they serve other applications too"
-    for field in ("ip_protocols", "stun_realms", "user_agents", "content_types", "behaviours"):
+    for field in ("as_numbers", "ip_protocols", "stun_realms", "user_agents", "content_types", "behaviours"):
         if getattr(pfd, field):
             yield field
 

@@ -35,6 +35,7 @@ _EVIDENCE = {
     "stun_realm": "the realm of the STUN server",
     "exporter_application": "the application that the exporter named",
     "address": "the address of the far side",
+    "asn": "the autonomous system of the far side",
     "media": "the shape of a media stream",
     "port": "the port",
     "content_type": "the content type",

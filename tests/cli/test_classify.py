@@ -14,7 +14,7 @@ version: v7
 applications:
 - {id: chat, name: Chat, provider: Chatter, category: voip_im, pfds: [{pfd_id: names, domain_names: [chat.com]}]}
 - {id: tube, name: Tube, provider: Tuber, category: streaming,
-   pfds: [{pfd_id: net, prefixes: [192.0.2.0/24], domain_names: [tube.com]}]}
+   pfds: [{pfd_id: net, prefixes: [192.0.2.0/24], as_numbers: [64500], domain_names: [tube.com]}]}
 """
 
 
@@ -85,6 +85,8 @@ def test_one_name_is_explained_without_a_file(run):
         (["--port", "80"], "http_host", False),
         (["--protocol", "udp"], "server_name", False),
         (["--protocol", "17", "--address", "192.0.2.1"], "server_name", True),
+        (["--as", "64500"], "server_name", True),
+        (["--as", "64501"], "server_name", False),
     ],
 )
 def test_one_name_as_json(run, options, kind, suspect):

@@ -186,6 +186,67 @@ class TestAddresses:
         assert classifier().classify(flow(remote_ip="not an address")).reason == "no_evidence"
 
 
+class TestSystems:
+    """Autonomous systems: as prefixes, and weaker."""
+
+    OWNED = Application(
+        id="owned", name="Owned", provider="Owner", category="streaming",
+        pfds=(Pfd(pfd_id="systems", as_numbers=(2906, 4_200_000_001)),),
+    )  # fmt: skip
+    HOSTING = Application(
+        id="hosting", name="Hosting", provider="Host", category="social",
+        pfds=(
+            Pfd(pfd_id="names", domain_names=("hosting.example",)),
+            Pfd(pfd_id="systems", as_numbers=(15169,), shared=True),
+        ),
+    )  # fmt: skip
+
+    def verdict(self, **fields):
+        return classifier(self.OWNED, self.HOSTING).classify(flow(**fields))
+
+    @pytest.mark.parametrize("number", [2906, 4_200_000_001])
+    def test_a_system_decides_where_nothing_stronger_speaks(self, number):
+        verdict = self.verdict(remote_as=number, remote_port=8888)
+        evidence = verdict.evidence[0]
+        assert (verdict.application, evidence.kind, evidence.value) == ("owned", "asn", f"AS{number}")
+        assert 30 < verdict.confidence < 60
+
+    @pytest.mark.parametrize("number", [None, 0, 1, 15169])
+    def test_an_unknown_or_shared_system_decides_nothing(self, number):
+        assert self.verdict(remote_as=number, remote_port=8888).reason == "no_evidence"
+
+    def test_a_nameless_web_flow_is_not_decided_by_its_system(self):
+        assert self.verdict(remote_as=2906, remote_port=443).reason == "no_evidence"
+        assert self.verdict(remote_as=2906, server_name="edge.unlisted.example").application == "owned"
+
+    def test_a_prefix_and_every_name_go_before_the_system(self):
+        assert self.verdict(remote_as=2906, remote_ip="91.108.4.20", remote_port=8888).application == "telegram"
+        assert self.verdict(remote_as=2906, dns_name="t.me").application == "telegram"
+
+    def test_a_port_comes_after_the_system(self):
+        assert self.verdict(remote_as=2906, ip_protocol=UDP, remote_port=5060).application == "owned"
+
+    def test_a_name_of_another_company_is_suspect(self):
+        verdict = self.verdict(remote_as=2906, server_name="www.whatsapp.com")
+        assert (verdict.application, verdict.suspect, verdict.confidence) == ("whatsapp", True, 45)
+
+    def test_a_shared_system_contradicts_nobody_and_backs_its_own(self):
+        assert not self.verdict(remote_as=15169, server_name="www.whatsapp.com").suspect
+        backed = self.verdict(remote_as=15169, dns_name="hosting.example")
+        assert [(item.kind, item.confidence) for item in backed.evidence] == [("dns_name", 75), ("asn", 50)]
+
+    def test_the_prefix_says_whose_address_it_is_where_both_are_known(self):
+        verdict = self.verdict(remote_as=2906, remote_ip="91.108.4.20", server_name="t.me")
+        assert not verdict.suspect
+
+    def test_the_verdict_of_one_system_is_not_kept_for_another(self):
+        judge = classifier(self.OWNED)
+        answers = [
+            judge.classify(flow(remote_as=number, remote_port=8888)).application for number in (1, 2906, 2, 2906)
+        ]
+        assert answers == [None, "owned", None, "owned"]
+
+
 class TestDnsFlows:
     def query(self, name, *answers, ttl_s=300, **fields):
         found = tuple(DnsAnswer(address=address, ttl_s=ttl_s) for address in answers)

@@ -66,6 +66,25 @@ def test_an_address_that_was_not_counted_can_still_contradict():
     assert found.disputes == ("address '203.0.113.5' lies in 203.0.113.0/24 of hosted (Host)",)
 
 
+def test_a_system_that_contradicts_is_told():
+    owned = Application(
+        id="owned", name="Owned", provider="Owner", category="other", pfds=(Pfd(pfd_id="as", as_numbers=(2906,)),)
+    )
+    judge, applications = classifier(owned), {**BY_ID, "owned": owned}
+
+    def lines(**fields):
+        record = flow(**fields)
+        verdict = judge.classify(record)
+        found = explain(record, verdict, classifier=judge, applications=applications, catalogue_version="v1")
+        return [f"{label}: {text}" for label, text in found.told()]
+
+    spoofed = lines(server_name="netflix.com", remote_as=2906)
+    assert "outweighed: autonomous system 'AS2906': owned, 52" in spoofed
+    assert "suspect: address '198.51.100.9' lies in AS2906 of owned (Owner): 50 % of the confidence is left" in spoofed
+    assert "in vain: address '198.51.100.9' lies in AS2906 of owned, not enough alone" in lines(remote_as=2906)
+    assert "in vain: autonomous system 'AS64500' is not in the catalogue" in lines(remote_as=64500)
+
+
 @pytest.mark.parametrize(
     ("fields", "lines"),
     [

@@ -21,7 +21,7 @@ APPLICATIONS = [
     {"id": "netflix", "name": "Netflix", "provider": "Netflix", "category": "streaming",
      "pfds": [{"pfd_id": "1", "domain_names": ["nflxvideo.net"]}]},
     {"id": "whatsapp", "name": "WhatsApp", "provider": "Meta", "category": "voip_im",
-     "pfds": [{"pfd_id": "1", "domain_names": ["whatsapp.net"], "prefixes": ["192.0.2.0/24"]}]},
+     "pfds": [{"pfd_id": "1", "domain_names": ["whatsapp.net"], "prefixes": ["192.0.2.0/24"], "as_numbers": [64500]}]},
 ]  # fmt: skip
 
 
@@ -74,6 +74,12 @@ def test_a_false_name_is_suspect_and_says_who_contradicts(shop):
     )
 
 
+def test_an_autonomous_system_can_be_asked_for(shop):
+    found = ask(shop, remote_as=64500, remote_port=5222)
+    assert (found["application"], found["evidence"][0]["kind"]) == ("whatsapp", "asn")
+    assert ask(shop, remote_as=64500, server_name="nflxvideo.net")["suspect"]
+
+
 def test_an_address_alone_can_be_asked_for(shop):
     assert ask(shop, remote_ip="::ffff:192.0.2.7", remote_port=5222)["application"] == "whatsapp"
 
@@ -89,6 +95,7 @@ def test_an_address_alone_can_be_asked_for(shop):
         ({"remote_ip": "192.0.2.0/24"}, "give an IPv4 or IPv6 address"),
         ({"server_name": "a.example", "remote_port": "65536"}, "remote_port"),
         ({"server_name": "a.example", "ip_protocol": "tcp"}, "ip_protocol"),
+        ({"server_name": "a.example", "remote_as": "AS64500"}, "remote_as"),
         ({"server_name": "x" * 256}, "server_name"),
         ({"server_name": "a\x00b"}, "NUL"),
         ({"server_name": ["a.example", "b.example"]}, "given twice"),

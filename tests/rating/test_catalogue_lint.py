@@ -63,6 +63,10 @@ NAMES = [
     ("domain_names: ['=shop.com', api.shop.com]", []),
     ("urls: ['https://shop.com/x']", []),
     ("urls: ['https://(shop|store).com/']", ["2 syntax"]),
+    ("as_numbers: [64500]", []),
+    ("as_numbers: [23456]", ["2 syntax"]),
+    ("as_numbers: [0]", ["2 malformed"]),
+    ("as_numbers: [4294967296]", ["2 malformed"]),
 ]  # fmt: skip
 
 
@@ -83,6 +87,7 @@ PAIRS = [
     ("user_agents: [Chat/]", "user_agents: [Chat/]", ["3 duplicate"]),
     ("stun_realms: [chat]", "stun_realms: [Chat]", ["3 duplicate"]),
     ("ip_protocols: [50]", "ip_protocols: [50]", ["3 duplicate"]),
+    ("as_numbers: [64500]", "as_numbers: [64501, 64500]", ["3 duplicate"]),
     ("flow_descriptions: ['permit out udp from 192.0.2.1 53 to any']",
      "flow_descriptions: ['permit out udp from 192.0.2.1 53 to any']", ["3 duplicate"]),
 ]  # fmt: skip

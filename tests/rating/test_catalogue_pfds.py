@@ -175,11 +175,12 @@ def test_an_address_alone_and_a_port_alone_stay_as_weak_as_they_are():
 
 
 def test_names_that_strangers_use_do_not_leave_and_are_reported():
-    shared = Pfd(pfd_id="cdn", shared=True, domain_names=("cdn.example",), user_agents=("Chat/",))
+    shared = Pfd(pfd_id="cdn", shared=True, domain_names=("cdn.example",), user_agents=("Chat/",), as_numbers=(64500,))
     exported = export_pfds(catalogue_of(app("chat", shared)))
     assert exported.document == {"pfdDatas": {}}
     assert exported.left_out == (
         "chat/cdn: domain_names, since they serve other applications too",
+        "chat/cdn: as_numbers",
         "chat/cdn: user_agents",
     )
 

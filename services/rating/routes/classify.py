@@ -21,7 +21,7 @@ from services.rating.routes.queries import NO_STORE, check_names
 MAX_NAME_CHARACTERS = 255
 MAX_ADDRESS_CHARACTERS = 45
 
-_KNOWN = ("server_name", "http_host", "remote_ip", "remote_port", "ip_protocol")
+_KNOWN = ("server_name", "http_host", "remote_ip", "remote_port", "ip_protocol", "remote_as")
 
 router = APIRouter(
     prefix=BASE, tags=["OTT policy"], responses={status: {"model": CamaraError} for status in (400, 503)}
@@ -68,14 +68,17 @@ def classify(
     ] = None,
     remote_port: Annotated[int, Query(ge=0, le=65_535, description="Far port.")] = 443,
     ip_protocol: Annotated[int, Query(ge=0, le=255, description="IANA protocol number: 6 TCP, 17 UDP.")] = 6,
+    remote_as: Annotated[
+        int | None, Query(ge=0, le=2**32 - 1, description="Autonomous system of the far side; 0 = unknown.")
+    ] = None,
 ) -> JSONResponse:
     """What a flow would be by the catalogue version in force, and why.
 
     Nothing is known of a subscriber here: what a lane remembers of one can tell more about a flow without a name.
     """
     check_names(request, _KNOWN)
-    if server_name is None and http_host is None and remote_ip is None:
-        raise ApiError(400, "server_name, http_host and remote_ip are all absent; give at least one of them")
+    if server_name is None and http_host is None and remote_ip is None and remote_as is None:
+        raise ApiError(400, "server_name, http_host, remote_ip and remote_as are all absent; give at least one of them")
     if remote_ip is not None and canonical_address(remote_ip) is None:
         raise invalid("query parameter 'remote_ip'", remote_ip, "give an IPv4 or IPv6 address")
     flow = asked_flow(
@@ -84,6 +87,7 @@ def classify(
         remote_ip=remote_ip,
         remote_port=remote_port,
         ip_protocol=ip_protocol,
+        remote_as=remote_as,
     )
     return JSONResponse(_document(_judge(context).explain(flow)), headers=NO_STORE)
 
