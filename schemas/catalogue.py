@@ -227,6 +227,14 @@ class Allowance(_Model):
     notify_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (80, 100), description="Thresholds, % used."
     )
+    overshoot_tolerance_octets: OctetAmount | None = Field(
+        None,
+        gt=0,
+        description="Most that may pass beyond the end before a gateway acts, which is told ahead; null = no bound.",
+    )
+    reporting_interval_s: int = Field(
+        60, ge=1, le=3_600, description="With a tolerance: how late usage is told at most, the exporters' timeout."
+    )
 
     @model_validator(mode="after")
     def _only_cycles_roll_over(self) -> Self:

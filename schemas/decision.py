@@ -137,3 +137,16 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     steering: Annotated[
         Steering | None, Meta(description="The access that the traffic should use (ATSSS, TS 23.503 clause 6.3.1).")
     ] = None
+    quota_octets: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Told ahead: the change takes effect once so many more octets have passed under "
+            "`quota_rule_ids`, all subscribers together, those included that passed but are in no flow record yet "
+            "(PFCP volume quota, TS 29.244). Until then, and whenever the rule is told without a quota, what is told "
+            "without one holds. null = at once."
+        ),
+    ] = None
+    quota_bucket_id: Annotated[
+        str | None, Meta(description="Bucket whose end it is (monitoring key, TS 29.512); null without a quota.")
+    ] = None
+    quota_rule_ids: Annotated[tuple[str, ...], Meta(description="Rules whose traffic uses the quota up.")] = ()

@@ -237,6 +237,12 @@ ENFORCEMENT = (
         action="remove", rule_id="video", at_ms=EVENING_MS + 600_000, cause="cancelled",
         catalogue_version=CATALOGUE_NOW,
     ),
+    PolicyUpdate(
+        version=UPDATE_VERSION, update_id=f"{ACCOUNT}:3", account_id=ACCOUNT, subscriber_ids=(SUBSCRIBER, "sub-90aa"),
+        action="modify", rule_id="default", at_ms=EVENING_MS + 660_000, cause="exhausted",
+        catalogue_version=CATALOGUE_NOW, precedence=100_000, rating_group=1, gate_status="closed",
+        quota_octets=18_400_000, quota_bucket_id="prod-1/data", quota_rule_ids=("default",),
+    ),
 )  # fmt: skip
 
 USAGE = (

@@ -30,6 +30,11 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
         int, Meta(description="At or below this remainder something has to be told; 0 = at the bucket's end.")
     ] = 0
     rolled: Annotated[bool, Meta(description="Kept from an earlier cycle.")] = False
+    looked_ms: Annotated[int, Meta(description="When its pace was last looked at; 0 = never.")] = 0
+    looked_octets: Annotated[int, Meta(description="Octets left then.")] = 0
+    quota_octets: Annotated[
+        int, Meta(description="Remainder that the gateway was given as a quota, together with what follows; 0 = none.")
+    ] = 0
 
 
 class PaidFee(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -169,6 +174,10 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = ()
     tried: Annotated[tuple[str, ...], Meta(description="Offerings whose trial the account has had, newest last.")] = ()
     tier: Annotated[str, Meta(description="The operator's own grading of the account.")] = ""
+    foretold: Annotated[
+        tuple[str, ...],
+        Meta(description="What gateways were told for a bucket's end, each `<bucket>@<start>|<rule>#<digest>`."),
+    ] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -23,6 +23,8 @@ def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, co
     for title, accounts in (("Accounts that win most", report.winners), ("Accounts that lose most", report.losers)):
         if accounts:
             console.print(_accounts(title, accounts, report))
+    if report.overshoot_present or report.overshoot_new:
+        console.print(_overshoot(report))
     for line in _refusals(report):
         console.print(line)
 
@@ -86,6 +88,26 @@ def _accounts(title: str, accounts: tuple[AccountReport, ...], report: Simulatio
         table.add_row(
             item.account_id, item.group or "-", item.present, item.new, _signed(parse_micros(item.change)), *volumes
         )
+    return table
+
+
+def _overshoot(report: SimulationReport) -> Table:
+    table = new_table(
+        "Overshoot of plans: promised, and the worst seen", "tariff", "offering/allowance", "promised", "worst seen",
+        "ends", "told ahead", words=2,
+    )  # fmt: skip
+    for tariff, items in (("today", report.overshoot_present), ("new", report.overshoot_new)):
+        for item in items:
+            bound = item.tolerance_octets
+            broken = bound is not None and item.worst_octets > bound
+            table.add_row(
+                tariff,
+                f"{item.offering_id}/{item.allowance_id}",
+                "no bound" if bound is None else format_octets(bound),
+                Text(format_octets(item.worst_octets), style="bold red" if broken else ""),
+                shown_number(item.ended),
+                shown_number(item.told_ahead),
+            )
     return table
 
 

@@ -15,6 +15,7 @@ from schemas.state import AccountState, Bucket, Counter
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.notices import notify
+from services.engine.overshoot import look
 from services.engine.select import Selection, select
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
@@ -29,7 +30,8 @@ class Charged(NamedTuple):
     account: AccountState
     notifications: tuple[Notification, ...]
     cause: str | None
-    """Why the rules in force may have changed and the ledger should hear at once: exhausted, cap_reached, balance."""
+    """Why the rules in force may have changed and the ledger should hear at once: exhausted, cap_reached, balance,
+    quota (a bucket's end is near)."""
 
 
 def charge(case: Case, account: AccountState, tariff: Tariff) -> Charged:
@@ -150,7 +152,10 @@ class _Session:
         self._selection = select(standing, self._case.classification, flow, self._tariff)
 
     def _passed(self, bucket: Bucket) -> Bucket:
-        """Tell the highest threshold that the bucket has passed, or its end; returns it with the next one set."""
+        """Tell the highest threshold that the bucket has passed, or its end; returns it with the next one set.
+
+        A bucket may be here for nothing but a look at its pace: then nothing is told to people.
+        """
         compiled = self._tariff.allowance(bucket.offering_id, bucket.allowance_id)
         if compiled is None:
             return bucket
@@ -159,11 +164,20 @@ class _Session:
                 self._tell_end(bucket, compiled)
             return replace(bucket, notified_percent=100, notice_at_octets=0)
         used_octets = bucket.granted_octets - bucket.remaining_octets
-        percent = max(p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
-        detail = f"{percent} % of {bucket.granted_octets} octets are used; {bucket.remaining_octets} are left"
-        self._tell("threshold", detail, bucket=bucket, percent=percent)
+        passed = (p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
+        percent = max(passed, default=0)
+        if percent > bucket.notified_percent:
+            detail = f"{percent} % of {bucket.granted_octets} octets are used; {bucket.remaining_octets} are left"
+            self._tell("threshold", detail, bucket=bucket, percent=percent)
+        percent = max(percent, bucket.notified_percent)
         notice_at = compiled.notice_at(bucket.granted_octets, percent)
-        return replace(bucket, notified_percent=percent, notice_at_octets=notice_at)
+        return self._looked_at(replace(bucket, notified_percent=percent, notice_at_octets=notice_at), compiled)
+
+    def _looked_at(self, bucket: Bucket, compiled: CompiledAllowance) -> Bucket:
+        after = look(bucket, compiled, self._case.flow, at_ms=self._case.at_ms)
+        if after.quota_octets != bucket.quota_octets:
+            self.cause = self.cause or "quota"
+        return after
 
     def _has_sibling(self, bucket: Bucket) -> bool:
         """Whether the same allowance has octets left in another bucket: kept from a cycle before, or granted since."""

@@ -5,14 +5,14 @@ the rule wants, the campaign runs. Conditions on the traffic are the gateway's t
 could pay for stays in force with its gate closed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
-from schemas.state import AccountState, Product
+from schemas.state import AccountState, Bucket, Product
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
@@ -42,13 +42,18 @@ def settle(
     """Bring in order all that follows from a change of products, buckets, money or catalogue at `at_ms`.
 
     The order of buckets, the standing, the next due time and the installed rules; the updates say what changed for a
-    gateway, with `cause`. Additions come before removals, so that no traffic is without its rule in between.
+    gateway, with `cause`. Additions come before removals, so that no traffic is without its rule in between. What the
+    end of a bucket will bring is told ahead, with the bucket's quota, once the bucket has one.
     """
     at_ms = max(at_ms, account.settled_ms)
     buckets = tuple(sorted(account.buckets, key=lambda bucket: draw_order(bucket, tariff)))
     account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
     account = replace(with_standing(account, tariff), due_ms=_due_ms(account, tariff))
-    return _install(account, tariff, at_ms=at_ms, cause=cause)
+    account, updates = _install(account, tariff, at_ms=at_ms, cause=cause)
+    if account.foretold or any(bucket.quota_octets for bucket in account.buckets):
+        account, ahead = _foretell(account, tariff, updates, cause=cause)
+        updates += ahead
+    return account, updates
 
 
 def _as_of(account: AccountState, at_ms: int) -> AccountState:
@@ -178,28 +183,101 @@ def _covers(wide: Reach, narrow: Reach) -> bool:
 def _install(
     account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    marks, changed = _changes(account, tariff, at_ms=at_ms, cause=cause)
+    if not changed and marks == account.installed_rules:
+        return account, ()
+    return _number(replace(account, installed_rules=marks), [draft for _, draft in changed])
+
+
+def _changes(
+    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
+) -> tuple[tuple[str, ...], list[tuple[str, PolicyUpdate]]]:
+    """The marks of the rules in force, and what differs from those installed, each with the mark of its rule."""
     in_force = list(_in_force(account, plan_of(account.standing, tariff), tariff))
     marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
     if marks == account.installed_rules:
-        return account, ()
+        return marks, []
     before = {_rule_of(mark): mark for mark in account.installed_rules}
-    drafts = [
-        _draft(
-            account, "modify" if rule.rule.id in before else "install", rule, barred=barred, at_ms=at_ms, cause=cause
-        )
+    changed = [
+        (mark, _draft(account, _action(rule, before), rule, barred=barred, at_ms=at_ms, cause=cause))
         for (rule, barred), mark in zip(in_force, marks, strict=True)
         if before.get(rule.rule.id) != mark
     ]
     gone = before.keys() - {rule.rule.id for rule, _ in in_force}
-    drafts += [_removal(account, rule_id, at_ms, cause) for rule_id in sorted(gone)]
-    account = replace(account, installed_rules=marks)
-    return _number(account, drafts)
+    changed += [(f"{rule_id}#", _removal(account, rule_id, at_ms, cause)) for rule_id in sorted(gone)]
+    return marks, changed
+
+
+def _action(rule: CompiledRule, before: Mapping[str, str]) -> str:
+    return "modify" if rule.rule.id in before else "install"
+
+
+def _foretell(
+    account: AccountState, tariff: Tariff, told: tuple[PolicyUpdate, ...], *, cause: str
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Tell what the end of each bucket with a quota will bring, and take back what no longer follows from one.
+
+    A rule that was just `told` without a quota has nothing foretold any more. What is foretold already, from a quota
+    that still covers the bucket, is not told again.
+    """
+    told_ids = {update.rule_id for update in told}
+    known = [text for text in account.foretold if _rule_foretold(text) not in told_ids]
+    foretold, ahead, buckets = list[str](), list[PolicyUpdate](), list[Bucket]()
+    for bucket in account.buckets:
+        coming = _at_end_of(bucket, account, tariff) if bucket.quota_octets and bucket.remaining_octets else []
+        name, left = f"{bucket.bucket_id}@{bucket.valid_from_ms}|", bucket.remaining_octets
+        texts = [name + mark for mark, _ in coming]
+        as_known = texts == [text for text in known if text.startswith(name)] and left <= bucket.quota_octets
+        if coming and not as_known:
+            ahead += [replace(update, quota_octets=left) for _, update in coming]
+        foretold += texts
+        buckets.append(replace(bucket, quota_octets=left) if coming and not as_known else bucket)
+    stale = {_rule_foretold(text) for text in known} - {_rule_foretold(text) for text in foretold}
+    back = _taken_back(account, tariff, stale, cause=cause)
+    return _number(replace(account, buckets=tuple(buckets), foretold=tuple(foretold)), [*back, *ahead])
+
+
+def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
+    """What the end of `bucket` would change for a gateway, each with its rule's mark then; nothing without a bound."""
+    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    if compiled is None or compiled.allowance.overshoot_tolerance_octets is None:
+        return []
+    emptied = tuple(replace(item, remaining_octets=0) if item is bucket else item for item in account.buckets)
+    then = with_standing(replace(account, buckets=emptied), tariff)
+    _, changed = _changes(then, tariff, at_ms=account.settled_ms, cause="exhausted")
+    users = tuple(
+        rule.rule.id
+        for rule, barred in _in_force(account, plan_of(account.standing, tariff), tariff)
+        if not barred and rule.rule.charging != "free" and _meet(compiled.reach, rule.reach, tariff)
+    )
+    return [(mark, replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users)) for mark, update in changed]
+
+
+def _taken_back(account: AccountState, tariff: Tariff, rule_ids: set[str], *, cause: str) -> list[PolicyUpdate]:
+    """Tell rules as they stand now: what was foretold for them is then no longer awaited."""
+    at_ms = account.settled_ms
+    in_force = {
+        rule.rule.id: (rule, barred) for rule, barred in _in_force(account, plan_of(account.standing, tariff), tariff)
+    }
+    return [
+        _draft(account, "modify", in_force[rule_id][0], barred=in_force[rule_id][1], at_ms=at_ms, cause=cause)
+        if rule_id in in_force
+        else _removal(account, rule_id, at_ms, cause)
+        for rule_id in sorted(rule_ids)
+    ]
+
+
+def _rule_foretold(text: str) -> str:
+    return _rule_of(text.rpartition("|")[2])
 
 
 def hand_over(
     account: AccountState, tariff: Tariff, joined_ids: tuple[str, ...], left_ids: tuple[str, ...], *, at_ms: int
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
-    """Install the rules in force for members who joined, and remove them for members who left."""
+    """Install the rules in force for members who joined, and remove them for members who left.
+
+    What a bucket's end will bring is told to all members anew: its quota is for all of them together.
+    """
     in_force = list(_in_force(account, plan_of(account.standing, tariff), tariff))
     newcomers, leavers = replace(account, subscriber_ids=joined_ids), replace(account, subscriber_ids=left_ids)
     drafts = []
@@ -208,8 +286,14 @@ def hand_over(
             _draft(newcomers, "install", rule, barred=barred, at_ms=at_ms, cause="profile") for rule, barred in in_force
         ]
     if left_ids:
-        drafts += [_removal(leavers, rule.rule.id, at_ms, "profile") for rule, _ in in_force]
-    return _number(account, drafts)
+        known = [rule.rule.id for rule, _ in in_force]
+        known += sorted({_rule_foretold(text) for text in account.foretold}.difference(known))
+        drafts += [_removal(leavers, rule_id, at_ms, "profile") for rule_id in known]
+    account, updates = _number(account, drafts)
+    if not account.foretold:
+        return account, updates
+    account, ahead = _foretell(replace(account, foretold=()), tariff, (), cause="profile")
+    return account, updates + ahead
 
 
 def _rule_of(mark: str) -> str:

@@ -19,6 +19,7 @@ from services.engine.identity import short
 from services.engine.late import lapse
 from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position
+from services.engine.overshoot import first_look
 from services.engine.periods import add_days
 from services.engine.tariff import CompiledAllowance, Tariff
 from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without_gathered
@@ -99,7 +100,7 @@ class Journal:
         """Fill a new bucket for each of `allowances`; `days` of the cycle that is served, and of all of it."""
         movements = []
         for compiled in allowances:
-            bucket = self._bucket(product, compiled, days)
+            bucket = first_look(self._bucket(product, compiled, days), compiled, at_ms=self.at_ms)
             self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
             movements.append(_granted(bucket, self._left(bucket.bucket_id)))
         if movements:
@@ -132,8 +133,10 @@ class Journal:
         rest = replace(bucket, remaining_octets=bucket.remaining_octets - keep)
         stays = replace(
             bucket, remaining_octets=keep, granted_octets=keep, valid_until_ms=until_ms, notified_percent=100,
-            notice_at_octets=0, rolled=True,
+            notice_at_octets=0, rolled=True, quota_octets=0,
         )  # fmt: skip
+        if compiled := self.tariff.allowance(bucket.offering_id, bucket.allowance_id):
+            stays = first_look(stays, compiled, at_ms=self.at_ms)
         others = tuple(other for other in account.buckets if other is not bucket)
         self.account = replace(account, buckets=(*others, *((stays,) if keep else ()), rest))
         self.expire([rest])

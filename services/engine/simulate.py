@@ -23,6 +23,7 @@ from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.overshoot_seen import OvershootMeter, OvershootReport
 from services.engine.tariff import Tariff
 from services.engine.timers import MAX_AHEAD_MS, on_timer
 from services.engine.usage import emit_usage
@@ -130,6 +131,7 @@ class Run:
         self.groups: dict[tuple[str, str], Figures] = {}
         """By (group, category)."""
         self.bills: dict[str, Bill] = {}
+        self.overshoot = OvershootMeter(tariff)
         self.refused: Counter[str] = Counter()
         """Commands that this tariff refuses, by cause."""
         self._by = by
@@ -167,6 +169,7 @@ class Run:
             return None
         outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms)
         self._keep(outcome)
+        self.overshoot.take(flow, outcome, now_ms=now_ms)
         if outcome.notifications:
             group = self._group(getattr(outcome.account, self._by), classification.category)
             group.caps_reached += sum(note.kind == "cap_reached" for note in outcome.notifications)
@@ -379,6 +382,8 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     losers: tuple[AccountReport, ...]
     refused_commands_present: dict[str, int]
     refused_commands_new: dict[str, int]
+    overshoot_present: tuple[OvershootReport, ...]
+    overshoot_new: tuple[OvershootReport, ...]
 
 
 def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10) -> SimulationReport:
@@ -412,6 +417,8 @@ def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10)
         ),
         refused_commands_present=dict(sorted(present.refused.items())),
         refused_commands_new=dict(sorted(new.refused.items())),
+        overshoot_present=tuple(present.overshoot.report()),
+        overshoot_new=tuple(new.overshoot.report()),
     )
 
 

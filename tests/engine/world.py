@@ -327,18 +327,30 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
 def check_installed(world: World) -> None:
     """A gateway that obeyed every update holds exactly the rules in force, for each member."""
     gateway: dict[tuple[str, str], str | None] = {}
+    awaited: dict[tuple[str, str], set[str]] = {}
     for update in world.updates:
         for member in update.subscriber_ids:
             key = (member, update.rule_id)
-            assert (update.action == "install") == (key not in gateway), update
+            if update.quota_octets is not None:
+                assert update.quota_rule_ids, update
+                assert update.quota_bucket_id is not None
+                awaited.setdefault(key, set()).add(update.quota_bucket_id)
+                continue
+            taken_back = awaited.pop(key, None)
             if update.action == "remove":
-                del gateway[key]
+                assert key in gateway or taken_back, update
+                gateway.pop(key, None)
             else:
+                assert (update.action == "install") == (key not in gateway), update
                 gateway[key] = update.gate_status
     account = world.account
     assert account is not None
     in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms)
     assert gateway == {(member, rule.id): rule.gate_status for member in account.subscriber_ids for rule in in_force}
+    # What is awaited belongs to buckets that have a quota and are not yet empty, and to nobody who has left.
+    near = {bucket.bucket_id for bucket in account.buckets if bucket.quota_octets and bucket.remaining_octets}
+    assert {member for member, _ in awaited} <= set(account.subscriber_ids)
+    assert all(buckets <= near for buckets in awaited.values())
 
 
 def flow_record(volume: int, *, at_ms: int, **fields: Any) -> FlowRecord:

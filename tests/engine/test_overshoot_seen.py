@@ -1,0 +1,77 @@
+"""The worst overshoot of a recording, by hand."""
+
+from typing import Any
+
+from schemas.classification import Classification
+from services.engine.overshoot_seen import OvershootReport
+from services.engine.simulate import Run, Subscription
+from services.engine.tariff import compile_tariff
+from tests.engine.world import catalogue, flow_record, ms
+
+START = ms("2026-03-10 12:00")
+SECOND = 1_000
+SEEN = Classification(category="other", application=None, service=None, confidence=0, evidence=())
+
+
+def run_of(tolerance: int | None = None, **offering: Any) -> Run:
+    granted = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": tolerance}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [granted], **offering}
+    return Run(compile_tariff(catalogue(plan)), subscription=Subscription(("plan",)))
+
+
+def play(run: Run, *flows: tuple[int, int, int]) -> list[OvershootReport]:
+    """Flows as (begin, end, octets), in seconds; each arrives at its end."""
+    for number, (begin, end, volume) in enumerate(flows):
+        record = flow_record(
+            volume, at_ms=START + begin * SECOND, end_ms=START + end * SECOND, record_id=f"r{number}"
+        )  # fmt: skip
+        run.flow(record, SEEN, now_ms=START + end * SECOND)
+    return list(run.overshoot.report())
+
+
+def test_what_a_flow_brought_beyond_the_end_that_nobody_had_foretold() -> None:
+    (seen,) = play(run_of(), (0, 60, 900), (60, 120, 400))
+    assert (seen.tolerance_octets, seen.ended, seen.told_ahead, seen.worst_octets) == (None, 1, 0, 300)
+
+
+def test_flows_that_were_under_way_when_a_gateway_heard_count_for_what_had_passed() -> None:
+    # The bucket ends, exactly, in a record that arrives at 120 s. Two flows under way had by then passed 60 of 90
+    # octets, and all of 40; what comes afterwards, the gateway stops.
+    (seen,) = play(run_of(), (60, 120, 1_000), (60, 150, 90), (70, 120, 40), (120, 180, 500))
+    assert seen.worst_octets == 60 + 40
+
+
+def test_an_end_told_ahead_is_kept_by_the_gateway_to_the_octet() -> None:
+    (seen,) = play(run_of(tolerance=200), (0, 60, 850), (60, 120, 100), (120, 180, 900))
+    assert (seen.tolerance_octets, seen.ended, seen.told_ahead, seen.worst_octets) == (200, 1, 1, 0)
+
+
+def test_what_had_passed_unreported_before_the_quota_came_counts_against_it() -> None:
+    # The quota of 150 octets comes at 60 s. By then a flow of the last minute had passed 170 octets of its 200.
+    (seen,) = play(run_of(tolerance=200), (0, 60, 850), (9, 69, 200))
+    assert (seen.told_ahead, seen.worst_octets) == (1, 20)
+
+
+def test_an_end_that_changes_nothing_for_a_gateway_is_no_overshoot() -> None:
+    paid = run_of(usage_prices=[{"id": "beyond", "amount": "1"}])
+    assert play(paid, (0, 60, 900), (60, 120, 400)) == []
+
+
+def test_a_bound_that_was_never_needed_is_told_with_nothing_seen() -> None:
+    (seen,) = play(run_of(tolerance=50), (0, 60, 10))
+    assert (seen.tolerance_octets, seen.ended, seen.worst_octets) == (50, 0, 0)
+
+
+def test_traffic_outside_the_bucket_is_not_counted() -> None:
+    limited = {"id": "data", "octets": 1_000, "scope": {"services": ["call"]}, "on_exhausted": "block"}
+    run = run_of(allowances=[limited, {"id": "rest", "octets": 10**6}])
+    call = Classification(category="voip_im", application="whatsapp", service="call", confidence=90, evidence=())
+    record = flow_record(1_000, at_ms=START, end_ms=START + 60 * SECOND, record_id="call")
+    run.flow(record, call, now_ms=START + 60 * SECOND)
+    assert play(run, (0, 60, 5_000)) == []
+
+
+def test_it_forgets_what_no_record_can_change_any_more() -> None:
+    run = run_of()
+    play(run, (0, 60, 1_500), (7_000, 7_060, 10))
+    assert run.overshoot._heard == {"a1": {}}
