@@ -17,6 +17,7 @@ from services.engine.charge import Charged, charge
 from services.engine.effective import settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
+from services.engine.packed import unpacked
 from services.engine.select import select
 from services.engine.standing import standing_for
 from services.engine.tariff import Tariff
@@ -48,19 +49,21 @@ def decide(
 
     The event time of a flow is the start of its interval. What is due in the account by then comes first: a cycle
     that ended is renewed before the flow is charged. A flow from before the account's last change is charged as it
-    would have been then; see `services.engine.late`. `at` is the record's place in its topic, `now_ms` the wall clock
-    of the transaction.
+    would have been then; see `services.engine.late`. The account may come packed (`services.engine.packed`), and goes
+    so where nothing had to be unpacked. `at` is the record's place in its topic, `now_ms` the wall clock of the
+    transaction.
 
     Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
     and not charged.
     """
     at_ms = event_time_ms(flow.start_ms, now_ms)
     if at_ms >= account.due_ms or account.catalogue_version != tariff.version:
-        first = advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
+        first = advance(unpacked(account), tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
         # Nothing is due any more at this time, so the second look goes on below.
         return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
     octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
     if at_ms < account.settled_ms and not is_present(account, at_ms):
+        account = unpacked(account)
         view = view_of(account, tariff, at_ms)
         selection = select(standing_for(view, flow.subscriber_id), classification, flow, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
@@ -132,7 +135,7 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
-    return _told_with_rules(case, charge(case, account, tariff), tariff)
+    return _told_with_rules(case, charge(case, unpacked(account), tariff), tariff)
 
 
 def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:

@@ -11,15 +11,17 @@ from collections.abc import Iterator
 import msgspec
 
 from schemas.state import AccountState
+from services.engine.packed import PackedAccount
 
 KEY_PREFIX = b"a/"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(AccountState).decode
+_decode_packed = msgspec.msgpack.Decoder(PackedAccount).decode
 
 
 class Accounts:
-    """Account states by id: `get`, `put`, and what `put` has changed since the last `changed`."""
+    """Account states by id: `get`, `at_hand`, `put`, and what `put` has changed since the last `changed`."""
 
     def __init__(self) -> None:
         self._at_rest: dict[str, bytes] = {}
@@ -29,6 +31,11 @@ class Accounts:
         """The account's present state, or None if this lane does not know it."""
         raw = self._at_rest.get(account_id)
         return None if raw is None else _decode(raw)
+
+    def at_hand(self, account_id: str) -> PackedAccount | None:
+        """The account's present state as far as a common flow looks at it, or None if this lane does not know it."""
+        raw = self._at_rest.get(account_id)
+        return None if raw is None else _decode_packed(raw)
 
     def put(self, state: AccountState) -> None:
         """Replace the account's state; it is part of the next `changed`."""

@@ -97,7 +97,7 @@ class Transaction:
             self._run_timer(account_id)
         self._adopt_catalogue()
         for account_id in agenda.usage_due(self._now_ms, MAX_TIMERS):
-            if (account := accounts.get(account_id)) is not None:
+            if (account := accounts.at_hand(account_id)) is not None:
                 self._settle(account, emit_usage(account, partition=self._lane.partition, now_ms=self._now_ms))
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class Transaction:
         flow = read_flow(record, self._max_octets)
         if isinstance(flow, Refused):
             return self._refuse(FLOWS, record, flow)
-        account = self._state.accounts.get(flow.account_id or flow.subscriber_id)
+        account = self._state.accounts.at_hand(flow.account_id or flow.subscriber_id)
         if account is None:
             return self._refuse(FLOWS, record, self._stranger(record, flow))
         if not self._state.seen.add(flow.record_id):

@@ -554,9 +554,7 @@ class KafkaLaneHost:
         wanted = [TopicPartition(topic, lane.partition) for lane in fed for topic in lane.intake.wanted()]
         return wanted, len(wanted) < len(fed) * len(self._inputs)
 
-    async def _fetch(
-        self, wanted: list[TopicPartition], wait_ms: int
-    ) -> Mapping[TopicPartition, list[LogRecord]]:
+    async def _fetch(self, wanted: list[TopicPartition], wait_ms: int) -> Mapping[TopicPartition, list[LogRecord]]:
         found = await self._get(wanted, wait_ms)
         first = [place for place in wanted if place.topic == self._inputs[0]]
         if first and any(place.topic != self._inputs[0] for place in found):
@@ -565,9 +563,7 @@ class KafkaLaneHost:
                 found[place] = [*found.get(place, ()), *records]
         return found
 
-    async def _get(
-        self, places: list[TopicPartition], wait_ms: int
-    ) -> dict[TopicPartition, list[LogRecord]]:
+    async def _get(self, places: list[TopicPartition], wait_ms: int) -> dict[TopicPartition, list[LogRecord]]:
         """What one call brings, nothing if it fails; `_recover` has to follow then."""
         try:
             # The guard is for a rebalance, which makes getmany wait for its end.

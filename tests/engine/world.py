@@ -36,6 +36,7 @@ from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.effective import effective_rules
 from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.packed import PackedAccount, unpacked
 from services.engine.tariff import Tariff, compile_tariff
 from services.engine.timers import on_timer
 from services.engine.usage import emit_usage
@@ -183,6 +184,7 @@ class World:
         assert self.account is not None
         position = Position(FLOWS, PARTITION, self._offset)
         outcome = decide(flow, seen, self.account, self.tariff, at=position, now_ms=self.now_ms)
+        check_same(outcome, decide(flow, seen, packed(self.account), self.tariff, at=position, now_ms=self.now_ms))
         self.take(outcome)
         assert outcome.decision is not None
         return outcome.decision
@@ -196,7 +198,9 @@ class World:
     def emit(self) -> Outcome:
         """Emit the gathered usage."""
         assert self.account is not None
-        return self.take(emit_usage(self.account, partition=PARTITION, now_ms=self.now_ms))
+        outcome = emit_usage(self.account, partition=PARTITION, now_ms=self.now_ms)
+        check_same(outcome, emit_usage(packed(self.account), partition=PARTITION, now_ms=self.now_ms))
+        return self.take(outcome)
 
     def ask_for_usage(self) -> Outcome:
         return self.command(EmitUsage)
@@ -298,6 +302,18 @@ def check_nothing_rises(before: AccountState, after: AccountState) -> None:
     for bucket in after.buckets:
         assert bucket.remaining_octets <= held.get(id_of(bucket), bucket.granted_octets)
     assert after.balance_micros <= before.balance_micros
+
+
+def packed(account: AccountState) -> PackedAccount:
+    """The account as a lane has it at hand."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(account), type=PackedAccount)
+
+
+def check_same(whole: Outcome, packed: Outcome) -> None:
+    """A packed account meets what the whole one does, and is the same at rest."""
+    assert packed._replace(account=whole.account) == whole
+    assert msgspec.msgpack.encode(packed.account) == msgspec.msgpack.encode(whole.account)
+    assert unpacked(packed.account) == whole.account
 
 
 def id_of(bucket: Any) -> tuple[str, int]:
