@@ -91,5 +91,31 @@ class ConfirmProduct(_Command, frozen=True, kw_only=True, tag="confirm_product")
     product_id: Annotated[Id, Meta(description="The product on trial.")]
 
 
-AccountCommand = ChangeProfile | ActivateProduct | CancelProduct | Credit | Debit | Reserve | EmitUsage | ConfirmProduct
+class SetSpendingLimit(_Command, frozen=True, kw_only=True, tag="set_spending_limit"):
+    """The subscriber's own limit: what usage may cost in a cycle, over all prices, this cycle included."""
+
+    amount: Annotated[Decimal | None, Meta(description="Decimal string, 0 or more; null = no limit any more.")] = None
+
+
+class RaiseCap(_Command, frozen=True, kw_only=True, tag="raise_cap"):
+    """Go on beyond a price's cap, or beyond the own spending limit, until the cycle ends: the answer to being asked."""
+
+    price_id: Annotated[Id | None, Meta(description="The price whose cap is meant; null = the spending limit.")] = None
+    amount: Annotated[
+        Decimal | None, Meta(description="The new cap for this cycle, above the present one; null = none this cycle.")
+    ] = None
+
+
+AccountCommand = (
+    ChangeProfile
+    | ActivateProduct
+    | CancelProduct
+    | Credit
+    | Debit
+    | Reserve
+    | EmitUsage
+    | ConfirmProduct
+    | SetSpendingLimit
+    | RaiseCap
+)
 """Told apart by the field `type`."""

@@ -11,7 +11,8 @@ NOTIFICATION_VERSION = "1.1"
 
 NotificationKind = Literal[
     "threshold", "exhausted", "throttled", "blocked", "cap_reached", "activated", "cancelled", "expired",
-    "trial_ending", "receipt", "refused", "trial_started",
+    "trial_ending", "receipt", "refused", "trial_started", "cap_nearing",
+    "limit_nearing", "limit_reached",
 ]  # fmt: skip
 
 
@@ -29,5 +30,9 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     bucket_id: Annotated[str | None, Meta(description="Bucket concerned, or null.")] = None
     percent: Annotated[
         Annotated[int, Meta(ge=0, le=100)] | None, Meta(description="Threshold that was passed, per cent used.")
+    ] = None
+    price_id: Annotated[str | None, Meta(description="Usage price concerned, or null.")] = None
+    asks_for: Annotated[
+        str | None, Meta(description="Type of the command by which the subscriber can go on: `raise_cap`; null = none.")
     ] = None
     detail: Annotated[str | None, Meta(description="One sentence with value, limit and next step.")] = None

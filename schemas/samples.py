@@ -36,7 +36,9 @@ from schemas.command import (
     Credit,
     Debit,
     EmitUsage,
+    RaiseCap,
     Reserve,
+    SetSpendingLimit,
 )
 from schemas.dead_letter import DEAD_LETTER_VERSION, DeadLetter
 from schemas.decision import DECISION_VERSION, UPDATE_VERSION, Draw, Loser, PolicyDecision, PolicyUpdate, Price, Qos
@@ -123,6 +125,13 @@ COMMANDS = (
     ),
     ConfirmProduct(
         version=COMMAND_VERSION, command_id="cmd-1008", account_id=ACCOUNT, issued_at_ms=EVENING_MS, product_id="p-3",
+    ),
+    SetSpendingLimit(
+        version=COMMAND_VERSION, command_id="cmd-1009", account_id=ACCOUNT, issued_at_ms=EVENING_MS, amount="15",
+    ),
+    RaiseCap(
+        version=COMMAND_VERSION, command_id="cmd-1010", account_id=ACCOUNT, issued_at_ms=EVENING_MS,
+        price_id="extra-mb", amount="40",
     ),
     EmitUsage(version=COMMAND_VERSION, command_id="cmd-1007", account_id=ACCOUNT, issued_at_ms=EVENING_MS),
 )  # fmt: skip

@@ -71,7 +71,8 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
         str,
         Meta(
             description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>`, "
-            "`member:<bucket id>:<subscriber id>`, or, under a minimum rent, `rent` (owed) and `fees` (charged)."
+            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), or "
+            "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),
     ]
     octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
@@ -178,6 +179,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         tuple[str, ...],
         Meta(description="What gateways were told for a bucket's end, each `<bucket>@<start>|<rule>#<digest>`."),
     ] = ()
+    spending_limit_micros: Annotated[
+        int | None, Meta(description="Most that the subscriber wants usage to cost in a cycle; null = no limit.")
+    ] = None
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

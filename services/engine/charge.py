@@ -5,7 +5,7 @@ in meaning and part by part in work: when a bucket ends in the middle of a flow,
 just then would meet. So a flow in two records is charged as it would be in one.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -13,6 +13,16 @@ from schemas.decision import Draw
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Counter
 from schemas.units import format_micros
+from services.engine.caps import (
+    NEARING_PERCENT,
+    SPENDING_LIMIT,
+    cap_of,
+    limit_of,
+    marks_of,
+    room_of,
+    spent_micros,
+    used_of,
+)
 from services.engine.case import Case
 from services.engine.notices import notify
 from services.engine.overshoot import look
@@ -30,8 +40,10 @@ class Charged(NamedTuple):
     account: AccountState
     notifications: tuple[Notification, ...]
     cause: str | None
-    """Why the rules in force may have changed and the ledger should hear at once: exhausted, cap_reached, balance,
-    quota (a bucket's end is near)."""
+    """Why rules in force may have changed and the ledger should hear at once.
+
+    One of exhausted, cap_reached, limit_reached, balance, quota (a bucket's end is near).
+    """
 
 
 def charge(case: Case, account: AccountState, tariff: Tariff) -> Charged:
@@ -202,24 +214,21 @@ class _Session:
         if price is None:
             return self._block(left, "no bucket has octets left and no product has a price for this traffic")
         used_octets = self._counter(price.counter_id).octets
-        cap_octets, balance_octets = price.octets_within_cap(), self._balance_octets(price, used_octets)
-        limits = [limit for limit in (cap_octets, balance_octets, price.most_octets) if limit is not None]
-        part = max(0, min(left, min(limits) - used_octets))
+        room = room_of(price, self.account)
+        part = max(0, min(left, room.octets - used_octets))
         self._pay(price, used_octets, part)
         rest = left - part
-        if cap_octets is not None and used_octets + part >= cap_octets:
+        if used_octets + part < room.octets:
+            self._near(price, part)
+        elif room.bound == "cap":
             self._capped(part, rest, price)
-        elif balance_octets is not None and used_octets + part >= balance_octets:
+        elif room.bound == "limit":
+            self._limited(part, rest)
+        elif room.bound == "balance":
             self._broke(part, rest)
         elif rest:
             return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
-
-    def _balance_octets(self, price: CompiledPrice, used_octets: int) -> int | None:
-        """The cycle's total that a prepaid balance reaches to; None without such a limit."""
-        if self.account.payment != "prepaid":
-            return None
-        return price.octets_within(price.amount_up_to(used_octets) + max(0, self.account.balance_micros))
 
     def _pay(self, price: CompiledPrice, used_octets: int, part: int) -> None:
         micros = price.amount_up_to(used_octets + part) - price.amount_up_to(used_octets)
@@ -234,19 +243,55 @@ class _Session:
             case.money += micros
             self.account = replace(self.account, balance_micros=self.account.balance_micros - micros)
 
+    def _near(self, price: CompiledPrice, part: int) -> None:
+        """Tell once that the cap, or the subscriber's own limit, comes near."""
+        if not part:
+            return
+        cap = cap_of(price, self.account) if price.price.on_cap == "block" else None
+        spent = self._counter(price.counter_id).micros
+        self._tell_near(price.counter_id, "cap_nearing", spent, cap, price.price.id)
+        self._tell_near(SPENDING_LIMIT, "limit_nearing", spent_micros(self.account.counters), limit_of(self.account))
+
+    def _tell_near(self, name: str, kind: str, spent: int, most: int | None, price_id: str | None = None) -> None:
+        if most is None or spent * 100 < most * NEARING_PERCENT:
+            return
+        what = f"the cap of price {price_id}" if price_id else "your limit"
+        spent_text = f"{format_micros(spent)} of {self._money(most)} are spent"
+        detail = f"{spent_text}, {what}; beyond it nothing passes until you raise it"
+        self._tell_once(
+            marks_of(name)[0], kind, detail, percent=NEARING_PERCENT, price_id=price_id, asks_for="raise_cap"
+        )
+
     def _capped(self, part: int, rest: int, price: CompiledPrice) -> None:
-        cap = format_micros(price.price.cap or 0)
-        beyond = "free of charge" if price.price.on_cap == "free" else "blocked"
-        note = f"the cap of {cap} {self._tariff.currency} of price {price.price.id} is reached; the rest is {beyond}"
-        told = self._tell_once(f"cap:{price.price.id}", "cap_reached", f"{note} until the next cycle")
+        cap, free = cap_of(price, self.account) or 0, price.price.on_cap == "free"
+        beyond = "free of charge" if free else "blocked"
+        note = f"the cap of {self._money(cap)} of price {price.price.id} is reached; the rest is {beyond}"
+        detail = f"{note} until the next cycle{'' if free else ', or until you raise the cap'}"
+        told = self._tell_once(
+            marks_of(price.counter_id)[1], "cap_reached", detail, percent=100, price_id=price.price.id,
+            asks_for=None if free else "raise_cap",
+        )  # fmt: skip
         if told or part:
             self.cause = "cap_reached"
         if rest:
             self._case.price_capped, self._case.note = True, note
-            if price.price.on_cap == "free":
+            if free:
                 self._case.free += rest
             else:
                 self._case.blocked += rest
+
+    def _limited(self, part: int, rest: int) -> None:
+        note = f"your limit of {self._money(limit_of(self.account) or 0)} a cycle is reached; the rest is blocked"
+        detail = f"{note} until the next cycle, or until you raise it"
+        told = self._tell_once(marks_of(SPENDING_LIMIT)[1], "limit_reached", detail, percent=100, asks_for="raise_cap")
+        if told or part:
+            self.cause = "limit_reached"
+        if rest:
+            self._case.blocked += rest
+            self._case.note = note
+
+    def _money(self, micros: int) -> str:
+        return f"{format_micros(micros)} {self._tariff.currency}"
 
     def _broke(self, part: int, rest: int) -> None:
         balance = format_micros(self.account.balance_micros)
@@ -259,23 +304,20 @@ class _Session:
             self._case.note = note
 
     def _counter(self, counter_id: str) -> Counter:
-        for counter in self.account.counters:
-            if counter.counter_id == counter_id:
-                return counter
-        return Counter(counter_id, 0, 0)
+        return used_of(counter_id, self.account.counters)
 
     def _count(self, total: Counter) -> None:
         others = [counter for counter in self.account.counters if counter.counter_id != total.counter_id]
         self.account = replace(self.account, counters=(*others, total))
 
-    def _tell_once(self, mark: str, kind: str, detail: str) -> bool:
+    def _tell_once(self, mark: str, kind: str, detail: str, **more: Any) -> bool:
         if mark in self.account.told_blocked:
             return False
         self.account = replace(self.account, told_blocked=(*self.account.told_blocked, mark))
-        self._tell(kind, detail)
+        self._tell(kind, detail, **more)
         return True
 
-    def _tell(self, kind: str, detail: str, *, bucket: Bucket | None = None, percent: int | None = None) -> None:
+    def _tell(self, kind: str, detail: str, *, bucket: Bucket | None = None, **more: Any) -> None:
         self.account, notification = notify(
             self.account,
             kind,
@@ -285,6 +327,6 @@ class _Session:
             product_id=bucket.product_id if bucket else None,
             offering_id=bucket.offering_id if bucket else None,
             bucket_id=bucket.bucket_id if bucket else None,
-            percent=percent,
+            **more,
         )
         self.notifications.append(notification)

@@ -19,10 +19,13 @@ from schemas.command import (
     Credit,
     Debit,
     EmitUsage,
+    RaiseCap,
     Reserve,
+    SetSpendingLimit,
 )
-from schemas.state import STATE_VERSION, AccountState, Product, Reservation
+from schemas.state import STATE_VERSION, AccountState, Counter, Product, Reservation
 from schemas.units import format_micros, parse_micros
+from services.engine.caps import LIFTED, SPENDING_LIMIT, cap_of, limit_of, marks_of, raised_id
 from services.engine.charge import BALANCE_MARK
 from services.engine.effective import hand_over
 from services.engine.eligibility import unmet_by
@@ -288,6 +291,58 @@ def _credit(journal: Journal, command: Credit) -> None:
     journal.settle("credited")
 
 
+def _set_limit(journal: Journal, command: SetSpendingLimit) -> None:
+    micros = None if command.amount is None else _amount(command.amount, least=0)
+    journal.emit_gathered()
+    journal.account = replace(journal.account, spending_limit_micros=micros)
+    _raise(journal, SPENDING_LIMIT, None)
+    limit = "no limit" if micros is None else f"{format_micros(micros)} {journal.tariff.currency}"
+    journal.tell("receipt", f"what usage may cost in a cycle: {limit}")
+    journal.settle("limit")
+
+
+def _raise_cap(journal: Journal, command: RaiseCap) -> None:
+    micros = LIFTED if command.amount is None else _amount(command.amount)
+    present = _present_caps(journal, command.price_id)
+    if not present:
+        what = (
+            "there is no spending limit" if command.price_id is None else f"no cap of {command.price_id!r} blocks now"
+        )
+        raise _RefusedError("no_cap", f"price_id: {what}; there is nothing to raise")
+    if micros != LIFTED and micros <= max(present.values()):
+        highest = format_micros(max(present.values()))
+        raise _RefusedError("amount", f"amount: {command.amount} is not above the present cap of {highest}; give more")
+    journal.emit_gathered()
+    for name in present:
+        _raise(journal, name, micros)
+    what = "your limit" if command.price_id is None else f"the cap of price {command.price_id}"
+    most = "lifted" if micros == LIFTED else f"{format_micros(micros)} {journal.tariff.currency}"
+    journal.tell("receipt", f"{what} is {most} until the cycle ends")
+    journal.settle("cap_raised")
+
+
+def _present_caps(journal: Journal, price_id: str | None) -> dict[str, int]:
+    """What can be raised under this name, and where it stands: the own limit, or caps that block, of products held."""
+    account = journal.account
+    if price_id is None:
+        limit = limit_of(account)
+        return {} if limit is None else {SPENDING_LIMIT: limit}
+    offerings = [journal.tariff.offerings.get(product.offering_id) for product in account.products]
+    prices = [price for offering in offerings if offering for price in offering.prices if price.price.id == price_id]
+    caps = {price.counter_id: cap_of(price, account) for price in prices if price.price.on_cap == "block"}
+    return {name: cap for name, cap in caps.items() if cap is not None}
+
+
+def _raise(journal: Journal, name: str, micros: int | None) -> None:
+    """Remember what a cap is raised to, None for not at all; it will be told anew when it comes near and is reached."""
+    account = journal.account
+    counters = tuple(counter for counter in account.counters if counter.counter_id != raised_id(name))
+    if micros is not None:
+        counters = (*counters, Counter(raised_id(name), 0, micros))
+    told = tuple(mark for mark in account.told_blocked if mark not in marks_of(name))
+    journal.account = replace(account, counters=counters, told_blocked=told)
+
+
 def _debit(journal: Journal, command: Debit) -> None:
     micros = _affordable(journal, command.amount)
     journal.emit_gathered()
@@ -351,7 +406,7 @@ def _check_balance(micros: int) -> None:
         raise _RefusedError("balance_limit", f"balance: {format_micros(micros)} would pass the limit of {limit}")
 
 
-def _amount(amount: str) -> int:
+def _amount(amount: str, *, least: int = 1) -> int:
     try:
         micros = parse_micros(amount)
     except ValueError as error:
@@ -359,7 +414,7 @@ def _amount(amount: str) -> int:
     if micros > MAX_AMOUNT_MICROS:
         limit = format_micros(MAX_AMOUNT_MICROS)
         raise _RefusedError("amount", f"amount: {amount} is more than {limit}, the most of one command; split it")
-    if micros <= 0:
+    if micros < least:
         raise _RefusedError("amount", f"amount: {amount} is not positive; give the sum, its direction is the command's")
     return micros
 
@@ -372,5 +427,7 @@ _STEPS: dict[type, Callable[[Journal, Any], None]] = {
     Credit: _credit,
     Debit: _debit,
     Reserve: _reserve,
+    SetSpendingLimit: _set_limit,
+    RaiseCap: _raise_cap,
     EmitUsage: _emit,
 }

@@ -13,13 +13,14 @@ from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState, Bucket, Product
+from services.engine.caps import can_pay
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
 from services.engine.periods import add_days, next_turn_ms
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
-from services.engine.tariff import CompiledOffering, CompiledPrice, CompiledRule, Reach, Tariff
+from services.engine.tariff import CompiledOffering, CompiledRule, Reach, Tariff
 
 
 def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tuple[PccRule, ...]:
@@ -141,18 +142,6 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
     return _meet(payer, rule.reach, tariff) and not any(_covers(reach, payer) for reach in taken)
-
-
-def can_pay(price: CompiledPrice, account: AccountState) -> bool:
-    """Whether one more octet at `price` would pass: below a blocking cap, and covered by a prepaid balance."""
-    used = next((counter.octets for counter in account.counters if counter.counter_id == price.counter_id), 0)
-    cap = price.octets_within_cap()
-    if cap is not None and used >= cap:
-        return price.price.on_cap == "free"
-    if account.payment != "prepaid":
-        return True
-    affordable = price.octets_within(price.amount_up_to(used) + account.balance_micros)
-    return affordable is None or used < affordable
 
 
 def _meet(one: Reach, other: Reach, tariff: Tariff) -> bool:

@@ -18,6 +18,8 @@ def notify(
     offering_id: str | None = None,
     bucket_id: str | None = None,
     percent: int | None = None,
+    price_id: str | None = None,
+    asks_for: str | None = None,
 ) -> tuple[AccountState, Notification]:
     """The account after, and the notification. Without `subscriber_id` it goes to the first member."""
     first_member = account.subscriber_ids[0] if account.subscriber_ids else account.account_id
@@ -32,6 +34,8 @@ def notify(
         offering_id=offering_id,
         bucket_id=bucket_id,
         percent=percent,
+        price_id=price_id,
+        asks_for=asks_for,
         detail=detail,
     )
     return replace(account, next_notification=account.next_notification + 1), notification

@@ -152,21 +152,16 @@ class CompiledPrice:
     """The price's curve, when it is made ready."""
 
     def amount_up_to(self, octets: int) -> int:
-        """Micros for the first `octets` of a cycle, cap included.
+        """Micros for the first `octets` of a cycle; the cap is not looked at, see `services.engine.caps`.
 
         The one place where money is rounded: down, to whole micros, over the cycle's total and never per flow, so a
         flow in two pieces costs the same, and a cycle is under-charged by less than one micro.
         """
-        micros = (self.curve or curve_of(self.price)).micros(octets)
-        return micros if self.price.cap is None else min(micros, self.price.cap)
+        return (self.curve or curve_of(self.price)).micros(octets)
 
     def octets_within(self, micros: int) -> int | None:
         """The most octets of a cycle whose exact price is within `micros`; None when any number is."""
         return (self.curve or curve_of(self.price)).octets_within(micros)
-
-    def octets_within_cap(self) -> int | None:
-        """Octets of a cycle until the cap; None without one."""
-        return None if self.price.cap is None else self.octets_within(self.price.cap)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -402,7 +402,7 @@ def _calculation(row: Row, price: UsagePrice | None) -> str:
         f"{format_micros(after - before)}, at {format_micros(price.amount)} per {format_octets(price.per_octets)}"
     )
     if price.cap is not None:
-        text += f", at most {format_micros(price.cap)} a cycle"
+        text += f", at most {format_micros(price.cap)} a cycle unless the subscriber raised it"
     if after - before != row["amount_micros"]:
         text += (
             f"; {format_micros(row['amount_micros'])} of it is this usage, "

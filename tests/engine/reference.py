@@ -28,6 +28,10 @@ class Reference:
         self.products: list[dict[str, Any]] = []
         self.lots: list[dict[str, Any]] = []
         self.totals: dict[Any, int] = {}
+        self.limit: int | None = None
+        self.raised: dict[Any, int | None] = {}
+        self.spent = 0
+        self.left_on: dict[str, Any] = {}
         self.now = at
         self.cycle_end = first_of_next_month(at)
 
@@ -56,8 +60,37 @@ class Reference:
 
     def cancel(self, product_id: str, at: datetime) -> None:
         self.pass_time(at)
+        for product in self.products:
+            if product["id"] == product_id:
+                self.give_back(product)
+                self.leave(product)
         self.products = [product for product in self.products if product["id"] != product_id]
         self.lots = [lot for lot in self.lots if lot["product"] != product_id]
+
+    def set_limit(self, micros: int | None, at: datetime) -> None:
+        self.pass_time(at)
+        self.limit = micros
+        self.raised.pop("limit", None)
+
+    def raise_cap(self, price_id: str | None, micros: int | None, at: datetime) -> bool:
+        """False where nothing can be raised, or the new cap is not above the present ones."""
+        self.pass_time(at)
+        present = {}
+        if price_id is None and self.cap("limit", self.limit) is not None:
+            present["limit"] = self.cap("limit", self.limit)
+        for product in self.products:
+            for price in self.offerings[product["offering"]].get("usage_prices", []):
+                key = (product["offering"], price["id"])
+                if price["id"] == price_id and price["on_cap"] == "block" and self.cap(key, price["cap"]) is not None:
+                    present[key] = self.cap(key, price["cap"])
+        if not present or (micros is not None and any(cap is not None and micros <= cap for cap in present.values())):
+            return False
+        self.raised |= dict.fromkeys(present, micros)
+        return True
+
+    def cap(self, key: Any, declared: int | None) -> int | None:
+        """What a cap is in this cycle."""
+        return self.raised.get(key, declared) if declared is not None else None
 
     def flow(self, octets: int, traffic: Traffic, at: datetime) -> dict[str, int]:
         """Octets by what became of them, and the money."""
@@ -83,6 +116,9 @@ class Reference:
 
     def come_due(self) -> None:
         over = [product["id"] for product in self.products if product["end"] and product["end"] <= self.now]
+        for product in self.products:
+            if product["id"] in over:
+                self.leave(product)
         self.products = [product for product in self.products if product["id"] not in over]
         self.lots = [lot for lot in self.lots if lot["product"] not in over]
         if self.cycle_end <= self.now:
@@ -92,6 +128,8 @@ class Reference:
     def renew(self) -> None:
         self.cycle_end = first_of_next_month(self.now)
         self.totals = {}
+        self.raised = {}
+        self.spent = 0
         ending = [lot for lot in self.lots if lot["end"] and lot["end"] <= self.now]
         for product in self.products:
             product["suspended"] = not self.pay(product, ["recurring"])
@@ -119,14 +157,37 @@ class Reference:
         return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
 
     def pay(self, product: dict[str, Any], kinds: list[str]) -> bool:
-        amount = sum(
-            price["amount"] for price in self.offerings[product["offering"]].get("prices", []) if price["type"] in kinds
-        )
+        prices = [price for price in self.offerings[product["offering"]].get("prices", []) if price["type"] in kinds]
+        paid = [self.fee(price, product) for price in prices]
+        amount = sum(fee["micros"] for fee in paid)
         if self.prepaid and amount > self.balance:
             return False
         if self.prepaid:
             self.balance -= amount
+        product["paid"] = [fee for fee in paid if fee["micros"] or fee["price"]["amount"]]
         return True
+
+    def fee(self, price: dict[str, Any], product: dict[str, Any]) -> dict[str, Any]:
+        """What a flat price comes to now, and the days that it pays for."""
+        first = self.now.date()
+        if price.get("proration") == "daily" and self.left_on.get(product["offering"]) == first:
+            first += timedelta(days=1)
+        end = self.ends(product).date()
+        days = max(0, (end - first).days)
+        cycle = (self.cycle_end - first_of_this_month(self.cycle_end - timedelta(days=1))).days
+        micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
+        return {"price": price, "micros": micros, "days": days, "end": end}
+
+    def give_back(self, product: dict[str, Any]) -> None:
+        tomorrow = self.now.date() + timedelta(days=1)
+        for fee in product["paid"]:
+            if fee["price"].get("refund") == "daily" and fee["days"] and self.prepaid:
+                left = min(fee["days"], max(0, (fee["end"] - tomorrow).days))
+                self.balance += fee["micros"] * left // fee["days"]
+
+    def leave(self, product: dict[str, Any]) -> None:
+        if any(fee["price"]["type"] == "recurring" for fee in product["paid"]):
+            self.left_on[product["offering"]] = self.now.date()
 
     # -- one octet
 
@@ -263,12 +324,16 @@ class Reference:
         sold = self.totals.get(key, 0)
         bill = whole(exact_price(price, sold))
         dearer = exact_price(price, sold + 1)
-        if price["cap"] is not None and dearer > price["cap"]:
+        cap, limit = self.cap((offering_id, price["id"]), price["cap"]), self.cap("limit", self.limit)
+        if cap is not None and dearer > cap:
             return {"block": "blocked", "free": "free"}[price["on_cap"]]
+        if limit is not None and dearer > bill + max(0, limit - self.spent):
+            return "blocked"
         if self.prepaid and dearer > bill + self.balance:
             return "blocked"
         self.totals[key] = sold + 1
         self.billed += whole(dearer) - bill
+        self.spent += whole(dearer) - bill
         if self.prepaid:
             self.balance -= whole(dearer) - bill
         return "charged"
@@ -312,6 +377,11 @@ def long_run(price: dict[str, Any]) -> int:
 def whole(micros: Fraction) -> int:
     """Rounded down."""
     return micros.numerator // micros.denominator
+
+
+def first_of_this_month(at: datetime) -> datetime:
+    """Midnight UTC."""
+    return datetime(at.year, at.month, 1, tzinfo=UTC)
 
 
 def first_of_next_month(at: datetime) -> datetime:

@@ -96,7 +96,9 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
                 "id": name, "allowances": allowances, "rules": [rule["id"] for rule in made],
                 "usage_prices": [a_price(dice, n) for n in range(dice.randint(0, 2))],
                 "prices": [{"id": f"{name}-fee", "type": dice.choice(["recurring", "one_time"]),
-                            "amount": dice.choice([0, 1_500_000])}],
+                            "amount": dice.choice([0, 1_500_000])},
+                           {"id": f"{name}-rent", "type": "recurring", "amount": dice.choice([0, 0, 1_000_000]),
+                            "proration": dice.choice(["none", "daily"]), "refund": dice.choice(["none", "daily"])}],
                 "term_days": 1 if name == "pass" else None,
             }
         )  # fmt: skip
@@ -132,8 +134,12 @@ class Day:
                 self.buy(self.dice.choice(["pack", "pass"]))
             elif action < 0.9:
                 self.credit()
-            elif action < 0.95:
+            elif action < 0.93:
                 self.cancel()
+            elif action < 0.95:
+                self.set_limit()
+            elif action < 0.97:
+                self.raise_cap()
             else:
                 self.engine.timer(stamp(self.at))
         self.compare()
@@ -183,6 +189,20 @@ class Day:
             name = self.dice.choice(held)
             self.model.cancel(name, self.at)
             self.engine.cancel(name, at=stamp(self.at))
+
+    def set_limit(self) -> None:
+        amount = self.dice.choice([None, 0, 1_000_000, 7_000_000])
+        self.model.set_limit(amount, self.at)
+        self.engine.limit(None if amount is None else format_micros(amount), at=stamp(self.at))
+
+    def raise_cap(self) -> None:
+        price_id, amount = self.dice.choice([None, "u0", "u1"]), self.dice.choice([None, 3_000_000, 9_000_000])
+        text = None if amount is None else format_micros(amount)
+        if self.model.raise_cap(price_id, amount, self.at):
+            self.engine.raise_cap(price_id, text, at=stamp(self.at))
+        else:
+            with pytest.raises(RefusedError, match=r"no_cap|amount"):
+                self.engine.raise_cap(price_id, text, at=stamp(self.at))
 
     def credit(self) -> None:
         amount = self.dice.choice([400_000, 3_000_000])

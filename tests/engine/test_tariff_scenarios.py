@@ -1,8 +1,9 @@
 """Tariffs as stories: each file in scenarios/ is read, played and checked, step by step.
 
-A step does one thing (`buy`, `cancel`, `credit`, `flow`, `timer`) and says what must be seen after it: `is` looks at
-the decision, `left` at buckets, `told` at notifications so far, `rules` at the gates in force, `money` at all charges,
-`balance` at the main balance, `refused` at the cause of a refusal. `as` names the product that is bought.
+A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `timer`) and says what must be
+seen after it: `is` looks at the decision, `left` at buckets, `told` at notifications so far, `rules` at the gates in
+force, `money` at all charges, `balance` at the main balance, `refused` at the cause of a refusal. `as` names the
+product that is bought.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.engine.world import RefusedError, World, catalogue, octets
 
 FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
-ACTIONS = ("buy", "cancel", "credit", "flow", "timer")
+ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "timer")
 CHECKS = ("is", "left", "told", "rules", "money", "balance")
 
 
@@ -61,6 +62,12 @@ def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
         world.cancel(step["cancel"], at=at)
     elif "credit" in step:
         world.credit(step["credit"], at=at)
+    elif "confirm" in step:
+        world.confirm(step["confirm"], at=at)
+    elif "limit" in step:
+        world.limit(step["limit"], at=at)
+    elif "raise" in step:
+        world.raise_cap(**step["raise"], at=at)
     elif "timer" in step:
         world.timer(str(step["timer"]))
     elif "flow" in step:

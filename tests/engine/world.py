@@ -23,7 +23,9 @@ from schemas.command import (
     Credit,
     Debit,
     EmitUsage,
+    RaiseCap,
     Reserve,
+    SetSpendingLimit,
 )
 from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord
@@ -132,6 +134,12 @@ class World:
 
     def confirm(self, product_id: str, **fields: Any) -> Outcome:
         return self.command(ConfirmProduct, product_id=product_id, **fields)
+
+    def limit(self, amount: str | None, **fields: Any) -> Outcome:
+        return self.command(SetSpendingLimit, amount=amount, **fields)
+
+    def raise_cap(self, price_id: str | None = None, amount: str | None = None, **fields: Any) -> Outcome:
+        return self.command(RaiseCap, price_id=price_id, amount=amount, **fields)
 
     def credit(self, amount: str, **fields: Any) -> Outcome:
         return self.command(Credit, amount=amount, **fields)

@@ -110,7 +110,8 @@ def test_a_price_is_explained_by_its_interval_its_definition_and_its_rounding(sh
     assert price["interval"] == {"octetsFrom": 9_500_000, "octetsTo": 11_500_000}
     assert price["definition"]["amount"] == "0.01"
     assert price["calculation"] == (
-        "price(11500000 octets) − price(9500000 octets) = 0.115 − 0.095 = 0.02, at 0.01 per 1.0 MB, at most 5 a cycle"
+        "price(11500000 octets) − price(9500000 octets) = 0.115 − 0.095 = 0.02, at 0.01 per 1.0 MB, "
+        "at most 5 a cycle unless the subscriber raised it"
     )
     assert "down to a whole millionth" in price["rounding"]
     [bucket] = found["buckets"]

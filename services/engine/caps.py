@@ -1,0 +1,102 @@
+"""How far out-of-bundle money goes: a price's cap, the subscriber's own limit, a prepaid balance; and what raises them.
+
+A cap and a limit hold for a cycle, and so does what the subscriber has raised them to.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from schemas.state import AccountState, Counter
+from services.engine.tariff import CompiledPrice
+
+SPENDING_LIMIT = "spending_limit"
+"""The name of the subscriber's own limit among what can be raised."""
+
+LIFTED = -1
+"""What a cap is raised to that holds no more in this cycle."""
+
+NEARING_PERCENT = 80
+"""Of a cap or limit: from here on the subscriber is told that it comes near (Regulation (EU) 2022/612, article 14)."""
+
+Bound = Literal["cap", "limit", "balance", "count"]
+
+
+class Room(NamedTuple):
+    """The cycle's total that a price can go to, and what ends it there."""
+
+    octets: int
+    bound: Bound
+
+
+def room_of(price: CompiledPrice, account: AccountState) -> Room:
+    """How far `price` can go in this cycle as things stand. Where two bounds coincide, the cap comes first."""
+    rooms = [Room(price.most_octets, "count")]
+    cap = cap_of(price, account)
+    if cap is not None:
+        rooms.append(_room(price, cap, "cap"))
+    limit = limit_of(account)
+    if limit is not None or account.payment == "prepaid":
+        charged = price.amount_up_to(used_of(price.counter_id, account.counters).octets)
+        if limit is not None:
+            rooms.append(_room(price, charged + max(0, limit - spent_micros(account.counters)), "limit"))
+        if account.payment == "prepaid":
+            rooms.append(_room(price, charged + max(0, account.balance_micros), "balance"))
+    return min(rooms, key=lambda room: (room.octets, _ORDER.index(room.bound)))
+
+
+def can_pay(price: CompiledPrice, account: AccountState) -> bool:
+    """Whether `price` is open: not at a cap that blocks, nor at the end of limit or balance.
+
+    What is too large to be counted is blocked flow by flow, and closes no gate.
+    """
+    room = room_of(price, account)
+    if room.bound == "count" or used_of(price.counter_id, account.counters).octets < room.octets:
+        return True
+    return room.bound == "cap" and price.price.on_cap == "free"
+
+
+def cap_of(price: CompiledPrice, account: AccountState) -> int | None:
+    """The price's cap in this cycle; None without one."""
+    return _raised(price.counter_id, price.price.cap, account.counters)
+
+
+def limit_of(account: AccountState) -> int | None:
+    """The subscriber's own limit in this cycle; None without one."""
+    return _raised(SPENDING_LIMIT, account.spending_limit_micros, account.counters)
+
+
+def spent_micros(counters: Iterable[Counter]) -> int:
+    """What all usage prices have come to."""
+    return sum(counter.micros for counter in counters if counter.counter_id.startswith("price:"))
+
+
+def used_of(counter_id: str, counters: Iterable[Counter]) -> Counter:
+    """A total of the cycle; zero where nothing was counted."""
+    return next((counter for counter in counters if counter.counter_id == counter_id), Counter(counter_id, 0, 0))
+
+
+def raised_id(name: str) -> str:
+    """The counter that holds what `name`, a price's counter or the spending limit, was raised to."""
+    return f"raised:{name}"
+
+
+def marks_of(name: str) -> tuple[str, str]:
+    """In `AccountState.told_blocked`: that the cap or limit `name` comes near, and that it is reached."""
+    return f"near:{name}", f"cap:{name}"
+
+
+def _room(price: CompiledPrice, micros: int, bound: Bound) -> Room:
+    octets = price.octets_within(micros)
+    return Room(price.most_octets if octets is None else octets, bound if octets is not None else "count")
+
+
+_ORDER: tuple[Bound, ...] = ("cap", "limit", "balance", "count")
+
+
+def _raised(name: str, declared: int | None, counters: Iterable[Counter]) -> int | None:
+    if declared is None:
+        return None
+    raised = [counter.micros for counter in counters if counter.counter_id == raised_id(name)]
+    if not raised:
+        return declared
+    return None if raised[0] == LIFTED else raised[0]
