@@ -13,6 +13,8 @@ import typer
 
 from schemas.catalogue import Catalogue
 from schemas.fields import Category
+from services.cli.neutrality_view import neutrality_json, print_neutrality
+from services.engine.neutrality import neutrality as report_neutrality
 from services.rating.catalogue_diff import diff_catalogues
 from services.rating.catalogue_exchange import Merged, Reading, Target, exporter_names, merge
 from services.rating.catalogue_files import PARTS, CatalogueSource, load_catalogue, read_catalogue, shipped_folder
@@ -90,6 +92,22 @@ def show(
         )
     for part, item in found:
         _show_item(source, part, item_id, item.model_dump(mode="json", exclude_defaults=True))
+
+
+@app.command()
+def neutrality(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of catalogue files; the shipped ones by default.")
+    ] = None,
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Print which applications are treated otherwise than others of their category, and by what."""
+    report = report_neutrality(load_catalogue(folder))
+    if json_:
+        typer.echo(neutrality_json(report))
+    else:
+        print_neutrality(report)
 
 
 @app.command()

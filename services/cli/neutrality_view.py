@@ -1,0 +1,62 @@
+"""`smartpipe catalogue neutrality`: the report for people, and as JSON."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.tables import new_table, plain_console, shown_number
+from services.engine.neutrality import Inequality, NeutralityReport, Treated
+
+NAMED = 6
+"""Applications that are named in a cell of the table; the rest is counted."""
+
+
+def print_neutrality(report: NeutralityReport, *, console: Console | None = None) -> None:
+    """Print what treats applications unequally, then what treats categories alike."""
+    console = console or plain_console()
+    console.print(f"catalogue {report.catalogue_version}; * marks the operator's own services")
+    if report.unequal:
+        console.print(_unequal(report.unequal))
+    else:
+        console.print("No application is treated otherwise than the others of its category.")
+    if report.equal:
+        console.print(_equal(report))
+
+
+def neutrality_json(report: NeutralityReport) -> str:
+    """The report as one JSON document."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def _unequal(items: Iterable[Inequality]) -> Table:
+    table = new_table(
+        "Treated otherwise than others of the category", "category", "applications", "others", "what", "by",
+        "brought by", words=6,
+    )  # fmt: skip
+    for item in items:
+        what = ": ".join((item.kind.replace("_", " "), "; ".join((item.effect, *item.conditions))))
+        table.add_row(
+            item.category, _names(item.applications), shown_number(item.others_count), what, item.by,
+            ", ".join(item.offerings),
+        )  # fmt: skip
+    return table
+
+
+def _equal(report: NeutralityReport) -> Table:
+    table = new_table("All applications of the category alike", "category", "what", "by", "brought by", words=4)
+    for item in report.equal:
+        what = ": ".join((item.kind.replace("_", " "), "; ".join((item.effect, *item.conditions))))
+        table.add_row(item.category, what, item.by, ", ".join(item.offerings))
+    return table
+
+
+def _names(applications: tuple[Treated, ...]) -> str:
+    return ", ".join(_named(applications))
+
+
+def _named(applications: tuple[Treated, ...]) -> Iterator[str]:
+    yield from (f"{item.id}*" if item.own else item.id for item in applications[:NAMED])
+    if len(applications) > NAMED:
+        yield f"{shown_number(len(applications) - NAMED)} more"
