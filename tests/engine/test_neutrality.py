@@ -88,7 +88,9 @@ def test_a_rule_over_two_categories_is_a_row_in_each_that_has_others() -> None:
 def test_a_volume_and_a_price_of_its_own_are_named_with_their_offering() -> None:
     report = neutrality(
         made(
-            allowances=[{"id": "a", "octets": "5 GB", "scope": {"applications": ["netflix"]}}, {"id": "b", "octets": 1}],
+            allowances=[
+                {"id": "a", "octets": "5 GB", "scope": {"applications": ["netflix"]}}, {"id": "b", "octets": 1},
+            ],
             usage_prices=[{"id": "p", "amount": "0.5", "scope": {
                 "applications": ["youtube"], "services": ["live"], "windows": [{"days": ["sat"], "start": "20:00"}]}}],
         )
