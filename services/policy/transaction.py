@@ -70,6 +70,8 @@ class Transaction:
         self._emit_since_ms = now_ms - state.agenda.early_usage_ms
         self.next_offsets: dict[str, int] = {}
         self.tally = Tally()
+        self._decisions: list[tuple[bytes, bytes]] = []
+        self._usage: list[tuple[bytes, bytes]] = []
         if state.unknowns.catalogue_version != books.version:
             # What the new version lists is no longer unknown, and what it does not will soon be seen again.
             state.unknowns = UnknownNames(catalogue_version=books.version, since_ms=now_ms)
@@ -80,6 +82,7 @@ class Transaction:
         step = self._flow if topic == FLOWS else self._command
         for record in records:
             step(record)
+        self._hand_over()
         if records:
             self.next_offsets[topic] = records[-1].offset + 1
             self.tally.records += len(records)
@@ -102,13 +105,21 @@ class Transaction:
 
     def close(self) -> None:
         """Add the changed state to the outputs, and end the tally."""
-        for key, raw in self._state.accounts.changed():
-            self._lane.append(STATE, key=key, value=raw, timestamp_ms=self._now_ms)
+        self._hand_over()
+        if changed := list(self._state.accounts.changed()):
+            self._lane.append_all(STATE, changed, timestamp_ms=self._now_ms)
         for name, slot in self._state.seen.changed_slots():
             self._lane.append(STATE, key=name.encode(), value=_msgpack(slot), timestamp_ms=self._now_ms)
         for reason, total in self._state.unknowns.totals().items():
             before = self._unknown_before.get(reason, NOTHING)
             self.tally.unknown[reason] = Volume(total.flows - before.flows, total.octets - before.octets)
+
+    def _hand_over(self) -> None:
+        """Give the lane what comes by the thousand in one call per topic."""
+        for topic, records in ((DECISIONS, self._decisions), (USAGE, self._usage)):
+            if records:
+                self._lane.append_all(topic, records, timestamp_ms=self._now_ms)
+                records.clear()
 
     def _run_timer(self, account_id: str) -> None:
         if (account := self._state.accounts.get(account_id)) is not None:
@@ -176,7 +187,7 @@ class Transaction:
             self._tell_rest(key, outcome)
 
     def _tell_decision(self, key: bytes, decision: PolicyDecision) -> None:
-        self._lane.append(DECISIONS, key=key, value=_json(decision), timestamp_ms=self._now_ms)
+        self._decisions.append((key, _json(decision)))
         self.tally.count(decision.classification.category, decision.treatment, decision.octets)
         if decision.price is not None:
             self.tally.micros[decision.price.currency] += parse_micros(decision.price.amount)
@@ -187,7 +198,7 @@ class Transaction:
             lane.append(ENFORCEMENT, key=key, value=_json(update), timestamp_ms=now_ms)
             tally.updates[update.action] += 1
         for usage in outcome.usage:
-            lane.append(USAGE, key=key, value=_json(usage), timestamp_ms=now_ms)
+            self._usage.append((key, _json(usage)))
             tally.usage_rows += 1
         for notification in outcome.notifications:
             lane.append(NOTIFICATIONS, key=key, value=_json(notification), timestamp_ms=now_ms)

@@ -25,6 +25,7 @@ from services.runtime.log import (
     LogError,
     LogUnavailable,
     NewRecord,
+    Output,
     Polled,
 )
 from services.runtime.partitioning import partition_of
@@ -166,6 +167,11 @@ class EmbeddedLane:
         self._octets += _checked_octets(output.topic, key, value)
         output.rows.append((timestamp_ms, key, value))
         self.gate.appended()
+
+    def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
+        """Add many outputs to the batch; memory only."""
+        for key, value in records:
+            self.append(topic, key=key, value=value, timestamp_ms=timestamp_ms)
 
     def appended_octets(self) -> int:
         """Size of the outputs gathered for the next commit."""

@@ -1,11 +1,11 @@
 """Batches on both sides of a Kafka lane: the fetched chunks that wait for it, the record batches it has gathered."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from services.runtime.lanes import BATCH_OVERHEAD_OCTETS, check_fits, check_key, record_octets
-from services.runtime.log import LogRecord
+from services.runtime.lanes import BATCH_OVERHEAD_OCTETS, RECORD_OVERHEAD_OCTETS, check_fits, check_key, record_octets
+from services.runtime.log import LogRecord, Output
 
 BATCH_OCTETS = 512 * 1024
 """Size of a record batch before a new one is begun; a larger record gets a batch of its own."""
@@ -123,8 +123,8 @@ class OutputBatches:
         """Records in all batches."""
         return sum(batch.record_count() for batch in self.batches)
 
-    def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int) -> int:
-        """Add a record; its octets. Raises RecordTooLarge."""
+    def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
+        """Add a record. Raises RecordTooLarge."""
         if key is None:
             check_key(self.topic, key, compacted=self._compacted)
         octets = record_octets(key, value)
@@ -134,7 +134,19 @@ class OutputBatches:
             raise AssertionError("a batch had less room than was counted for it")
         self._count += 1
         self._room -= octets
-        return octets
+
+    def extend(self, records: Sequence[Output], timestamp_ms: int) -> None:
+        """Add many records, in order. Raises RecordTooLarge; those before it are added."""
+        for key, value in records:
+            octets = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_OCTETS
+            if octets > self._room or key is None:
+                self.append(key, value, timestamp_ms)
+                continue
+            # The same as there, without the calls: most of what a lane writes goes this way.
+            if self._add(self._count, timestamp_ms, key, value, _NO_HEADERS) is None:
+                raise AssertionError("a batch had less room than was counted for it")
+            self._count += 1
+            self._room -= octets
 
     def _begin_batch(self, octets: int) -> None:
         check_fits(self.topic, octets, self._max_octets)

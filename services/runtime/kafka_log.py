@@ -57,6 +57,7 @@ from services.runtime.log import (
     LogUnavailable,
     NewRecord,
     OffsetOutOfRange,
+    Output,
     Polled,
     RecordTooLarge,
 )
@@ -186,7 +187,6 @@ class KafkaLane:
         self._committed = dict(committed)
         self._on_commit = on_commit
         self._outputs: dict[str, OutputBatches] = {}
-        self._octets = 0
         self._produced_records = 0
 
     @property
@@ -236,17 +236,23 @@ class KafkaLane:
     def append(self, topic: str, *, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
         """Add an output to the batch; memory only."""
         output = self._outputs.get(topic) or self._open_output(topic)
-        self._octets += output.append(key, value, timestamp_ms)
+        output.append(key, value, timestamp_ms)
         self.gate.appended()
 
+    def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
+        """Add many outputs to the batch; memory only."""
+        output = self._outputs.get(topic) or self._open_output(topic)
+        self.gate.appended()
+        output.extend(records, timestamp_ms)
+
     def appended_octets(self) -> int:
-        """Size of the outputs gathered for the next commit."""
-        return self._octets
+        """Size of the outputs gathered for the next commit, as batches."""
+        return sum(sum(output.octets) for output in self._outputs.values())
 
     async def commit(self, next_offsets: Mapping[str, int]) -> None:
         """Outputs and input offsets in one Kafka transaction, every batch of it awaited."""
         self.gate.check()
-        if not next_offsets and not self._octets:
+        if not next_offsets and not self.appended_octets():
             return
         await self._cluster.learn_missing(self._outputs)
         try:
@@ -288,7 +294,6 @@ class KafkaLane:
         await producer.commit_transaction()
         self._produced_records += sum(output.records for output in outputs)
         self._outputs = {}
-        self._octets = 0
 
     def _failure(self, error: BaseException) -> LogError:
         where = f"lane {self._partition} of {self._host.group!r}"

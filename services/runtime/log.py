@@ -72,6 +72,10 @@ class LogRecord(Protocol):
         """The value; None is a tombstone."""
 
 
+Output = tuple[bytes | None, bytes | None]
+"""Key and value of a record that a lane writes."""
+
+
 class NewRecord(NamedTuple):
     """A record to publish; the partition follows from the key (murmur2, as Kafka's own clients do).
 
@@ -127,6 +131,12 @@ class Lane(Protocol):
         """Add an output to the batch, into this lane's partition; memory only, nothing is visible before `commit`.
 
         The topic has to exist when the lane is opened. Raises RecordTooLarge; the batch stays as it was.
+        """
+
+    def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
+        """Add many outputs, pairs of key and value, in order: `append` for each, for less.
+
+        Raises RecordTooLarge; those before the record that is too large are in the batch.
         """
 
     def appended_octets(self) -> int:

@@ -20,7 +20,7 @@ from services.policy.books import Books
 from services.policy.restore import restore
 from services.policy.transaction import LaneState, Transaction
 from services.rating.catalogue_files import load_catalogue
-from services.runtime.log import LogRecord
+from services.runtime.log import LogRecord, Output
 from services.runtime.partitioning import partition_of
 from services.runtime.settings import Settings
 from tests.cli.fakes import FakeLog
@@ -45,6 +45,9 @@ class LogLane:
 
     def append(self, topic: str, *, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
         self._outputs.append((topic, key, value))
+
+    def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
+        self._outputs += [(topic, key, value) for key, value in records]
 
     def commit(self, next_offsets: dict[str, int]) -> None:
         for topic, key, value in self._outputs:

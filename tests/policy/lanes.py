@@ -1,6 +1,6 @@
 """A lane that keeps its outputs in lists, and a small catalogue to decide by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from services.policy.agenda import Agenda
 from services.policy.books import Books
 from services.policy.seen import SeenIds
 from services.policy.transaction import LaneState, Transaction
+from services.runtime.log import Output
 from tests.policy.records import Record
 
 NOW_MS = 1_700_000_000_000
@@ -40,6 +41,9 @@ class ListLane:
 
     def append(self, topic: str, *, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
         self.out.setdefault(topic, []).append((key, value))
+
+    def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
+        self.out.setdefault(topic, []).extend(records)
 
     def read(self, topic: str) -> list[dict[str, Any]]:
         return [msgspec.json.decode(value) for _, value in self.out.get(topic, []) if value is not None]

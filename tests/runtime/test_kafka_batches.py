@@ -118,6 +118,29 @@ def test_no_batch_is_ever_larger_than_its_topic_takes_or_than_was_counted(
         assert batch.size() <= counted <= max_octets
 
 
+@given(
+    st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=3_000)), max_size=40),
+    st.integers(5_000, 20_000),
+)
+def test_many_at_once_make_the_batches_that_one_by_one_would(
+    records: list[tuple[bytes | None, bytes | None]], max_octets: int
+) -> None:
+    together, single = outputs(max_octets=max_octets), outputs(max_octets=max_octets)
+    together.extend(records[:7], 5)
+    together.extend(records[7:], 5)
+    for key, value in records:
+        single.append(key, value, 5)
+    assert together.octets == single.octets
+    assert [bytes(batch._build()) for batch in together.batches] == [bytes(batch._build()) for batch in single.batches]
+
+
+def test_many_at_once_keep_what_came_before_one_that_is_too_large() -> None:
+    output = outputs(max_octets=10_000)
+    with pytest.raises(RecordTooLarge, match="topic"):
+        output.extend([(b"k", b"v"), (b"k", bytes(10_000)), (b"k", b"never")], 1)
+    assert output.records == 1
+
+
 def test_a_large_record_gets_a_batch_of_its_own() -> None:
     output = outputs(max_octets=8_388_608)
     for size in (10, 8_000_000, 10):

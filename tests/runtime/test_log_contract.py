@@ -354,11 +354,15 @@ async def test_an_output_too_large_is_refused_and_the_rest_commits(store: Store,
     await made(log, source, small, large, partitions=1)
 
     async def process(lane: Lane) -> None:
-        for number in range(2_000):
+        for number in range(1_000):
             lane.append(small.name, key=b"k", value=b"%050d" % number, timestamp_ms=number)
+        rest = [(b"k", b"%050d" % number) for number in range(1_000, 2_000)]
+        lane.append_all(small.name, rest, timestamp_ms=1_000)
         before = lane.appended_octets()
         with pytest.raises(RecordTooLarge, match="10000"):
             lane.append(small.name, key=b"k", value=bytes(10_001), timestamp_ms=1)
+        with pytest.raises(RecordTooLarge, match="10000"):
+            lane.append_all(small.name, [(b"k", bytes(10_001)), (b"k", b"never")], timestamp_ms=1)
         assert lane.appended_octets() == before
         lane.append(small.name, key=b"k", value=bytes(9_800), timestamp_ms=1)
         lane.append(large.name, key=b"k", value=bytes(8_000_000), timestamp_ms=1)
