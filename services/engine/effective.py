@@ -18,6 +18,7 @@ from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
 from services.engine.periods import add_days, next_turn_ms
+from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
 from services.engine.tariff import CompiledOffering, CompiledRule, Reach, Tariff
@@ -135,38 +136,13 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
         on_exhausted = slot.allowance.allowance.on_exhausted
         if slot.available or on_exhausted == "throttle":
             return False
-        if on_exhausted == "block" and _covers(slot.allowance.reach, rule.reach):
+        if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
     return not any(_serves(price.reach, rule, taken, tariff) and can_pay(price, account) for price in plan.prices)
 
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
-    return _meet(payer, rule.reach, tariff) and not any(_covers(reach, payer) for reach in taken)
-
-
-def _meet(one: Reach, other: Reach, tariff: Tariff) -> bool:
-    """Whether some traffic is in both scopes."""
-    if one.applications and other.applications:
-        return not one.applications.isdisjoint(other.applications)
-    for narrow, wide in ((one, other), (other, one)):
-        # An application outside the catalogue's list has no known category, so it may be anywhere.
-        categories = {tariff.category_of.get(name) for name in narrow.applications}
-        if wide.categories and categories and None not in categories and wide.categories.isdisjoint(categories):
-            return False
-    pairs = (
-        (one.categories, other.categories), (one.services, other.services), (one.rat_types, other.rat_types),
-        (one.zones, other.zones), (one.dnns, other.dnns),
-    )  # fmt: skip
-    return all(not mine or not theirs or not mine.isdisjoint(theirs) for mine, theirs in pairs)
-
-
-def _covers(wide: Reach, narrow: Reach) -> bool:
-    pairs = (
-        (wide.applications, narrow.applications), (wide.categories, narrow.categories),
-        (wide.services, narrow.services), (wide.rat_types, narrow.rat_types), (wide.zones, narrow.zones),
-        (wide.dnns, narrow.dnns),
-    )  # fmt: skip
-    return all(not outer or (inner and inner <= outer) for outer, inner in pairs)
+    return meet(payer, rule.reach, tariff.category_of) and not any(covers(reach, payer) for reach in taken)
 
 
 def _install(
