@@ -62,13 +62,24 @@ def lint(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of catalogue files; the shipped ones by default.")
     ] = None,
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array.")] = False,
 ) -> None:
-    """Find what never matches, matches strangers, or never wins. One line per finding; exit code 1 if there is any."""
+    """Find what never matches, matches strangers, never wins, or costs what nobody meant.
+
+    One line per finding. Exit code 1 if there is any error.
+    """
     findings = lint_folder(folder)
-    for finding in findings:
-        typer.echo(str(finding))
-    typer.echo(f"{len(findings)} findings" if findings else "no findings", err=True)
-    raise typer.Exit(1 if findings else 0)
+    if as_json:
+        typer.echo(json.dumps([finding.document() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+    errors = sum(finding.severity == "error" for finding in findings)
+    counted = f"{errors} errors, {len(findings) - errors} warnings"
+    typer.echo(counted if findings else "no findings", err=True)
+    raise typer.Exit(1 if errors or (strict and findings) else 0)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from schemas.catalogue import Catalogue, ProductOffering, SubscriberCondition
 
-_PROFILE = ("segments", "age_bands", "consumption_levels", "payments")
+_PROFILE = ("segments", "age_bands", "consumption_levels", "payments", "tiers")
 
 
 class Holdings:

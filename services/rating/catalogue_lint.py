@@ -1,9 +1,10 @@
 """What a catalogue can say that is allowed and yet a mistake: entries that never match, or match strangers.
 
+This file looks at applications; `services.rating.tariff_lint` at offerings, rules and campaigns.
+
 Every finding has a code, the file and line, and the next step. docs/catalogue.md lists the codes.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources.abc import Traversable
@@ -12,12 +13,15 @@ from typing import NamedTuple
 
 from publicsuffixlist import PublicSuffixList
 
-from schemas.catalogue import DETECTORS, Application, PccRule, Pfd, ProductOffering, Scope
+from schemas.catalogue import DETECTORS, Application, Pfd
 from schemas.flow_description import parse_ports, parse_prefix
 from services.engine.classify_patterns import entry_of_domain, entry_of_url
 from services.engine.hostnames import is_address, normalise
 from services.rating.catalogue_files import CatalogueFilesError, CatalogueSource, read_catalogue
 from services.rating.catalogue_yaml import Location
+from services.rating.clock import Clock, wall_clock_ms
+from services.rating.findings import Finding
+from services.rating.tariff_lint import lint_tariff
 
 _LIST_FIELDS = (
     "domain_names", "urls", "flow_descriptions", "prefixes", "as_numbers", "ports", "ip_protocols", "stun_realms",
@@ -25,32 +29,18 @@ _LIST_FIELDS = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One mistake: its code, where it stands, what it is and what to do."""
-
-    code: str
-    location: Location
-    message: str
-    next_step: str
-
-    def __str__(self) -> str:
-        step = f"; {self.next_step}" if self.next_step else ""
-        return f"{self.location}: {self.code}: {self.message}{step}"
-
-
-def lint_folder(folder: Path | Traversable | None = None) -> list[Finding]:
+def lint_folder(folder: Path | Traversable | None = None, *, clock: Clock = wall_clock_ms) -> list[Finding]:
     """Findings over the catalogue files of a folder (default: the shipped ones), also when they are no catalogue."""
     try:
         source = read_catalogue(folder)
     except CatalogueFilesError as error:
         return [_malformed(problem.location, str(problem)) for problem in error.problems]
-    return lint_catalogue(source)
+    return lint_catalogue(source, at_ms=clock())
 
 
-def lint_catalogue(source: CatalogueSource) -> list[Finding]:
+def lint_catalogue(source: CatalogueSource, *, at_ms: int) -> list[Finding]:
     """All findings over a catalogue, by file and line. What cannot be loaded never gets here: see `lint_folder`."""
-    findings = [finding for rule in RULES.values() for finding in rule(source)]
+    findings = [finding for rule in RULES.values() for finding in rule(source)] + lint_tariff(source, at_ms=at_ms)
     return sorted(findings, key=lambda finding: (finding.location.file, finding.location.line, finding.code))
 
 
@@ -142,26 +132,6 @@ def pfd_ids(source: CatalogueSource) -> Iterator[Finding]:
             seen.add(pfd.pfd_id)
 
 
-def unreachable_rules(source: CatalogueSource) -> Iterator[Finding]:
-    """A PCC rule that never wins: nobody can hold it, or it always comes with one that is asked first and fits."""
-    catalogue = source.catalogue
-    offerings = {offering.id: offering for offering in catalogue.offerings}
-    for rule in catalogue.rules:
-        holders = [offering for offering in catalogue.offerings if rule.id in offering.rules]
-        location = source.locate("rules", rule.id)
-        if not holders:
-            yield Finding("unreachable-rule", location, f"no offering brings rule {rule.id!r}", "add it to an offering")
-        for winner in catalogue.rules:
-            if _covers(winner, rule) and holders and all(_held_too(winner.id, one, offerings) for one in holders):
-                yield Finding(
-                    "unreachable-rule", location,
-                    f"rule {rule.id!r} (precedence {rule.precedence}) never wins: {winner.id!r} at "
-                    f"{source.locate('rules', winner.id)} (precedence {winner.precedence}) fits wherever it does",
-                    "remove it, narrow the other, or change the precedence",
-                )  # fmt: skip
-                break
-
-
 RULES: Mapping[str, Callable[[CatalogueSource], Iterator[Finding]]] = {
     "duplicate": duplicates,
     "shadowed": shadowed_names,
@@ -169,9 +139,8 @@ RULES: Mapping[str, Callable[[CatalogueSource], Iterator[Finding]]] = {
     "no-evidence": without_evidence,
     "syntax": syntax,
     "pfd-id": pfd_ids,
-    "unreachable-rule": unreachable_rules,
 }
-"""The rules by their main code; `public-suffix` also yields `no-registry` and `shared-suffix`."""
+"""The checks by their main code; `public-suffix` also yields `no-registry` and `shared-suffix`."""
 
 
 def name_problem(entry: str) -> tuple[str, str] | None:
@@ -299,33 +268,3 @@ _SYNTAX: Mapping[str, Callable[[str], tuple[str, str] | None]] = {
     "ports": _readable(parse_ports),
     "as_numbers": _system_problem,
 }
-
-
-def _covers(winner: PccRule, loser: PccRule) -> bool:
-    """True when `winner` is asked before `loser` and fits whenever `loser` does, as far as the rules alone tell."""
-    return (
-        winner.id != loser.id
-        and (winner.precedence, winner.id) < (loser.precedence, loser.id)
-        and _wider(winner.scope, loser.scope)
-        and winner.bucket in (None, loser.bucket)
-        and winner.min_confidence <= loser.min_confidence
-        and winner.suspect in ("any", loser.suspect)
-        and winner.min_congestion <= loser.min_congestion
-        and winner.max_congestion >= loser.max_congestion
-        and winner.campaign in (None, loser.campaign)
-    )
-
-
-def _wider(outer: Scope, inner: Scope) -> bool:
-    def holds(field: str) -> bool:
-        allowed, asked = getattr(outer, field), getattr(inner, field)
-        return not allowed or (bool(asked) and set(asked) <= set(allowed))
-
-    return all(holds(field) for field in ("applications", "categories", "services", "rat_types", "zones", "dnns"))
-
-
-def _held_too(rule_id: str, holder: ProductOffering, offerings: Mapping[str, ProductOffering]) -> bool:
-    """True when whoever holds `holder` also has the rule: from it, or from every offering one of which it requires."""
-    if rule_id in holder.rules:
-        return True
-    return bool(holder.requires) and all(rule_id in offerings[needed].rules for needed in holder.requires)

@@ -47,14 +47,14 @@ def test_lint_prints_findings_and_fails(run, folder):
     (folder / "more.yaml").write_text("applications:\n- {id: x, name: X, category: other}\n")
     result = run("lint", folder, plain=True)
     assert result.exit_code == 1
-    assert result.stdout == "more.yaml:2: no-evidence: nothing detects application 'x'; give it a PFD\n"
+    assert result.stdout == "more.yaml:2: error: no-evidence: nothing detects application 'x'; give it a PFD\n"
 
 
 def test_lint_prints_what_does_not_load(run, folder):
     (folder / "more.yaml").write_text("applications: [{id: x}]\n")
     result = run("lint", folder, plain=True)
     assert result.exit_code == 1
-    assert "more.yaml:1: malformed: application 'x': name is None: Field required; add the key" in result.stdout
+    assert "more.yaml:1: error: malformed: application 'x': name is None: Field required; add the key" in result.stdout
 
 
 def test_show_counts_what_the_catalogue_has(run):

@@ -1,0 +1,40 @@
+"""What a tariff can say that is allowed and yet a mistake. docs/catalogue.md lists the codes.
+
+Each check looks at a whole catalogue and yields findings. What can be held together is looked at, not every pair: two
+offerings that exclude each other, or stand on different plans, never meet in one account.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from services.rating import tariff_lint_offers as offers
+from services.rating import tariff_lint_prices as prices
+from services.rating import tariff_lint_rules as rules
+from services.rating.catalogue_files import CatalogueSource
+from services.rating.findings import Finding
+from services.rating.tariff_lint_view import View
+
+CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
+    "unreachable-rule": (rules.unreachable_rules,),
+    "equal-precedence": (rules.equal_precedences,),
+    "no-allowance": (rules.missing_allowances,),
+    "throttle-without-qos": (rules.throttles_without_qos,),
+    "weak-evidence": (rules.weak_evidence,),
+    "duplicate-id": (prices.ids_of_parts,),
+    "price-id": (prices.usage_price_ids,),
+    "price-cliff": (
+        prices.falling_tiers, prices.caps_below_a_unit, prices.packs_dearer_than_usage, prices.bigger_packs_cheaper,
+    ),
+    "paid-under-free": (prices.paid_under_free, prices.paid_beside_free),
+    "gap": (offers.gaps,),
+    "overlap": (offers.overlaps,),
+    "validity": (offers.validity,),
+    "unorderable": (offers.unorderable,),
+    "sponsor-budget": (offers.campaigns,),
+}  # fmt: skip
+"""The checks by their code; `sponsor-budget` also yields `campaign-over` and `campaign-unused`."""
+
+
+def lint_tariff(source: CatalogueSource, *, at_ms: int) -> list[Finding]:
+    """All findings over offerings, rules and campaigns as they stand at `at_ms`, in no order."""
+    view = View(source, at_ms)
+    return [finding for checks in CHECKS.values() for check in checks for finding in check(view)]

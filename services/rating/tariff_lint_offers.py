@@ -1,0 +1,230 @@
+"""Lint of offerings and campaigns: traffic that nothing pays for, words that are never heard, sales that cannot be."""
+
+from collections.abc import Iterator, Sequence
+
+from schemas.catalogue import Allowance, Campaign, ProductOffering, Scope, UsagePrice
+from services.engine.scopes import WHOLE_WEEK, Names, clock_of, kinds_of, meet, overlapping, week_of
+from services.engine.tariff import Reach
+from services.rating.findings import Finding
+from services.rating.tariff_lint_view import Payer, View
+
+MAX_GAPS = 3
+"""Gaps told of one offering; who mends these sees the rest."""
+
+_LABELS = ("RAT", "zone", "data network")
+
+
+def gaps(view: View) -> Iterator[Finding]:
+    """Traffic that an offering pays for at some times, networks or places, while at others nothing does."""
+    for offering in view.catalogue.offerings:
+        payers = view.payers(offering)
+        if not any(_is_bounded(payer.reach) for payer in payers):
+            continue
+        under = [()] if offering.kind == "base_plan" else [view.payers(plan) for plan in _plans(view, offering)]
+        for below in under or [()]:
+            found = list(_holes(view, offering, payers, below))[:MAX_GAPS]
+            yield from (_gap(view, payers[0], offering, hole) for hole in found)
+            if found:
+                break
+
+
+def overlaps(view: View) -> Iterator[Finding]:
+    """Windows of one scope that overlap, and parts of one offering of which one is never heard where both fit."""
+    for part, item_id, path, scope in _scopes(view):
+        pair = overlapping(Reach.of(scope).windows) if len(scope.windows) > 1 else None
+        if pair is not None:
+            yield view.finding(
+                "overlap", (part, item_id), "two windows of the scope are open at the same time",
+                "merge them, or mend their days and times", path=(*path, "scope", "windows"), severity="warning",
+            )  # fmt: skip
+    for offering in view.catalogue.offerings:
+        payers = view.payers(offering)
+        for number, one in enumerate(payers):
+            for other in payers[number + 1 :]:
+                if type(one.part) is type(other.part) and _both_fit(view, one, other):
+                    yield from _clash(view, one, other)
+
+
+def validity(view: View) -> Iterator[Finding]:
+    """An allowance that outlives its product, or that is granted more often than the product is bought."""
+    for offering in view.catalogue.offerings:
+        for payer in view.payers(offering):
+            problem = _validity_problem(offering, payer.part) if isinstance(payer.part, Allowance) else None
+            if problem is not None:
+                yield view.finding(
+                    "validity", ("offerings", offering.id), f"{payer.name} {problem[0]}", problem[1], path=payer.path,
+                    severity="warning", others=(payer.name,),
+                )  # fmt: skip
+
+
+def unorderable(view: View) -> Iterator[Finding]:
+    """An active offering that requires what nobody can order any more."""
+    for offering in view.catalogue.offerings:
+        if not offering.requires or not view.on_sale(offering):
+            continue
+        possible = [name for name in offering.requires if _can_be_had(view, offering, name)]
+        gone = [name for name in offering.requires if name not in possible]
+        if gone:
+            names = ", ".join(map(repr, gone))
+            yield view.finding(
+                "unorderable", ("offerings", offering.id),
+                f"offering {offering.id!r} requires {names}, which nobody can order beside it"
+                + ("" if possible else ": only those who hold it already can order this"),
+                "take it out of `requires`, or put it on sale", path=("requires",),
+                severity="warning" if possible else "error", others=tuple(f"offering {name}" for name in gone),
+            )  # fmt: skip
+
+
+def campaigns(view: View) -> Iterator[Finding]:
+    """A sponsor without a limit, or a campaign that is over and still named by what is on sale."""
+    users: dict[str, list[str]] = {campaign.id: [] for campaign in view.catalogue.campaigns}
+    for rule in view.catalogue.rules:
+        if rule.campaign and any(view.on_sale(holder) for holder in view.holders[rule.id]):
+            users[rule.campaign].append(rule.id)
+    for campaign in view.catalogue.campaigns:
+        yield from _campaign(view, campaign, users[campaign.id])
+
+
+def _campaign(view: View, campaign: Campaign, rule_ids: list[str]) -> Iterator[Finding]:
+    place, others = ("campaigns", campaign.id), tuple(f"rule {rule_id}" for rule_id in rule_ids)
+    if getattr(campaign, "budget", None) is None and campaign.per_subscriber_octets is None:
+        yield view.finding(
+            "sponsor-budget", place, f"campaign {campaign.id!r} has no limit: sponsor {campaign.sponsor_id!r} pays "
+            "for whatever is used",
+            "give it a limit", others=others,
+        )  # fmt: skip
+    ended = campaign.valid_until_ms is not None and campaign.valid_until_ms <= view.at_ms
+    if ended and rule_ids:
+        yield view.finding(
+            "campaign-over", place, f"campaign {campaign.id!r} is over, and rule {rule_ids[0]!r} of an offering on "
+            "sale still names it",
+            "prolong it, or retire the offering", path=("valid_until_ms",), others=others,
+        )  # fmt: skip
+    if campaign.valid_until_ms is not None and campaign.valid_until_ms <= campaign.valid_from_ms:
+        yield view.finding(
+            "campaign-over", place, f"campaign {campaign.id!r} ends at or before its start, so it never runs",
+            "mend valid_from_ms or valid_until_ms", path=("valid_until_ms",), others=others,
+        )  # fmt: skip
+    if not rule_ids:
+        step = "name it in a rule, or remove it"
+        yield view.finding(
+            "campaign-unused", place, f"no rule of an offering on sale names campaign {campaign.id!r}", step,
+            severity="warning",
+        )  # fmt: skip
+
+
+def _is_bounded(reach: Reach) -> bool:
+    return bool(reach.rat_types or reach.zones or reach.dnns or reach.windows)
+
+
+def _plans(view: View, offering: ProductOffering) -> list[ProductOffering]:
+    return [plan for plan in view.plans if view.holdings.together(plan, offering)]
+
+
+def _holes(
+    view: View, offering: ProductOffering, own: Sequence[Payer], below: Sequence[Payer]
+) -> Iterator[tuple[Names, int]]:
+    """Traffic, by its names, and minutes that only parts of its kind are paid for."""
+    exempt = [
+        view.reach[rule.id] for rule in view.certain_rules(offering) if _needs_no_payer(rule.charging, rule.gate_status)
+    ]
+    reaches = [*(payer.reach for payer in own), *(payer.reach for payer in below), *exempt]
+    weeks = [week_of(reach.windows) for reach in reaches]
+    kinds: dict[Names, list[tuple[Names, int, bool]]] = {}
+    for names, serving in kinds_of(reaches, zones=view.zones):
+        if not _is_plausible(view, names):
+            continue
+        week = 0
+        for place, minutes in enumerate(weeks):
+            week |= minutes if serving >> place & 1 else 0
+        mine = any(serving >> place & 1 for place in range(len(own)))
+        kinds.setdefault(names[:3], []).append((names, WHOLE_WEEK & ~week, mine))
+    for cells in kinds.values():
+        if any(mine for _, _, mine in cells):
+            yield from ((names, missing) for names, missing, _ in cells if missing)
+
+
+def _needs_no_payer(charging: str, gate_status: str) -> bool:
+    return charging != "charge" or gate_status == "closed"
+
+
+def _is_plausible(view: View, names: Names) -> bool:
+    """Whether the application's traffic is of that category, as far as the catalogue knows."""
+    application, category = names[:2]
+    return application is None or category is None or view.category_of.get(application, category) == category
+
+
+def _gap(view: View, payer: Payer, offering: ProductOffering, hole: tuple[Names, int]) -> Finding:
+    names, minutes = hole
+    what = next((name for name in (names[2], names[0]) if name), None)
+    where = [
+        f"{label} {name or 'any other'}"
+        for label, name in zip(_LABELS, names[3:], strict=True)
+        if name or label == "RAT"
+    ]
+    when = clock_of(minutes)
+    return view.finding(
+        "gap", ("offerings", offering.id),
+        f"offering {offering.id!r} pays for {f'traffic of {what!r}' if what else 'traffic'} at some times and places, "
+        f"and nothing does on {', '.join(where)}, {when}: it is blocked there",
+        "add an allowance or a usage price for it, or a rule with `gate_status: closed` that says so",
+        path=payer.path, severity="warning", others=(payer.name,),
+    )  # fmt: skip
+
+
+def _scopes(view: View) -> Iterator[tuple[str, str, tuple[str | int, ...], Scope]]:
+    for rule in view.catalogue.rules:
+        yield "rules", rule.id, (), rule.scope
+    for offering in view.catalogue.offerings:
+        for payer in view.payers(offering):
+            yield "offerings", offering.id, payer.path, payer.part.scope
+
+
+def _both_fit(view: View, one: Payer, other: Payer) -> bool:
+    together = week_of(one.reach.windows) & week_of(other.reach.windows)
+    return bool(together) and meet(one.reach, other.reach, view.category_of)
+
+
+def _clash(view: View, one: Payer, other: Payer) -> Iterator[Finding]:
+    if isinstance(one.part, UsagePrice):
+        if one.reach.order() == other.reach.order():
+            yield view.finding(
+                "overlap", ("offerings", one.offering.id),
+                f"{one.name} and {other.name} are equally narrow and both fit some traffic: the cheaper is always "
+                "taken, and the other one never",
+                "make one narrower, or their scopes disjoint", path=other.path, severity="warning",
+                others=(one.name, other.name),
+            )  # fmt: skip
+        return
+    first, last = sorted((one, other), key=_drawn)
+    ends = [part.on_exhausted for part in (first.part, last.part) if isinstance(part, Allowance)]
+    if one.reach.specificity == other.reach.specificity and ends[0] not in ("continue", ends[1]):
+        yield view.finding(
+            "overlap", ("offerings", one.offering.id),
+            f"{first.name} says `on_exhausted: {ends[0]}`, and {last.name} fits some of its traffic, is drawn after it "
+            f"and says `{ends[1]}`: only the last of equally narrow allowances is heard",
+            "let both say the same", path=first.path, severity="warning", others=(first.name, last.name),
+        )  # fmt: skip
+
+
+def _drawn(payer: Payer) -> tuple[object, ...]:
+    priority = payer.part.priority if isinstance(payer.part, Allowance) else 0
+    return payer.reach.order(), priority, payer.part.id
+
+
+def _validity_problem(offering: ProductOffering, allowance: Allowance) -> tuple[str, str] | None:
+    if allowance.valid_days is not None and allowance.validity == "cycle":
+        return "is renewed each cycle, so its valid_days are not looked at", "remove valid_days, or grant it `once`"
+    if offering.term_days is None:
+        return None
+    if allowance.valid_days is not None and allowance.valid_days > offering.term_days:
+        step = "shorten valid_days, or lengthen term_days"
+        return f"is valid for {allowance.valid_days} days, and its product ends after {offering.term_days}", step
+    if allowance.validity == "cycle" and offering.kind == "pass":
+        return "is granted again when a cycle begins within the pass", "write `validity: once`"
+    return None
+
+
+def _can_be_had(view: View, offering: ProductOffering, name: str) -> bool:
+    needed = view.offerings[name]
+    return name != offering.id and view.on_sale(needed) and view.holdings.together(offering, needed)

@@ -1,0 +1,201 @@
+"""Lint of PCC rules: rules that never win, that win by chance, or that do what their evidence does not carry."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering
+from services.engine.classify_evidence import PORT
+from services.engine.scopes import covers, meet, uncovered, week_of
+from services.rating.findings import Finding
+from services.rating.tariff_lint_view import View, asked
+
+
+def unreachable_rules(view: View) -> Iterator[Finding]:
+    """A rule that never wins: nobody can hold it, or it always comes with others that are asked first and fit."""
+    for rule in view.catalogue.rules:
+        holders = view.holders[rule.id]
+        if not holders:
+            step = "add it to an offering, or remove it"
+            yield view.finding("unreachable-rule", ("rules", rule.id), f"no offering brings rule {rule.id!r}", step)
+            continue
+        winners = _winners(view, rule, holders)
+        if winners:
+            names = " and ".join(f"{one.id!r} at {view.source.locate('rules', one.id)}" for one in winners)
+            precedences = ", ".join(str(one.precedence) for one in winners)
+            yield view.finding(
+                "unreachable-rule", ("rules", rule.id),
+                f"rule {rule.id!r} (precedence {rule.precedence}) never wins: {names} (precedence {precedences}) "
+                f"{'fits' if len(winners) == 1 else 'together fit'} wherever it does",
+                "remove it, narrow the other, or change the precedence",
+                others=tuple(f"rule {one.id}" for one in winners),
+            )  # fmt: skip
+
+
+def equal_precedences(view: View) -> Iterator[Finding]:
+    """Two rules of one precedence that one account can hold for the same traffic: their ids decide, not their order."""
+    groups: dict[int, dict[str | None, list[PccRule]]] = {}
+    for rule in sorted(view.catalogue.rules, key=asked):
+        of_one = groups.setdefault(rule.precedence, {})
+        # Rules for different applications never meet, so each is held against those of its own and those for any.
+        names = (*rule.scope.applications, None) if rule.scope.applications else tuple(of_one)
+        earlier = itertools.chain.from_iterable(of_one.get(name, ()) for name in names)
+        first = next((one for one in earlier if _by_chance(view, one, rule)), None)
+        if first is not None:
+            yield view.finding(
+                "equal-precedence", ("rules", rule.id),
+                f"rules {first.id!r} and {rule.id!r} both have precedence {rule.precedence}, one account can hold "
+                f"both, and some traffic is in the scope of both; only their ids say which wins",
+                "give each its own precedence; the lower one wins", path=("precedence",),
+                others=(f"rule {first.id}",),
+            )  # fmt: skip
+        for name in rule.scope.applications or (None,):
+            of_one.setdefault(name, []).append(rule)
+
+
+def missing_allowances(view: View) -> Iterator[Finding]:
+    """A rule that waits for an allowance that the offering which brings it does not have."""
+    for offering in view.catalogue.offerings:
+        known = {allowance.id for allowance in offering.allowances}
+        for rule_id in offering.rules:
+            bucket = view.rules[rule_id].bucket
+            if bucket is not None and bucket.allowance not in known:
+                effect = "never applies" if bucket.state == "available" else "always applies, as if it were used up"
+                yield view.finding(
+                    "no-allowance", ("offerings", offering.id),
+                    f"rule {rule_id!r} asks for the allowance {bucket.allowance!r}, which offering {offering.id!r} "
+                    f"does not grant: it {effect}",
+                    "grant it, or mend the rule's `bucket`", path=("rules",), others=(f"rule {rule_id}",),
+                )  # fmt: skip
+
+
+def throttles_without_qos(view: View) -> Iterator[Finding]:
+    """An allowance that is throttled when it is used up, and no rule that holds the rate down."""
+    for offering in view.catalogue.offerings:
+        for payer in view.payers(offering):
+            allowance = payer.part
+            if not isinstance(allowance, Allowance) or allowance.on_exhausted != "throttle":
+                continue
+            slow = [rule for rule in map(view.rules.__getitem__, offering.rules) if _slows(rule, allowance)]
+            left = uncovered(payer.reach, [view.reach[rule.id] for rule in slow], zones=view.zones)
+            if left is not None:
+                found = f"rule {slow[0].id!r} slows a part of it only" if slow else "no rule of the offering slows it"
+                yield view.finding(
+                    "throttle-without-qos", ("offerings", offering.id),
+                    f"{payer.name} is throttled when it is used up, but {found}: the rest is free at full speed",
+                    f"bring a rule for its scope with `bucket: {{allowance: {allowance.id}, state: exhausted}}` "
+                    "and `qos: {mbr_down_bps: ...}`",
+                    path=payer.path, others=(payer.name,),
+                )  # fmt: skip
+
+
+def weak_evidence(view: View) -> Iterator[Finding]:
+    """A rule that closes the gate or takes nothing, on evidence as weak as a port number."""
+    for rule in view.catalogue.rules:
+        if rule.min_confidence > PORT or rule.suspect == "only" or not _depends_on_evidence(rule):
+            continue
+        if rule.gate_status == "closed":
+            effect = "closes the gate for traffic that a port number or a rhythm alone speaks for"
+        elif rule.charging != "charge" and not _is_slow_lane(rule):
+            effect = f"is {rule.charging} for traffic that is easily forged"
+        else:
+            continue
+        yield view.finding(
+            "weak-evidence", ("rules", rule.id),
+            f"rule {rule.id!r} {effect}: it asks for a confidence of {rule.min_confidence}, and such evidence has "
+            f"up to {PORT}",
+            f"set min_confidence above {PORT}", severity="warning",
+        )  # fmt: skip
+
+
+def _winners(view: View, rule: PccRule, holders: Sequence[ProductOffering]) -> list[PccRule]:
+    """The rules that leave `rule` nothing, whichever of `holders` brings it; empty when something is left."""
+    found: dict[str, PccRule] = {}
+    for holder in holders:
+        winners = _winners_under(view, rule, holder)
+        if not winners:
+            return []
+        found.update((winner.id, winner) for winner in winners)
+    return list(found.values())
+
+
+def _winners_under(view: View, rule: PccRule, holder: ProductOffering) -> list[PccRule]:
+    own = set(holder.rules)
+    earlier = [one for one in view.certain_rules(holder) if asked(one) < asked(rule) and _asks_no_more(one, rule)]
+    # A bucket is one of the product that brings the rule, so the states of two products are two things.
+    fitting = [one for one in earlier if one.bucket is None or (one.bucket == rule.bucket and one.id in own)]
+    target = view.reach[rule.id]
+    week = week_of(target.windows)
+    for one in fitting:
+        if covers(view.reach[one.id], target) and not week & ~week_of(view.reach[one.id].windows):
+            return [one]
+    if rule.bucket is None:
+        states = [one for one in earlier if one.bucket is not None and one.id in own]
+        for allowance in dict.fromkeys(one.bucket.allowance for one in states if one.bucket):
+            # Whatever the state of the bucket, one side of it is in force.
+            full = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="available")]
+            empty = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="exhausted")]
+            sides = ([*fitting, *full], [*fitting, *empty])
+            if all(uncovered(target, [view.reach[one.id] for one in side], zones=view.zones) is None for side in sides):
+                return _needed(view, rule, [*fitting, *full, *empty])
+    covered = uncovered(target, [view.reach[one.id] for one in fitting], zones=view.zones) is None
+    return _needed(view, rule, fitting) if covered else []
+
+
+def _needed(view: View, rule: PccRule, winners: list[PccRule]) -> list[PccRule]:
+    """Those of `winners` that meet the rule at all: the ones to name."""
+    return [one for one in winners if meet(view.reach[one.id], view.reach[rule.id], view.category_of)]
+
+
+def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
+    """Whether all conditions of `winner` but scope and bucket hold wherever those of `loser` do."""
+    return (
+        winner.min_confidence <= loser.min_confidence
+        and winner.suspect in ("any", loser.suspect)
+        and winner.min_congestion <= loser.min_congestion
+        and winner.max_congestion >= loser.max_congestion
+        and winner.campaign in (None, loser.campaign)
+        and winner.subscribers in (None, loser.subscribers)
+    )
+
+
+def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:
+    holders = view.holders[one.id], view.holders[other.id]
+    shared = {offering.id for offering in holders[0]} & {offering.id for offering in holders[1]}
+    if not shared and not any(view.holdings.together(a, b) for a, b in itertools.product(*holders)):
+        return False
+    mine, theirs = view.reach[one.id], view.reach[other.id]
+    if not meet(mine, theirs, view.category_of) or not week_of(mine.windows) & week_of(theirs.windows):
+        return False
+    return not _never_both(one, other, of_one_product=bool(shared))
+
+
+def _never_both(one: PccRule, other: PccRule, *, of_one_product: bool) -> bool:
+    """Whether the two never apply to the same flow: other congestion, other suspicion, other state of one bucket."""
+    mine, theirs = one.bucket, other.bucket
+    if of_one_product and mine and theirs and mine.allowance == theirs.allowance and mine.state != theirs.state:
+        return True
+    apart = one.max_congestion < other.min_congestion or other.max_congestion < one.min_congestion
+    return apart or {one.suspect, other.suspect} == {"never", "only"}
+
+
+def _slows(rule: PccRule, allowance: Allowance) -> bool:
+    bucket = rule.bucket
+    waits = bucket is not None and bucket.allowance == allowance.id and bucket.state == "exhausted"
+    return waits and (_has_rate(rule) or rule.gate_status == "closed")
+
+
+def _has_rate(rule: PccRule) -> bool:
+    return rule.qos is not None and (rule.qos.mbr_down_bps is not None or rule.qos.mbr_up_bps is not None)
+
+
+def _is_slow_lane(rule: PccRule) -> bool:
+    """Whether a free rule is the low rate after a bucket, which the bucket gives to all its traffic anyway."""
+    return rule.bucket is not None and rule.bucket.state == "exhausted" and _has_rate(rule)
+
+
+def _depends_on_evidence(rule: PccRule) -> bool:
+    scope = rule.scope
+    if scope.applications or scope.services:
+        return True
+    # What nothing speaks for is `other`, with no confidence at all.
+    return bool(scope.categories) and "other" not in scope.categories

@@ -1,0 +1,116 @@
+"""A catalogue as the tariff's lint looks at it: scopes compiled, who brings which rule, and where everything stands."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+
+from schemas.catalogue import Allowance, PccRule, ProductOffering, UsagePrice
+from schemas.fields import MAX_CONGESTION
+from services.engine.holdings import Holdings
+from services.engine.tariff import Reach
+from services.rating.catalogue_files import CatalogueSource
+from services.rating.catalogue_yaml import KeyPath
+from services.rating.findings import Finding, Severity
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Payer:
+    """An allowance or a usage price of an offering: what traffic can be paid from."""
+
+    offering: ProductOffering
+    part: Allowance | UsagePrice
+    reach: Reach
+    path: KeyPath
+
+    @property
+    def name(self) -> str:
+        """`allowance plan/data`, for people."""
+        kind = "allowance" if isinstance(self.part, Allowance) else "usage price"
+        return f"{kind} {self.offering.id}/{self.part.id}"
+
+
+class View:
+    """What the checks share; built once for each catalogue."""
+
+    def __init__(self, source: CatalogueSource, at_ms: int) -> None:
+        self.source = source
+        self.catalogue = source.catalogue
+        self.at_ms = at_ms
+        self.offerings: Mapping[str, ProductOffering] = {item.id: item for item in self.catalogue.offerings}
+        self.rules: Mapping[str, PccRule] = {item.id: item for item in self.catalogue.rules}
+        self.reach: Mapping[str, Reach] = {item.id: Reach.of(item.scope) for item in self.catalogue.rules}
+        self.category_of = {item.id: item.category for item in self.catalogue.applications}
+        zones = self.catalogue.zones
+        # Where there is a home zone, a network that nothing lists is at home or in the zone for the rest.
+        self.zones = tuple(zone.id for zone in zones) if any(zone.home for zone in zones) else ()
+        self.holdings = Holdings(self.catalogue)
+        self._payers: dict[str, list[Payer]] = {}
+
+    @functools.cached_property
+    def holders(self) -> Mapping[str, list[ProductOffering]]:
+        """The offerings that bring each rule."""
+        found: dict[str, list[ProductOffering]] = {rule_id: [] for rule_id in self.rules}
+        for offering in self.catalogue.offerings:
+            for rule_id in dict.fromkeys(offering.rules):
+                found[rule_id].append(offering)
+        return found
+
+    @functools.cached_property
+    def plans(self) -> list[ProductOffering]:
+        """The base plans."""
+        return [offering for offering in self.catalogue.offerings if offering.kind == "base_plan"]
+
+    def on_sale(self, offering: ProductOffering) -> bool:
+        """Whether the offering can be ordered, or will be."""
+        ended = offering.valid_until_ms is not None and offering.valid_until_ms <= self.at_ms
+        return offering.lifecycle_status == "active" and not ended
+
+    def payers(self, offering: ProductOffering) -> list[Payer]:
+        """The allowances and the usage prices of an offering."""
+        if offering.id not in self._payers:
+            self._payers[offering.id] = list(_payers(offering))
+        return self._payers[offering.id]
+
+    def certain_rules(self, offering: ProductOffering) -> list[PccRule]:
+        """The rules that whoever holds the offering has, in the order in which they are asked."""
+        return in_order(self.rules[rule_id] for rule_id in self.holdings.certain_rules(offering.id))
+
+    def finding(
+        self,
+        code: str,
+        place: tuple[str, str],
+        message: str,
+        next_step: str,
+        *,
+        path: KeyPath = (),
+        severity: Severity = "error",
+        others: tuple[str, ...] = (),
+    ) -> Finding:
+        """A finding at `path` inside the item (part, id)."""
+        part, item_id = place
+        objects = (f"{part.removesuffix('s')} {item_id}", *others)
+        return Finding(code, self.source.locate(part, item_id, path), message, next_step, severity, objects)
+
+
+def in_order(rules: Iterator[PccRule]) -> list[PccRule]:
+    """Rules in the order in which they are asked."""
+    return sorted(rules, key=asked)
+
+
+def asked(rule: PccRule) -> tuple[int, str]:
+    """The place of a rule among others: the lowest precedence first, then the id."""
+    return rule.precedence, rule.id
+
+
+def is_sure(rule: PccRule) -> bool:
+    """Whether a rule that is held is in force at all times and for whatever traffic is in its scope."""
+    any_congestion = rule.min_congestion == 0 and rule.max_congestion == MAX_CONGESTION
+    account = rule.bucket is None and rule.subscribers is None and rule.campaign is None
+    return account and any_congestion and rule.min_confidence == 0 and rule.suspect == "any"
+
+
+def _payers(offering: ProductOffering) -> Iterator[Payer]:
+    for number, allowance in enumerate(offering.allowances):
+        yield Payer(offering, allowance, Reach.of(allowance.scope), ("allowances", number))
+    for number, price in enumerate(offering.usage_prices):
+        yield Payer(offering, price, Reach.of(price.scope), ("usage_prices", number))
