@@ -1,9 +1,11 @@
 """Publishing the catalogue: every reader of the topic ends with exactly the version in force."""
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas.topics import CATALOGUE
-from services.engine.feed import CatalogueFeed, entries_of
+from services.engine.feed import CatalogueFeed, changes, entries_of
 from services.rating.catalogue_store import (
     CatalogueRefused,
     Publication,
@@ -43,6 +45,19 @@ def _entries(catalogue):
 def test_a_reader_of_the_topic_gets_the_catalogue_that_was_published(engine):
     assert publish_catalogue(engine, catalogue()) == Publication("v1", 9)
     assert _same(_fed(engine).take(), catalogue())
+
+
+def test_entries_of_an_older_minor_and_of_this_one_add_up_to_the_catalogue() -> None:
+    feed = CatalogueFeed()
+    before = [replace(entry, version="1.0") for entry in entries_of(catalogue())]
+    kept = catalogue().model_dump(mode="json")["offerings"][:3]
+    second = catalogue("v2", offerings=[*kept[:2], kept[2] | {"name": "Lighter"}])
+    for entry in before:
+        feed.offer(entry.entry_key.encode(), msgspec.json.encode(entry))
+    assert _same(feed.take(), catalogue())
+    for key, changed in changes(entries_of(catalogue()), entries_of(second)):
+        feed.offer(key.encode(), None if changed is None else msgspec.json.encode(changed))
+    assert _same(feed.take(), second)
 
 
 def test_a_second_version_announces_only_what_differs_and_removes_what_is_gone(engine):
