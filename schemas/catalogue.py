@@ -385,6 +385,38 @@ class PccRule(_Model):
         return self
 
 
+OCTETS_PER_GB = 10**9
+
+
+class CampaignBudget(_Model):
+    """What a sponsor pays for in all, shared by everybody whom the campaign is for."""
+
+    octets: OctetAmount | None = Field(None, gt=0, description="Volume; null = `amount` and `amount_per_gb` say it.")
+    amount: MoneyAmount | None = Field(None, gt=0, description="Money, of which each GB takes `amount_per_gb`.")
+    amount_per_gb: MoneyAmount | None = Field(None, gt=0, description="What the sponsor pays for 10^9 octets.")
+    pacing: Literal["none", "even"] = Field(
+        "none", description="`even`: each day of the campaign, in UTC, frees the same share; what a day leaves stays."
+    )
+    on_empty: Literal["charge", "block"] = Field(
+        "charge", description="What traffic meets once it is used up: the subscriber's own sources, or a closed gate."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        money = (self.amount, self.amount_per_gb)
+        if self.octets is not None and money == (None, None):
+            return self
+        if self.octets is None and None not in money:
+            return self
+        raise ValueError("budget: give either octets, or amount together with amount_per_gb")
+
+    def limit_octets(self) -> int:
+        """The budget in whole octets; money buys as many as it covers, and at most MAX_AMOUNT_OCTETS."""
+        if self.octets is not None:
+            return self.octets
+        return min((self.amount or 0) * OCTETS_PER_GB // (self.amount_per_gb or 1), MAX_AMOUNT_OCTETS)
+
+
 class Campaign(_Model):
     """Sponsored data connectivity (TS 23.503 clause 6.2.1.5): a partner pays for its application's traffic."""
 
@@ -395,6 +427,18 @@ class Campaign(_Model):
     per_subscriber_octets: OctetAmount | None = Field(None, description="Cap per subscriber and cycle; null = none.")
     valid_from_ms: int = Field(0, ge=0, description="Start, inclusive, ms since 1970 UTC.")
     valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
+    budget: CampaignBudget | None = Field(None, description="What the sponsor pays for in all; null = no limit.")
+
+    @model_validator(mode="after")
+    def _pacing_has_days(self) -> Self:
+        if self.budget is None or self.budget.pacing == "none":
+            return self
+        if self.valid_until_ms is None or not 0 < self.valid_from_ms < self.valid_until_ms:
+            raise ValueError(
+                f"campaign {self.id!r}: pacing 'even' spreads the budget over the campaign's days; "
+                "give valid_from_ms and a later valid_until_ms"
+            )
+        return self
 
 
 class ProductOffering(_Model):

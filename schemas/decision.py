@@ -44,6 +44,15 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     remaining_octets: Annotated[int, Meta(ge=0, description="Octets left after the draw.")]
 
 
+class Sponsorship(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one campaign paid for."""
+
+    campaign_id: Annotated[str, Meta(description="The campaign.")]
+    octets: Annotated[
+        int, Meta(ge=0, description="Octets that it paid for; 0 in a decision when its budget was used up here.")
+    ]
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The out-of-bundle price of this flow: price(to) - price(from), so that splitting a flow costs the same."""
 
@@ -91,6 +100,9 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     redirect_url: Annotated[str | None, Meta(description="Where web requests of the rule are sent, or null.")] = None
     steering: Annotated[Steering | None, Meta(description="The access that the rule asks for, or null.")] = None
     own_service: Annotated[bool, Meta(description="The application is the operator's own service.")] = False
+    sponsorships: Annotated[
+        tuple[Sponsorship, ...], Meta(description="Campaigns asked to pay, in order; they add up to sponsored_octets.")
+    ] = ()
 
 
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):

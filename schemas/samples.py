@@ -41,7 +41,17 @@ from schemas.command import (
     SetSpendingLimit,
 )
 from schemas.dead_letter import DEAD_LETTER_VERSION, DeadLetter
-from schemas.decision import DECISION_VERSION, UPDATE_VERSION, Draw, Loser, PolicyDecision, PolicyUpdate, Price, Qos
+from schemas.decision import (
+    DECISION_VERSION,
+    UPDATE_VERSION,
+    Draw,
+    Loser,
+    PolicyDecision,
+    PolicyUpdate,
+    Price,
+    Qos,
+    Sponsorship,
+)
 from schemas.flow import FLOW_VERSION, DnsAnswer, FlowRecord
 from schemas.notification import NOTIFICATION_VERSION, Notification
 from schemas.state import (
@@ -225,6 +235,7 @@ DECISIONS = (
         rule_id="social-sponsored", precedence=100, rating_group=30, treatment="sponsored", gate_status="open",
         decided_at_ms=EVENING_MS + 151_000, catalogue_version=CATALOGUE_NOW, sponsored_octets=7_300_000,
         qos=Qos(five_qi=9, mbr_down_bps=20_000_000), sponsor_id="sponsor-12",
+        sponsorships=(Sponsorship(campaign_id="social-spring", octets=7_300_000),),
     ),
 )  # fmt: skip
 

@@ -86,6 +86,13 @@ class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):
     octets: Annotated[int, Meta(description="Octets drawn since the last emission.")]
 
 
+class PendingSponsorship(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Octets that one campaign paid for and that are not yet emitted to the ledger."""
+
+    campaign_id: Annotated[str, Meta(description="The campaign.")]
+    octets: Annotated[int, Meta(description="Octets paid for since the last emission.")]
+
+
 class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Rated usage of one rating key that is gathered until the interval ends."""
 
@@ -117,6 +124,7 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
         int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow.")
     ] = None
     price_octets_to: Annotated[int | None, Meta(description="The same after the last priced flow.")] = None
+    sponsorships: Annotated[tuple[PendingSponsorship, ...], Meta(description="Campaigns that paid.")] = ()
 
 
 class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
 
-USAGE_VERSION = "1.0"
+USAGE_VERSION = "1.1"
 
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
@@ -33,7 +34,7 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
     """
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     usage_id: Annotated[
         Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
     ]
@@ -79,3 +80,6 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         str | None, Meta(description="What decided the application of the last record: `<kind>:<matched>`.")
     ] = None
     cause: Annotated[str | None, Meta(description="For movements: the command id or timer that caused it.")] = None
+    sponsorships: Annotated[
+        tuple[Sponsorship, ...], Meta(description="Campaigns that paid; they add up to sponsored_octets.")
+    ] = ()

@@ -1,9 +1,11 @@
 """One flow on its way through select, charge and tell, and what became of its octets."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from schemas.classification import Classification
-from schemas.decision import Draw
+from schemas.decision import Draw, Sponsorship
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
 from services.engine.outcome import Position
@@ -27,6 +29,8 @@ class Case(msgspec.Struct, gc=False):
     now_ms: int
     treatment: Treatment
     """The one word for the whole flow; what the rule wants until `dominate` looks at the octets."""
+    leases: Mapping[str, int] | None = None
+    """Octets left here of each campaign's budget; None = budgets are not kept, and every campaign pays on."""
     charged: int = 0
     free: int = 0
     sponsored: int = 0
@@ -42,6 +46,7 @@ class Case(msgspec.Struct, gc=False):
     price_to: int | None = None
     price_capped: bool = False
     note: str | None = None
+    sponsorships: tuple[Sponsorship, ...] = ()
 
     def dominate(self) -> None:
         """Set the treatment to the largest part.

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from schemas.decision import Draw
+from schemas.catalogue import Campaign
+from schemas.decision import Draw, Sponsorship
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Counter
 from schemas.units import format_micros
@@ -109,21 +110,48 @@ class _Session:
         return 0
 
     def _sponsor(self, left: int, selection: Selection) -> int:
+        """Let the rule's campaign pay, as far as its cap for the subscriber and what is left here of its budget go."""
         campaign = selection.rule.campaign
         if campaign is None:
             return left
-        if campaign.per_subscriber_octets is None:
-            self._case.sponsored += left
-            return 0
-        counter_id = f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
-        counter = self._counter(counter_id)
-        part = max(0, min(left, campaign.per_subscriber_octets - counter.octets))
-        if part:
+        wanted = self._within_cap(left, campaign)
+        part = self._within_budget(wanted, campaign)
+        if wanted:
             self._case.sponsored += part
-            self._count(Counter(counter_id, counter.octets + part, 0))
+            paid = Sponsorship(campaign_id=campaign.id, octets=part)
+            self._case.sponsorships = (*self._case.sponsorships, paid)
+        if part and campaign.per_subscriber_octets is not None:
+            counter_id = self._campaign_counter(campaign)
+            self._count(Counter(counter_id, self._counter(counter_id).octets + part, 0))
+        if part < wanted:
+            return self._beyond_budget(left - part, campaign)
         if part < left:
             self._case.note = f"campaign {campaign.id} pays {campaign.per_subscriber_octets} octets a cycle, all used"
         return left - part
+
+    def _within_cap(self, left: int, campaign: Campaign) -> int:
+        if campaign.per_subscriber_octets is None:
+            return left
+        used_octets = self._counter(self._campaign_counter(campaign)).octets
+        return max(0, min(left, campaign.per_subscriber_octets - used_octets))
+
+    def _within_budget(self, wanted: int, campaign: Campaign) -> int:
+        leases = self._case.leases
+        if campaign.budget is None or leases is None:
+            return wanted
+        taken = sum(paid.octets for paid in self._case.sponsorships if paid.campaign_id == campaign.id)
+        return min(wanted, leases.get(campaign.id, 0) - taken)
+
+    def _beyond_budget(self, rest: int, campaign: Campaign) -> int:
+        """What the octets meet that the campaign would have paid for, had its budget not ended here."""
+        used_up = f"the budget of campaign {campaign.id} is used up here"
+        if campaign.budget is not None and campaign.budget.on_empty == "block":
+            return self._block(rest, used_up)
+        self._case.note = f"{used_up}; the next source pays for {rest} octets"
+        return rest
+
+    def _campaign_counter(self, campaign: Campaign) -> str:
+        return f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
 
     def _draw(self, left: int, index: int) -> int:
         bucket = self.account.buckets[index]

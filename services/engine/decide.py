@@ -4,6 +4,8 @@ Nearly all flows are whole draws from one bucket, or free, or blocked again; the
 down the waterfall of `services.engine.charge`. Both ways give the same answer.
 """
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from schemas.classification import Classification
@@ -44,6 +46,7 @@ def decide(
     *,
     at: Position,
     now_ms: int,
+    leases: Mapping[str, int] | None = None,
 ) -> Outcome:
     """Decide and charge one flow of `account`.
 
@@ -51,7 +54,8 @@ def decide(
     that ended is renewed before the flow is charged. A flow from before the account's last change is charged as it
     would have been then; see `services.engine.late`. The account may come packed (`services.engine.packed`), and goes
     so where nothing had to be unpacked. `at` is the record's place in its topic, `now_ms` the wall clock of the
-    transaction.
+    transaction. `leases` holds what is left of the budgets of campaigns, in octets by campaign id; what the flow took of
+    them are the decision's `sponsorships`. Without it, budgets have no end.
 
     Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
     and not charged.
@@ -60,17 +64,17 @@ def decide(
     if at_ms >= account.due_ms or account.catalogue_version != tariff.version:
         first = advance(unpacked(account), tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
         # Nothing is due any more at this time, so the second look goes on below.
-        return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms))
+        return joined(first, decide(flow, classification, first.account, tariff, at=at, now_ms=now_ms, leases=leases))
     octets = (flow.octets_up + flow.octets_down) * flow.sampling_rate
     if at_ms < account.settled_ms and not is_present(account, at_ms):
         account = unpacked(account)
         view = view_of(account, tariff, at_ms)
         selection = select(standing_for(view, flow.subscriber_id), classification, flow, tariff)
-        case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
+        case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment, leases)
         return _decide_late(case, account, view, tariff)
     standing = standing_for(account, flow.subscriber_id) if account.member_standings else account.standing
     selection = select(standing, classification, flow, tariff)
-    case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
+    case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment, leases)
     return _decide(case, account, tariff)
 
 
@@ -201,6 +205,7 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         not_charged_octets=case.not_charged,
         price=_price(case, account.currency),
         note=case.note,
+        sponsorships=case.sponsorships,
     )
 
 

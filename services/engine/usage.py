@@ -7,8 +7,8 @@ movements told, plus the draws still gathered, add up to what the state holds.
 from msgspec.structs import replace
 
 from schemas.classification import Classification
-from schemas.decision import Draw
-from schemas.state import AccountState, Bucket, PendingDraw, PendingUsage
+from schemas.decision import Draw, Sponsorship
+from schemas.state import AccountState, Bucket, PendingDraw, PendingSponsorship, PendingUsage
 from schemas.topics import FLOWS
 from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
@@ -77,6 +77,7 @@ def _fresh(case: Case) -> PendingUsage:
         case.charged, case.free, case.sponsored, case.blocked, case.not_charged, case.micros,
         tuple([PendingDraw(draw.bucket_id, draw.octets) for draw in case.draws]),
         case.money, _evidence(classification), case.price_from, case.price_to,
+        _added_sponsorships((), case.sponsorships) if case.sponsorships else (),
     )  # fmt: skip
 
 
@@ -104,6 +105,7 @@ def _added(entry: PendingUsage, case: Case) -> PendingUsage:
         money=entry.money + case.money,
         price_octets_from=case.price_from if entry.price_octets_from is None else entry.price_octets_from,
         price_octets_to=entry.price_octets_to if case.price_to is None else case.price_to,
+        sponsorships=_added_sponsorships(entry.sponsorships, case.sponsorships),
     )
 
 
@@ -119,6 +121,18 @@ def _added_draws(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tupl
         else:
             draws = (*draws, PendingDraw(draw.bucket_id, draw.octets))
     return draws
+
+
+def _added_sponsorships(
+    paid: tuple[PendingSponsorship, ...], more: tuple[Sponsorship, ...]
+) -> tuple[PendingSponsorship, ...]:
+    if not more:
+        return paid
+    totals = {known.campaign_id: known.octets for known in paid}
+    for sponsorship in more:
+        if sponsorship.octets:
+            totals[sponsorship.campaign_id] = totals.get(sponsorship.campaign_id, 0) + sponsorship.octets
+    return tuple(PendingSponsorship(campaign_id, octets) for campaign_id, octets in totals.items())
 
 
 def _evidence(classification: Classification) -> str | None:
@@ -168,6 +182,8 @@ def _row(
         price_octets_to=pending.price_octets_to,
         movements=tuple(movements),
         evidence=pending.evidence,
+        sponsorships=tuple([Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets)
+                            for paid in pending.sponsorships]),
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class Booking(NamedTuple):
 
     usage: Row
     movements: list[Row]
+    sponsorships: list[Row]
     grants: Mapping[tuple[str, str], Movement]
     """The last grant per (bucket id, unit)."""
     key: bytes | None
@@ -169,6 +170,7 @@ def _check_numbers(usage: RatedUsage) -> None:
 def _check_texts(usage: RatedUsage) -> None:
     texts = [(name, getattr(usage, name)) for name in _SAME]
     texts += [("movements.bucket_id", movement.bucket_id) for movement in usage.movements]
+    texts += [("sponsorships.campaign_id", item.campaign_id) for item in usage.sponsorships]
     for name, text in texts:
         if isinstance(text, str) and "\x00" in text:
             raise _MalformedError(f"{name} holds a NUL character, which PostgreSQL cannot store; send printable text")
@@ -188,7 +190,7 @@ def _book(usage: RatedUsage, partition: int, record: LogRecord, booked_at_ms: in
     movements = [_movement(usage, number, movement) for number, movement in enumerate(usage.movements)]
     granted = usage.movements if usage.kind == "grant" else ()
     grants: dict[tuple[str, str], Movement] = {(item.bucket_id, item.unit): item for item in granted}
-    return Booking(row, movements, grants, record.key, value)
+    return Booking(row, movements, _sponsorships(usage), grants, record.key, value)
 
 
 def _movement(usage: RatedUsage, ordinal: int, movement: Movement) -> Row:
@@ -201,6 +203,16 @@ def _movement(usage: RatedUsage, ordinal: int, movement: Movement) -> Row:
         "amount": _whole(movement.amount, "movements.amount"),
         "remaining": _whole(movement.remaining, "movements.remaining"),
     }
+
+
+def _sponsorships(usage: RatedUsage) -> list[Row]:
+    """What each campaign paid for, once per campaign."""
+    paid: dict[str, int] = {}
+    for item in usage.sponsorships:
+        paid[item.campaign_id] = paid.get(item.campaign_id, 0) + item.octets
+    if sum(paid.values()) >= BIGGEST_WHOLE:
+        raise _MalformedError(f"sponsorships add up to {BIGGEST_WHOLE} octets or more; send whole numbers below it")
+    return [{"usage_id": usage.usage_id, "campaign_id": name, "octets": octets} for name, octets in paid.items()]
 
 
 def _micros(text: str) -> int:

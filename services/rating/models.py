@@ -253,6 +253,15 @@ movements = Table(
     Index("ix_movements_bucket", "account_id", "bucket_id"),
 )
 
+sponsorships = Table(
+    "sponsorships",
+    metadata,
+    Column("usage_id", Text, ForeignKey("usage.usage_id"), primary_key=True),
+    Column("campaign_id", Text, primary_key=True),
+    Column("octets", WholeNumber, nullable=False),
+    Index("ix_sponsorships_campaign_id", "campaign_id"),
+)
+
 buckets = Table(
     "buckets",
     metadata,

@@ -1,9 +1,9 @@
 """Tariffs as stories: each file in scenarios/ is read, played and checked, step by step.
 
-A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `timer`) and says what must be
-seen after it: `is` looks at the decision, `left` at buckets, `told` at notifications so far, `rules` at the gates in
-force, `money` at all charges, `balance` at the main balance, `refused` at the cause of a refusal. `as` names the
-product that is bought.
+A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `timer`, or `lease`: a slice of a
+campaign's budget arrives) and says what must be seen after it: `is` looks at the decision, `left` at buckets, `told` at
+notifications so far, `rules` at the gates in force, `money` at all charges, `balance` at the main balance, `refused` at
+the cause of a refusal. `as` names the product that is bought.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.engine.world import RefusedError, World, catalogue, octets
 
 FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
-ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "timer")
+ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "timer", "lease")
 CHECKS = ("is", "left", "told", "rules", "money", "balance")
 
 
@@ -70,6 +70,9 @@ def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
         world.raise_cap(**step["raise"], at=at)
     elif "timer" in step:
         world.timer(str(step["timer"]))
+    elif "lease" in step:
+        for campaign_id, volume in step["lease"].items():
+            world.lease(campaign_id, volume)
     elif "flow" in step:
         flow = {**step["flow"]}
         return world.flow(**{**flow, "at": str(flow["at"])} if "at" in flow else flow)
@@ -101,7 +104,7 @@ def _of(decision: PolicyDecision, name: str) -> Any:
         return decision.price.amount if decision.price else "0"
     if name == "five_qi":
         return decision.qos.five_qi if decision.qos else None
-    names = {"rule": "rule_id", "sponsor": "sponsor_id"}
+    names = {"rule": "rule_id", "sponsor": "sponsor_id", "note": "note"}
     return getattr(decision, names.get(name, name if name == "treatment" else f"{name}_octets"))
 
 

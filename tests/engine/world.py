@@ -112,6 +112,7 @@ class World:
         self.usage: list[RatedUsage] = []
         self.updates: list[PolicyUpdate] = []
         self.notifications: list[Notification] = []
+        self.leases: dict[str, int] | None = None
         self._offset = -1
         self._products = 0
         if create:
@@ -191,10 +192,14 @@ class World:
         """Decide any flow record at the next offset."""
         assert self.account is not None
         position = Position(FLOWS, PARTITION, self._offset)
-        outcome = decide(flow, seen, self.account, self.tariff, at=position, now_ms=self.now_ms)
-        check_same(outcome, decide(flow, seen, packed(self.account), self.tariff, at=position, now_ms=self.now_ms))
+        when = {"at": position, "now_ms": self.now_ms, "leases": self.leases}
+        outcome = decide(flow, seen, self.account, self.tariff, **when)
+        check_same(outcome, decide(flow, seen, packed(self.account), self.tariff, **when))
         self.take(outcome)
         assert outcome.decision is not None
+        if self.leases is not None:
+            for paid in outcome.decision.sponsorships:
+                self.lease(paid.campaign_id, -paid.octets)
         return outcome.decision
 
     def timer(self, at: str | int | None = None) -> Outcome:
@@ -202,6 +207,12 @@ class World:
         self._move(at)
         assert self.account is not None
         return self.take(on_timer(self.account, self.tariff, partition=PARTITION, now_ms=self.now_ms))
+
+    def lease(self, campaign_id: str, volume: int | str) -> None:
+        """Put a slice of a campaign's budget here; from the first one on, budgets have an end."""
+        self.leases = self.leases or {}
+        self.leases[campaign_id] = self.leases.get(campaign_id, 0) + octets(volume)
+        assert self.leases[campaign_id] >= 0
 
     def emit(self) -> Outcome:
         """Emit the gathered usage."""
@@ -298,6 +309,7 @@ def check_decision(decision: PolicyDecision) -> None:
     )  # fmt: skip
     assert all(part >= 0 for part in parts)
     assert sum(parts) == decision.octets
+    assert sum(paid.octets for paid in decision.sponsorships) == decision.sponsored_octets
     drawn = sum(draw.octets for draw in decision.draws)
     priced = decision.price.octets_to - decision.price.octets_from if decision.price else 0
     assert drawn + priced == decision.charged_octets
@@ -335,6 +347,7 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
         for moved in row.movements:
             sums[moved.bucket_id] += int(moved.amount)
             assert sums[moved.bucket_id] == int(moved.remaining), (row, sums)
+        assert sum(paid.octets for paid in row.sponsorships) == row.sponsored_octets
         assert msgspec.json.decode(msgspec.json.encode(row), type=RatedUsage) == row
     for entry in account.pending:
         sums["main"] -= entry.money

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import event, select, text
 
+from schemas.decision import Sponsorship
 from schemas.topics import USAGE
 from services.rating import ledger as module
 from services.rating.database import DatabaseDown, open_database, reading
@@ -15,7 +16,7 @@ from services.rating.metrics import RatingMetrics
 from services.rating.models import movements, refused_usage, usage
 from services.rating.patience import OutageTooLong
 from services.rating.repositories import ledger as books
-from services.rating.repositories.ledger import BucketSum
+from services.rating.repositories.ledger import BucketSum, sponsored_sums
 from services.rating.service import RatingService
 from services.runtime.embedded_log import EmbeddedLog
 from services.runtime.log import NewRecord, OffsetOutOfRange
@@ -89,6 +90,23 @@ async def test_every_record_is_booked_once_with_its_movements(engine, settings):
     assert bucket_sums(engine) == [BucketSum("acc-1", "prod-1/stream", "octets", 5_000_000 - 30_000)]
     [sums] = [item for item in usage_sums(engine) if item.kind == "usage"]
     assert (sums.rows, sums.record_count, sums.charged_octets, sums.amount_micros) == (30, 30, 30_000, 0)
+
+
+async def test_what_campaigns_paid_for_is_booked_once_and_adds_up(engine, settings):
+    log = FakeLog()
+    paid = [
+        [("spring", 600), ("cup", 300)],
+        [("cup", 2**62), ("cup", 5)],
+        [],
+    ]
+    for number, shares in enumerate(paid):
+        sponsorships = tuple(Sponsorship(campaign_id=name, octets=octets) for name, octets in shares)
+        for _ in range(2):
+            log.add(USAGE, b"acc-1", encoded(rated(number, sponsorships=sponsorships)))
+    async with running(engine, log, settings):
+        await _caught_up(engine, log)
+    with reading(engine) as connection:
+        assert sponsored_sums(connection) == {"cup": 305 + 2**62, "spring": 600}
 
 
 async def test_a_row_keeps_every_field_of_its_record(engine, settings):

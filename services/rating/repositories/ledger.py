@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Connection, Select, case, cast, func, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.rating.bookings import Batch, Booking, Refused, Row, bucket_changes, duplicate
-from services.rating.models import buckets, ledger_offsets, movements, refused_usage, usage
+from services.rating.models import buckets, ledger_offsets, movements, refused_usage, sponsorships, usage
 
 IDS_PER_QUERY = 500
 """Both databases limit the parameters of one statement."""
@@ -86,6 +86,9 @@ def book(connection: Connection, topic: str, batch: Batch) -> Booked:
     if rows:
         connection.execute(movements.insert(), rows)
         _move_buckets(connection, bookings)
+    paid = [sponsorship for booking in bookings for sponsorship in booking.sponsorships]
+    if paid:
+        connection.execute(sponsorships.insert(), paid)
     refused = batch.refused + [
         duplicate(batch.bookings[usage_id], same=digest == batch.bookings[usage_id].usage["digest"])
         for usage_id, digest in known.items()
@@ -220,6 +223,13 @@ def bucket_balances(connection: Connection) -> Iterator[BucketSum]:
     """The running balance per bucket, ordered: must equal `bucket_sums`."""
     keys = (buckets.c.account_id, buckets.c.bucket_id, buckets.c.unit)
     return (BucketSum(*row) for row in connection.execute(select(*keys, buckets.c.remaining).order_by(*keys)))
+
+
+def sponsored_sums(connection: Connection) -> dict[str, int]:
+    """Octets that each campaign has paid for, by campaign id."""
+    query = select(sponsorships.c.campaign_id, func.exact_sum(sponsorships.c.octets))
+    rows = connection.execute(query.group_by(sponsorships.c.campaign_id).order_by(sponsorships.c.campaign_id))
+    return {campaign_id: octets for campaign_id, octets in rows}  # noqa: C416 - rows are no pairs to mypy
 
 
 def usage_sums(connection: Connection) -> Iterator[UsageSum]:
