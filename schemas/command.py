@@ -1,4 +1,8 @@
-"""AccountCommand: what the rating service asks a lane to do to an account. Topic `ott.account-commands.v1`."""
+"""What the rating service asks a lane to do. Topic `ott.account-commands.v1`.
+
+An AccountCommand is for one account and lies where its key says. A GrantLease is for a lane itself: it is published to
+the lane's partition by number.
+"""
 
 from typing import Annotated
 
@@ -106,6 +110,20 @@ class RaiseCap(_Command, frozen=True, kw_only=True, tag="raise_cap"):
     ] = None
 
 
+class GrantLease(_Command, frozen=True, kw_only=True, tag="grant_lease"):
+    """Answer a lane's ask for a slice of a campaign's budget. Published to the lane's partition, whatever the key."""
+
+    account_id: Annotated[Id, Meta(description="The lane's own name, `lane/<partition>`; equals the record's key.")]
+    campaign_id: Annotated[Id, Meta(description="Whose budget.")]
+    sequence: Annotated[Annotated[int, Meta(ge=1)], Meta(description="Number of the ask that this answers.")]
+    octets: Annotated[int, Meta(ge=0, description="The slice; 0 = nothing is free now.")]
+    granted_octets: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)],
+        Meta(description="All that the lane was ever granted, this slice included."),
+    ]
+    ask_again_ms: Annotated[EpochMs, Meta(description="Before this time another ask would bring nothing.")] = 0
+
+
 AccountCommand = (
     ChangeProfile
     | ActivateProduct
@@ -119,3 +137,11 @@ AccountCommand = (
     | RaiseCap
 )
 """Told apart by the field `type`."""
+
+Command = AccountCommand | GrantLease
+"""All that the topic holds."""
+
+
+def lane_name(partition: int) -> str:
+    """What a lane is called where a command names its account."""
+    return f"lane/{partition}"

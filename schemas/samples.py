@@ -16,6 +16,7 @@ from schemas.catalogue import (
     Allowance,
     Application,
     Campaign,
+    CampaignBudget,
     CatalogueEntry,
     FlatPrice,
     PccRule,
@@ -36,6 +37,7 @@ from schemas.command import (
     Credit,
     Debit,
     EmitUsage,
+    GrantLease,
     RaiseCap,
     Reserve,
     SetSpendingLimit,
@@ -53,12 +55,14 @@ from schemas.decision import (
     Sponsorship,
 )
 from schemas.flow import FLOW_VERSION, DnsAnswer, FlowRecord
+from schemas.lease import LEASE_REQUEST_VERSION, LeaseRequest
 from schemas.notification import NOTIFICATION_VERSION, Notification
 from schemas.state import (
     STATE_VERSION,
     AccountState,
     Bucket,
     Counter,
+    LeaseState,
     PendingDraw,
     PendingUsage,
     Product,
@@ -144,6 +148,11 @@ COMMANDS = (
         price_id="extra-mb", amount="40",
     ),
     EmitUsage(version=COMMAND_VERSION, command_id="cmd-1007", account_id=ACCOUNT, issued_at_ms=EVENING_MS),
+    GrantLease(
+        version=COMMAND_VERSION, command_id="lease:social-spring:5:4", account_id="lane/5",
+        issued_at_ms=EVENING_MS + 151_300, campaign_id="social-spring", sequence=4, octets=10**9,
+        granted_octets=4 * 10**9,
+    ),
 )  # fmt: skip
 
 
@@ -181,11 +190,12 @@ CATALOGUE = (
     _entry("campaign", "campaign/social-spring", Campaign(
         id="social-spring", name="Spring", sponsor_id="sponsor-12", asp_id="asp-4", per_subscriber_octets=2 * 10**9,
         valid_from_ms=MONTH_START_MS, valid_until_ms=MONTH_END_MS,
+        budget=CampaignBudget(amount=5_000_000_000, amount_per_gb=500_000, pacing="even"),
     )),
     _entry("zone", "zone/neighbours", Zone(id="neighbours", name="Like at home", plmns=("208", "23201"))),
     _entry("version", "version", VersionMarker(
         version=CATALOGUE_NOW, currency="EUR",
-        digest="77d97c1ca4664656edbf7454d316fd493ee24c51547c16197b977fe9d85bf733",
+        digest="8c694dfc5d9a472f66b7b7cd045dd4c7e4389e7fb8b6f45d25bcb508aa9e0f04",
     )),
 )  # fmt: skip
 
@@ -301,6 +311,18 @@ USAGE = (
     ),
 )  # fmt: skip
 
+LEASE_REQUESTS = (
+    LeaseRequest(
+        version=LEASE_REQUEST_VERSION, request_id="social-spring:5:4", campaign_id="social-spring", partition=5,
+        sequence=4, kind="ask", granted_octets=3 * 10**9, used_octets=1_207_300_000, returned_octets=10**9,
+        at_ms=EVENING_MS + 151_000,
+    ),
+    LeaseRequest(
+        version=LEASE_REQUEST_VERSION, request_id="social-spring:2:9", campaign_id="social-spring", partition=2,
+        sequence=9, kind="return", granted_octets=10**9, used_octets=0, returned_octets=10**9, at_ms=EVENING_MS,
+    ),
+)  # fmt: skip
+
 NOTIFICATIONS = (
     Notification(
         version=NOTIFICATION_VERSION, notification_id=f"{ACCOUNT}:0", account_id=ACCOUNT, subscriber_id=SUBSCRIBER,
@@ -351,6 +373,10 @@ STATE = (
         recent_commands=("cmd-1001", "cmd-1002"), next_update=2, next_notification=2,
         told_blocked=("no-voip-on-3g",), catalogue_version=CATALOGUE_NOW,
     ),
+    LeaseState(
+        version=STATE_VERSION, campaign_id="social-spring", granted_octets=3 * 10**9, used_octets=1_207_300_000,
+        returned_octets=10**9, slice_octets=2 * 10**9, sequence=4, asked=4, answered=3, touched_ms=EVENING_MS + 151_000,
+    ),
     SeenRecords(version=1, sequence=17, digests=bytes.fromhex("3f9a11c0d2e845777ab03c5519e2f004")),
 )  # fmt: skip
 
@@ -376,6 +402,7 @@ SAMPLES: Mapping[str, tuple[msgspec.Struct, ...]] = {
     topics.DECISIONS: DECISIONS,
     topics.ENFORCEMENT: ENFORCEMENT,
     topics.USAGE: USAGE,
+    topics.LEASE_REQUESTS: LEASE_REQUESTS,
     topics.NOTIFICATIONS: NOTIFICATIONS,
     topics.STATE: STATE,
     topics.DEAD_LETTERS: DEAD_LETTERS,

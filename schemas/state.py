@@ -1,6 +1,6 @@
 """AccountState: what a lane knows of one account. Topic `ott.state.v1`, MessagePack, fields by position.
 
-The key `a/<account id>` holds an AccountState, `s/<slot>` a SeenRecords.
+The key `a/<account id>` holds an AccountState, `s/<slot>` a SeenRecords, `l/<campaign id>` a LeaseState.
 
 Fields may be added at the end with a default, never moved or removed within a major version. Values are immutable:
 a decision makes a new state, so a transaction that fails leaves the old one as it was.
@@ -198,3 +198,19 @@ class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: Annotated[int, Meta(description="State version; this is 1.")]
     sequence: Annotated[int, Meta(description="Rising number; the slot is its remainder.")]
     digests: Annotated[bytes, Meta(description="Digests of eight octets each, in arrival order.")]
+
+
+class LeaseState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The lane's slices of one campaign's budget. It holds what was granted and neither used nor given back."""
+
+    version: Annotated[int, Meta(description="State version; this is 1.")]
+    campaign_id: Annotated[str, Meta(description="The campaign.")]
+    granted_octets: Annotated[int, Meta(description="All that the lane was ever granted.")] = 0
+    used_octets: Annotated[int, Meta(description="All that flows ever drew.")] = 0
+    returned_octets: Annotated[int, Meta(description="All that was ever given back.")] = 0
+    slice_octets: Annotated[int, Meta(description="The slice granted last.")] = 0
+    sequence: Annotated[int, Meta(description="Number of the last request; 0 = none yet.")] = 0
+    asked: Annotated[int, Meta(description="Number of the last request that was an ask.")] = 0
+    answered: Annotated[int, Meta(description="Number of the last ask that was answered.")] = 0
+    touched_ms: Annotated[int, Meta(description="Wall clock when a flow last drew or would have drawn.")] = 0
+    ask_again_ms: Annotated[int, Meta(description="Before this time another ask would bring nothing.")] = 0

@@ -4,12 +4,13 @@ import dataclasses
 from typing import Any
 
 from schemas.catalogue import CATALOGUE_VERSION, CatalogueEntry
-from schemas.command import COMMAND_VERSION, AccountCommand
+from schemas.command import COMMAND_VERSION, AccountCommand, GrantLease
 from schemas.dead_letter import DEAD_LETTER_VERSION, DeadLetter
 from schemas.decision import DECISION_VERSION, UPDATE_VERSION, PolicyDecision, PolicyUpdate
 from schemas.flow import FLOW_VERSION, FlowRecord
+from schemas.lease import LEASE_REQUEST_VERSION, LeaseRequest
 from schemas.notification import NOTIFICATION_VERSION, Notification
-from schemas.state import STATE_VERSION, AccountState, SeenRecords
+from schemas.state import STATE_VERSION, AccountState, LeaseState, SeenRecords
 from schemas.usage import USAGE_VERSION, RatedUsage
 
 FLOWS = "ott.flows.v1"
@@ -18,6 +19,7 @@ CATALOGUE = "ott.catalogue.v1"
 DECISIONS = "ott.decisions.v1"
 ENFORCEMENT = "ott.enforcement.v1"
 USAGE = "ott.usage.v1"
+LEASE_REQUESTS = "ott.lease-requests.v1"
 NOTIFICATIONS = "ott.notifications.v1"
 STATE = "ott.state.v1"
 DEAD_LETTERS = "ott.flows.dlq.v1"
@@ -60,8 +62,8 @@ ALL: tuple[Topic, ...] = (
         max_message_octets=MAX_INPUT_OCTETS,
     ),
     Topic(
-        COMMANDS, (AccountCommand,), "account_id", ("rating",), ("policy",),
-        "What a lane has to do to an account: activate, cancel, credit, debit, reserve, change profile.",
+        COMMANDS, (AccountCommand, GrantLease), "account_id", ("rating",), ("policy",),
+        "What a lane has to do to an account: activate, cancel, credit, debit, reserve, change profile; grants to it.",
         COMMAND_VERSION, retention_ms=30 * DAY_MS, max_message_octets=MAX_INPUT_OCTETS,
     ),
     Topic(
@@ -83,11 +85,16 @@ ALL: tuple[Topic, ...] = (
         retention_ms=30 * DAY_MS,
     ),
     Topic(
+        LEASE_REQUESTS, (LeaseRequest,), "campaign_id", ("policy",), ("rating",),
+        "Slices of campaigns' budgets that lanes ask for and give back; the partition is the lane's, not the key's.",
+        LEASE_REQUEST_VERSION, retention_ms=30 * DAY_MS,
+    ),
+    Topic(
         NOTIFICATIONS, (Notification,), "account_id", ("policy",), ("notifier",), "What subscribers should be told.",
         NOTIFICATION_VERSION,
     ),
     Topic(
-        STATE, (AccountState, SeenRecords), "entry_key", ("policy",), ("policy",),
+        STATE, (AccountState, SeenRecords, LeaseState), "entry_key", ("policy",), ("policy",),
         "Changelog of the lanes' state.", f"{STATE_VERSION}.1", compacted=True, content_type="application/msgpack",
     ),
     Topic(

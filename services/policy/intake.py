@@ -1,4 +1,4 @@
-"""Step 1 of 5: intake. Raw log records become flow records or account commands, or a refusal with its cause.
+"""Step 1 of 5: intake. Raw log records become flow records or commands, or a refusal with its cause.
 
 Pure: bytes in, values out. What is refused here becomes one dead letter; nothing else of the batch is disturbed.
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from schemas.command import COMMAND_MAJOR, AccountCommand
+from schemas.command import COMMAND_MAJOR, Command
 from schemas.dead_letter import DeadLetterCause
 from schemas.flow import FLOW_MAJOR, FlowRecord
 from services.runtime.log import LogRecord
@@ -32,9 +32,9 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _decode_flow: Callable[[bytes], FlowRecord] = msgspec.json.Decoder(FlowRecord).decode
-_decode_command: Callable[[bytes], AccountCommand] = msgspec.json.Decoder(AccountCommand).decode
+_decode_command: Callable[[bytes], Command] = msgspec.json.Decoder(Command).decode
 _decode_envelope: Callable[[bytes], _Envelope] = msgspec.json.Decoder(_Envelope).decode
-_COMMAND_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in AccountCommand.__args__)
+_COMMAND_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in Command.__args__)
 
 
 def read_flow(record: LogRecord, max_octets: int) -> FlowRecord | Refused:
@@ -54,8 +54,8 @@ def read_flow(record: LogRecord, max_octets: int) -> FlowRecord | Refused:
     return flow
 
 
-def read_command(record: LogRecord, max_octets: int) -> AccountCommand | Refused:
-    """The account command in `record`, or why it is refused."""
+def read_command(record: LogRecord, max_octets: int) -> Command | Refused:
+    """The command in `record`, or why it is refused."""
     key, value = record.key, record.value
     if key is None or value is None or len(value) > max_octets:
         return _refuse_envelope(key, value, max_octets)

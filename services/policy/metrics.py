@@ -40,6 +40,10 @@ class PolicyMetrics:
         self.enforcement = Counter(
             "ott_policy_enforcement_updates", "Enforcement updates by action.", ["action"], registry=registry
         )
+        self.lease_requests = Counter(
+            "ott_policy_lease_requests", "Requests for slices of campaign budgets by kind: ask or return.", ["kind"],
+            registry=registry,
+        )  # fmt: skip
         self.usage_rows = Counter("ott_policy_usage_rows", "Rated usage rows emitted.", registry=registry)
 
     def _add_unknowns(self, registry: CollectorRegistry) -> None:

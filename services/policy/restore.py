@@ -7,8 +7,10 @@ import msgspec
 from schemas.state import SeenRecords
 from schemas.topics import STATE
 from services.engine.classify import SubscriberMemory
+from services.policy import leases
 from services.policy.accounts import KEY_PREFIX, Accounts
 from services.policy.agenda import Agenda
+from services.policy.leases import Leases
 from services.policy.seen import SeenIds
 from services.policy.transaction import LaneState
 from services.runtime.log import Lane
@@ -38,6 +40,7 @@ async def _rebuild(newest: dict[bytes | None, bytes | None], settings: Settings)
         seen=SeenIds(settings.dedup_records_per_lane),
         agenda=Agenda(settings.usage_interval_ms),
         memory=SubscriberMemory(subscribers=settings.memory_subscribers_per_lane),
+        leases=Leases(settings.lease_idle_ms),
     )
     slots = []
     while newest:
@@ -47,6 +50,8 @@ async def _rebuild(newest: dict[bytes | None, bytes | None], settings: Settings)
             continue
         if key.startswith(KEY_PREFIX):
             state.accounts.restore(key[len(KEY_PREFIX) :].decode(), raw)
+        elif key.startswith(leases.KEY_PREFIX):
+            state.leases.restore(raw)
         else:
             slots.append(_decode_slot(raw))
     state.seen.restore(slots)

@@ -22,6 +22,9 @@ class Tally:
     unknown: dict[UnknownReason, Volume] = dataclasses.field(default_factory=dict)
     """What had no application, by the reason."""
 
+    lease_requests: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Slices of budgets asked for and given back."""
+
     usage_rows: int = 0
     records: int = 0
     oldest_ms: int = 0
@@ -56,4 +59,6 @@ class Tally:
         for reason, volume in self.unknown.items():
             metrics.unknown_flows.labels(reason).inc(volume.flows)
             metrics.unknown_octets.labels(reason).inc(volume.octets)
+        for kind, count in self.lease_requests.items():
+            metrics.lease_requests.labels(kind).inc(count)
         metrics.usage_rows.inc(self.usage_rows)

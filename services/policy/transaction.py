@@ -9,12 +9,22 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from schemas.command import AccountCommand
+from schemas.command import Command, GrantLease, lane_name
 from schemas.dead_letter import DEAD_LETTER_VERSION, MAX_KEPT_OCTETS, DeadLetter
 from schemas.decision import PolicyDecision
 from schemas.flow import FlowRecord, octets_of
 from schemas.state import AccountState
-from schemas.topics import COMMANDS, DEAD_LETTERS, DECISIONS, ENFORCEMENT, FLOWS, NOTIFICATIONS, STATE, USAGE
+from schemas.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    DECISIONS,
+    ENFORCEMENT,
+    FLOWS,
+    LEASE_REQUESTS,
+    NOTIFICATIONS,
+    STATE,
+    USAGE,
+)
 from schemas.units import parse_micros
 from services.engine.classify import SubscriberMemory
 from services.engine.commands import apply_command
@@ -27,6 +37,7 @@ from services.policy.accounts import Accounts
 from services.policy.agenda import Agenda
 from services.policy.books import Books
 from services.policy.intake import Refused, read_command, read_flow
+from services.policy.leases import Leases
 from services.policy.seen import SeenIds
 from services.policy.tally import Tally
 from services.runtime.log import Lane, LogRecord
@@ -51,6 +62,8 @@ class LaneState:
     to_adopt: list[str] = dataclasses.field(default_factory=list)
     """Accounts that have not yet been looked at under the present catalogue version."""
     adopted_version: str = ""
+    leases: Leases = dataclasses.field(default_factory=Leases)
+    """The lane's slices of campaigns' budgets."""
     unknowns: UnknownNames = dataclasses.field(default_factory=UnknownNames)
     """Not in the changelog: a rebuilt lane starts to count anew."""
 
@@ -68,6 +81,7 @@ class Transaction:
         self._max_octets = max_record_octets
         self._now_ms = now_ms
         self._emit_since_ms = now_ms - state.agenda.early_usage_ms
+        self._leases = state.leases.begin(books.tariff)
         self.next_offsets: dict[str, int] = {}
         self.tally = Tally()
         self._decisions: list[tuple[bytes, bytes]] = []
@@ -104,8 +118,14 @@ class Transaction:
                 self._settle(account, emit_usage(account, partition=self._lane.partition, now_ms=self._now_ms))
 
     def close(self) -> None:
-        """Add the changed state to the outputs, and end the tally."""
+        """Ask for what the lane needs of budgets, add the changed state to the outputs, and end the tally."""
         self._hand_over()
+        for request in self._state.leases.requests(partition=self._lane.partition, now_ms=self._now_ms):
+            key = request.campaign_id.encode()
+            self._lane.append(LEASE_REQUESTS, key=key, value=_json(request), timestamp_ms=self._now_ms)
+            self.tally.lease_requests[request.kind] += 1
+        for key, raw in self._state.leases.changed():
+            self._lane.append(STATE, key=key, value=raw, timestamp_ms=self._now_ms)
         if changed := list(self._state.accounts.changed()):
             self._lane.append_all(STATE, changed, timestamp_ms=self._now_ms)
         for name, slot in self._state.seen.changed_slots():
@@ -151,7 +171,10 @@ class Transaction:
             return self._refuse(FLOWS, record, _duplicate(flow))
         classification = self._books.classifier.classify(flow, self._state.memory)
         at = Position(FLOWS, self._lane.partition, record.offset)
-        outcome = decide(flow, classification, account, self._books.tariff, at=at, now_ms=self._now_ms)
+        leases, tariff = self._leases, self._books.tariff
+        outcome = decide(flow, classification, account, tariff, at=at, now_ms=self._now_ms, leases=leases)
+        if leases is not None and outcome.decision is not None and outcome.decision.sponsorships:
+            self._state.leases.draw(outcome.decision.sponsorships, self._now_ms)
         if 0 < outcome.account.pending_since_ms <= self._emit_since_ms:
             # Its interval is nearly over: with the account at hand, telling now spares the timer a look of its own.
             outcome = joined(outcome, emit_usage(outcome.account, partition=self._lane.partition, now_ms=self._now_ms))
@@ -163,6 +186,8 @@ class Transaction:
         command = read_command(record, self._max_octets)
         if isinstance(command, Refused):
             return self._refuse(COMMANDS, record, command)
+        if isinstance(command, GrantLease):
+            return self._grant(record, command)
         if partition_of(command.account_id.encode(), self._partitions) != self._lane.partition:
             return self._refuse(COMMANDS, record, self._misrouted(command.account_id, command.command_id))
         account = self._state.accounts.get(command.account_id)
@@ -172,6 +197,18 @@ class Transaction:
             return self._refuse_command(record, command, outcome)
         self.tally.commands[_type_of(command), "applied"] += 1
         return self._settle(account, outcome)
+
+    def _grant(self, record: LogRecord, command: GrantLease) -> None:
+        """Take a slice of a budget; it belongs to the lane and to no account."""
+        if command.account_id != (mine := lane_name(self._lane.partition)):
+            detail = f"account_id: {command.account_id!r} is not {mine!r}; publish it to the partition that it names"
+            return self._refuse(COMMANDS, record, Refused("misrouted", detail, command.command_id))
+        try:
+            self._state.leases.grant(command, self._now_ms)
+        except ValueError as error:
+            return self._refuse_command(record, command, Refusal("unknown_ask", str(error)))
+        self.tally.commands[_type_of(command), "applied"] += 1
+        return None
 
     def _settle(self, before: AccountState | None, outcome: Outcome) -> None:
         """Keep the new state and tell the world what happened, in the order of DESIGN's topics."""
@@ -204,7 +241,7 @@ class Transaction:
             lane.append(NOTIFICATIONS, key=key, value=_json(notification), timestamp_ms=now_ms)
             tally.notifications[notification.kind] += 1
 
-    def _refuse_command(self, record: LogRecord, command: AccountCommand, refusal: Refusal) -> None:
+    def _refuse_command(self, record: LogRecord, command: Command, refusal: Refusal) -> None:
         self.tally.commands[_type_of(command), "refused"] += 1
         detail = f"{refusal.cause}: {refusal.detail}"
         self._refuse(COMMANDS, record, Refused("refused_command", detail, command.command_id))
@@ -248,5 +285,5 @@ def _duplicate(flow: FlowRecord) -> Refused:
     return Refused("duplicate", detail, flow.record_id)
 
 
-def _type_of(command: AccountCommand) -> str:
+def _type_of(command: Command) -> str:
     return str(command.__struct_config__.tag)

@@ -36,4 +36,16 @@ class RatingMetrics:
         self.outbox_published = Counter(
             "ott_rating_outbox_published", "Outbox records published, by topic.", ["topic"], registry=registry
         )
+        self.lease_requests = Counter(
+            "ott_rating_lease_requests", "Requests for slices of campaign budgets that were booked.", registry=registry
+        )
+        self.lease_refused = Counter(
+            "ott_rating_lease_refused", "Requests not booked, by cause: duplicate or malformed.", ["cause"],
+            registry=registry,
+        )  # fmt: skip
+        self.campaign_octets = Gauge(
+            "ott_rating_campaign_octets",
+            "Octets of campaigns with a budget: the budget, granted to lanes, returned by them, used by flows.",
+            ["campaign", "kind"], registry=registry,
+        )  # fmt: skip
         self.database_up = Gauge("ott_rating_database_up", "1 while the database answers.", registry=registry)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Dialect,
     ForeignKey,
@@ -180,6 +181,7 @@ outbox = Table(
     Column("key", LargeBinary, nullable=False),
     Column("value", LargeBinary),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("partition", Integer),
     sqlite_autoincrement=True,
 )
 
@@ -279,6 +281,30 @@ buckets = Table(
     Column("valid_until_ms", BigInteger),
     Column("changed_at_ms", BigInteger, nullable=False),
     Index("ix_buckets_product", "product_id"),
+)
+
+campaign_budgets = Table(
+    "campaign_budgets",
+    metadata,
+    Column("campaign_id", Text, primary_key=True),
+    Column("limit_octets", BigInteger, nullable=False),
+    Column("granted_octets", BigInteger, nullable=False),
+    Column("returned_octets", BigInteger, nullable=False),
+    CheckConstraint("returned_octets >= 0 AND returned_octets <= granted_octets", name="ck_campaign_budgets_returned"),
+    CheckConstraint("granted_octets - returned_octets <= limit_octets", name="ck_campaign_budgets_limit"),
+)
+
+campaign_leases = Table(
+    "campaign_leases",
+    metadata,
+    Column("campaign_id", Text, ForeignKey("campaign_budgets.campaign_id"), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("granted_octets", BigInteger, nullable=False),
+    Column("returned_octets", BigInteger, nullable=False),
+    Column("used_octets", BigInteger, nullable=False),
+    CheckConstraint("used_octets >= 0 AND returned_octets >= 0", name="ck_campaign_leases_signs"),
+    CheckConstraint("used_octets + returned_octets <= granted_octets", name="ck_campaign_leases_granted"),
 )
 
 refused_usage = Table(

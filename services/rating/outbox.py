@@ -89,7 +89,7 @@ class OutboxRelay:
 
     async def _publish(self, batch: Sequence[Pending]) -> None:
         now_ms = self._clock()
-        records = [NewRecord(item.topic, item.key, item.value, now_ms) for item in batch]
+        records = [NewRecord(item.topic, item.key, item.value, now_ms, item.partition) for item in batch]
         if self._publisher is None:
             self._publisher = await self._log.publisher()
         try:

@@ -1,4 +1,4 @@
-"""The rating service: database, API, operations port, ledger and outbox relay, wired in reading order."""
+"""The rating service: database, API, operations port, ledger, leases and outbox relay, wired in reading order."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,11 @@ import signal
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
-from schemas.topics import BY_NAME, CATALOGUE, COMMANDS, USAGE
+from schemas.topics import BY_NAME, CATALOGUE, COMMANDS, LEASE_REQUESTS, USAGE
 from services.rating.app import create_app
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import DatabaseDown, answers, migrate, open_database, schema_problem
+from services.rating.leases import LeaseOwner
 from services.rating.ledger import Ledger
 from services.rating.metrics import RatingMetrics
 from services.rating.outbox import OutboxRelay
@@ -50,6 +51,7 @@ class RatingService:
         )
         parts = {"engine": self.engine, "log": log, "settings": settings, "metrics": self._metrics, "clock": clock}
         self.ledger = Ledger(**parts)  # type: ignore[arg-type]
+        self._leases = LeaseOwner(**parts)  # type: ignore[arg-type]
         self._relay = OutboxRelay(**parts)  # type: ignore[arg-type]
         self._schema: str | None = "not yet looked at"
         self._http: HttpServer | None = None
@@ -94,6 +96,7 @@ class RatingService:
         """End transactions and requests in hand, close ports, log and database: within ten seconds."""
         self._stopping.set()
         self.ledger.stop()
+        self._leases.stop()
         self._relay.stop()
         if self._work is not None:
             _, late = await asyncio.wait({self._work}, timeout=STOP_TIMEOUT_S)
@@ -131,9 +134,9 @@ class RatingService:
         with contextlib.suppress(Stopping):
             await self._prepare_schema()
             await self._patience.through(self._log.start)
-            topics = [BY_NAME[name] for name in (COMMANDS, CATALOGUE, USAGE)]
+            topics = [BY_NAME[name] for name in (COMMANDS, CATALOGUE, USAGE, LEASE_REQUESTS)]
             await self._patience.through(lambda: self._log.ensure_topics(topics, partitions=self._settings.partitions))
-            await _both(self.ledger.run(), self._relay.run())
+            await _both(self.ledger.run(), self._leases.run(), self._relay.run())
 
     async def _prepare_schema(self) -> None:
         """Migrate the embedded database; wait for the operator's migration of any other, red until it is there."""
@@ -155,6 +158,7 @@ class RatingService:
             "schema": Health(self._schema is None, self._schema or "at the newest revision"),
             "log": Health(self._patience.outage is None, self._patience.outage or "reachable"),
             "ledger": self.ledger.health() if working else Health(ok=False, detail="not running"),
+            "leases": self._leases.health() if working else Health(ok=False, detail="not running"),
             "outbox": self._relay.health() if working else Health(ok=False, detail="not running"),
         }
 

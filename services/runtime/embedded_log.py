@@ -28,7 +28,7 @@ from services.runtime.log import (
     Output,
     Polled,
 )
-from services.runtime.partitioning import partition_of
+from services.runtime.partitioning import checked_partition, partition_of
 from services.runtime.settings import Settings
 
 REPLAY_RECORDS = 4_000
@@ -479,7 +479,7 @@ class EmbeddedPublisher:
         for record in records:
             topic = await self._file.topic(record.topic)
             _checked_octets(topic, record.key, record.value)
-            batches.setdefault((topic, self._partition(topic, record.key)), []).append(
+            batches.setdefault((topic, self._partition(topic, record)), []).append(
                 (record.timestamp_ms, record.key, record.value)
             )
         await self._file.write(lambda connection: embedded_file.append(connection, batches), written=batches.keys())
@@ -487,7 +487,10 @@ class EmbeddedPublisher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _partition(self, topic: EmbeddedTopic, key: bytes | None) -> int:
+    def _partition(self, topic: EmbeddedTopic, record: NewRecord) -> int:
+        if record.partition is not None:
+            return checked_partition(record.partition, topic.partitions, record.topic)
+        key = record.key
         return next(self._keyless) % topic.partitions if key is None else partition_of(key, topic.partitions)
 
 

@@ -61,7 +61,7 @@ from services.runtime.log import (
     Polled,
     RecordTooLarge,
 )
-from services.runtime.partitioning import partition_of
+from services.runtime.partitioning import checked_partition, partition_of
 from services.runtime.settings import Settings
 
 FETCH_OCTETS = 2 * 1024 * 1024
@@ -852,9 +852,13 @@ class KafkaPublisher:
 
     async def _sorted(self, producer: Any, records: Sequence[NewRecord]) -> list[tuple[str, int, OutputBatches]]:
         outputs: dict[tuple[str, int], OutputBatches] = {}
-        for topic, key, value, timestamp_ms in records:
+        for topic, key, value, timestamp_ms, partition in records:
             facts = self._cluster.known_facts(topic) or await self._cluster.facts(topic)
-            partition = next(self._keyless) % facts.partitions if key is None else partition_of(key, facts.partitions)
+            if partition is None:
+                number = next(self._keyless) if key is None else partition_of(key, facts.partitions)
+                partition = number % facts.partitions  # noqa: PLW2901 - the one that it will be
+            else:
+                checked_partition(partition, facts.partitions, topic)
             output = outputs.get((topic, partition))
             if output is None:
                 output = outputs[topic, partition] = OutputBatches(topic, facts, producer)

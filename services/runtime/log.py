@@ -77,7 +77,7 @@ Output = tuple[bytes | None, bytes | None]
 
 
 class NewRecord(NamedTuple):
-    """A record to publish; the partition follows from the key (murmur2, as Kafka's own clients do).
+    """A record to publish; the partition follows from the key (murmur2, as Kafka's own clients do) unless it is given.
 
     `timestamp_ms` is the wall clock of publishing, never event time: Kafka's retention goes by it, so a record that
     looks older than its topic's retention is soon deleted, and one that lies more than an hour ahead is refused.
@@ -87,6 +87,8 @@ class NewRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp_ms: int
+    partition: int | None = None
+    """For what is meant for a lane and not for a key."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,13 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+def checked_partition(partition: int, partitions: int, topic: str) -> int:
+    """`partition`, if `topic` has it. Raises ValueError, a bug of whoever named it."""
+    if not 0 <= partition < partitions:
+        raise ValueError(f"{topic} has {partitions} partitions and no {partition}; name one of them, or leave it out")
+    return partition
+
+
 def _murmur2(data: bytes) -> int:
     h = (_SEED ^ len(data)) & _MASK
     whole = len(data) & ~3

@@ -89,6 +89,21 @@ class Settings(BaseModel):
     max_record_octets: Annotated[
         int, Field(ge=1_024, le=8_388_608, description="Larger input records are dead letters, octets.")
     ] = 262_144
+    lease_idle_ms: Annotated[
+        int,
+        Field(
+            ge=1_000, le=86_400_000, description="After how long without a flow a slice of a budget is given back, ms."
+        ),
+    ] = 600_000
+    lease_retry_ms: Annotated[
+        int, Field(ge=100, le=3_600_000, description="How soon a lane that found a budget empty may ask again, ms.")
+    ] = 10_000
+    lease_least_octets: Annotated[
+        int, Field(ge=1, le=2**60, description="Smallest slice of a budget that a lane is granted, octets.")
+    ] = 10_000_000
+    lease_most_octets: Annotated[
+        int, Field(ge=1, le=2**60, description="Largest slice of a budget that a lane is granted, octets.")
+    ] = 10_000_000_000
     ledger_batch_records: Annotated[
         int, Field(ge=1, le=100_000, description="Most usage records that the ledger books in one transaction.")
     ] = 2_000

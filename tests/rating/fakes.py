@@ -143,7 +143,7 @@ class FakePublisher:
         self._log.publishes += 1
         self._log.check()
         for record in records:
-            self._log.add(record.topic, record.key, record.value)
+            self._log.add(record.topic, record.key, record.value, record.partition)
 
     async def close(self) -> None:
         pass

@@ -69,6 +69,25 @@ async def test_records_without_a_key_are_spread_and_values_may_be_missing(store:
     assert [record.key for batch in found.values() for record in batch if record.value is None] == [b"k"]
 
 
+async def test_a_record_goes_to_the_partition_that_it_names_whatever_its_key(store: Store, names: Names) -> None:
+    log = await store.log()
+    topic = names.topic()
+    await made(log, topic, partitions=3)
+    publisher = await log.publisher()
+    await publisher.publish(
+        [NewRecord(topic.name, b"k", b"%d-%d" % (place, turn), 1, place) for turn in range(4) for place in range(3)]
+    )
+    found = await contents(log, topic.name)
+    assert {place: [record.value for record in batch] for place, batch in found.items()} == {
+        place: [b"%d-%d" % (place, turn) for turn in range(4)] for place in range(3)
+    }
+    for nowhere in (3, -1):
+        with pytest.raises(ValueError, match=f"has 3 partitions and no {nowhere}"):
+            await publisher.publish([NewRecord(topic.name, b"k", b"v", 1, nowhere)])
+    await publisher.close()
+    assert len(await values(log, topic.name)) == 12
+
+
 async def test_the_publisher_refuses_an_oversized_record_before_anything_is_published(
     store: Store, names: Names
 ) -> None:

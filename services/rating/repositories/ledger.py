@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, Select, case, cast, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from schemas.topics import USAGE
 from services.rating.bookings import Batch, Booking, Refused, Row, bucket_changes, duplicate
 from services.rating.models import buckets, ledger_offsets, movements, refused_usage, sponsorships, usage
 
@@ -93,7 +94,7 @@ def book(connection: Connection, topic: str, batch: Batch) -> Booked:
         duplicate(batch.bookings[usage_id], same=digest == batch.bookings[usage_id].usage["digest"])
         for usage_id, digest in known.items()
     ]
-    _keep_refused(connection, topic, refused, batch.booked_at_ms)
+    keep_refused(connection, topic, refused, batch.booked_at_ms)
     return Booked(_count(booking.usage["kind"] for booking in bookings), _count(item.cause for item in refused))
 
 
@@ -142,7 +143,8 @@ def bucket_key(account_id: str, bucket_id: str, unit: str) -> str:
     return str(uuid.uuid5(_BUCKET_KEYS, "\0".join((account_id, bucket_id, unit))))
 
 
-def _keep_refused(connection: Connection, topic: str, refused: Sequence[Refused], at_ms: int) -> None:
+def keep_refused(connection: Connection, topic: str, refused: Sequence[Refused], at_ms: int) -> None:
+    """Keep records of `topic` that were not booked, whole, so that somebody can look into them."""
     rows: list[Row] = [
         {
             "topic": topic,
@@ -249,8 +251,9 @@ def usage_sums(connection: Connection) -> Iterator[UsageSum]:
 
 
 def refused_counts(connection: Connection) -> dict[str, int]:
-    """Refused records by cause."""
-    query = select(refused_usage.c.cause, func.count()).group_by(refused_usage.c.cause)
+    """Refused usage records by cause."""
+    table = refused_usage.c
+    query = select(table.cause, func.count()).where(table.topic == USAGE).group_by(table.cause)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 

@@ -39,6 +39,8 @@ class OutboxRecord(NamedTuple):
     topic: str
     key: bytes
     value: bytes | None
+    partition: int | None = None
+    """For what is meant for a lane; None = the key's."""
 
 
 class Pending(NamedTuple):
@@ -49,6 +51,7 @@ class Pending(NamedTuple):
     key: bytes
     value: bytes | None
     created_at_ms: int
+    partition: int | None
 
 
 def put(connection: Connection, records: Sequence[OutboxRecord], *, at_ms: int) -> None:

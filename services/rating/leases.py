@@ -1,0 +1,242 @@
+"""The owner of budgets: reads what lanes ask for and give back, and answers with commands to those lanes.
+
+Requests are booked like the ledger books usage: rows, grants in the outbox, and offsets in one database transaction,
+so that every ask is answered once, whatever crashes. How much is granted is pure (`services.engine.leases`).
+"""
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from schemas.catalogue import Campaign
+from schemas.command import COMMAND_VERSION, GrantLease, lane_name
+from schemas.lease import LEASE_REQUEST_MAJOR, LEASE_REQUEST_VERSION, LeaseRequest
+from schemas.topics import COMMANDS, LEASE_REQUESTS
+from services.engine.leases import LaneLease, Reply, Slicing, reply_to
+from services.rating.bookings import Refused
+from services.rating.clock import Clock, wall_clock_ms
+from services.rating.database import Connection, Engine, again_after_collision, reading, writing
+from services.rating.metrics import RatingMetrics
+from services.rating.patience import Patience, Stopping
+from services.rating.repositories import catalogue as shelf
+from services.rating.repositories import ledger as books
+from services.rating.repositories import outbox
+from services.rating.repositories.leases import (
+    CampaignTotals,
+    campaign_totals,
+    lane_leases,
+    lock_budgets,
+    store,
+)
+from services.rating.repositories.ledger import OffsetsMoved
+from services.rating.repositories.outbox import OutboxRecord
+from services.runtime.log import Log, LogReader, LogRecord
+from services.runtime.settings import Settings
+from services.runtime.telemetry import Health, events
+
+POLL_WAIT_MS = 200
+RIVAL_PAUSE_S = 2.0
+"""After another replica was faster, leave it alone for a random part of this."""
+
+_events = events("rating.leases")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(LeaseRequest).decode
+
+Polled = Mapping[int, Sequence[LogRecord]]
+
+
+@dataclasses.dataclass
+class Settled:
+    """What one transaction did."""
+
+    grants: list[GrantLease] = dataclasses.field(default_factory=list)
+    requests: int = 0
+    refused: list[Refused] = dataclasses.field(default_factory=list)
+
+
+class LeaseOwner:
+    """Answers requests until it is stopped. One object, one `run`."""
+
+    def __init__(
+        self, *, engine: Engine, log: Log, settings: Settings, metrics: RatingMetrics, clock: Clock = wall_clock_ms
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._patience = Patience(
+            outage_timeout_ms=settings.outage_timeout_ms, stopping=self._stopping, log_events=_events
+        )
+        self._stored: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Answer until `stop`. Raises OffsetOutOfRange, OutageTooLong, and bugs."""
+        try:
+            reader = await self._patience.through(lambda: self._log.reader(LEASE_REQUESTS))
+            try:
+                await self._resume(reader)
+                while not self._stopping.is_set():
+                    await self._step(reader)
+            finally:
+                await reader.close()
+        except Stopping:
+            return
+
+    def stop(self) -> None:
+        """Let `run` end after the transaction in hand."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Well while no outage holds it up."""
+        outage = self._patience.outage
+        return Health(ok=outage is None, detail=outage or "answering")
+
+    async def _resume(self, reader: LogReader) -> None:
+        beginnings = await self._patience.through(reader.beginning_offsets)
+        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, beginnings))
+        await self._patience.through(lambda: reader.seek(self._stored))
+        await self._show()
+
+    def _begin(self, beginnings: Mapping[int, int]) -> dict[int, int]:
+        with writing(self._engine) as connection:
+            books.begin_partitions(connection, LEASE_REQUESTS, beginnings)
+            return books.next_offsets(connection, LEASE_REQUESTS)
+
+    async def _step(self, reader: LogReader) -> None:
+        polled = await self._patience.through(
+            lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
+        )
+        if not any(polled.values()):
+            return
+        moves = {partition: (self._stored[partition], reader.position(partition)) for partition in polled}
+        try:
+            settled = await self._patience.through(lambda: asyncio.to_thread(self._settle, polled, moves))
+        except OffsetsMoved as moved:
+            _events.info("rival_was_faster", detail=str(moved))
+            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
+            await self._resume(reader)
+            return
+        self._stored.update({partition: following for partition, (_, following) in moves.items()})
+        self._count(settled)
+        await self._show()
+
+    def _settle(self, polled: Polled, moves: Mapping[int, tuple[int, int]]) -> Settled:
+        settings = self._settings
+        slicing = Slicing(
+            lanes=len(self._stored),
+            least_octets=settings.lease_least_octets,
+            most_octets=settings.lease_most_octets,
+            retry_ms=settings.lease_retry_ms,
+        )
+
+        def once() -> Settled:
+            with writing(self._engine) as connection:
+                books.advance(connection, LEASE_REQUESTS, moves, {})
+                return settle_requests(connection, polled, slicing=slicing, now_ms=self._clock())
+
+        settled = again_after_collision(once)
+        outbox.ring(self._engine)
+        return settled
+
+    def _count(self, settled: Settled) -> None:
+        self._metrics.lease_requests.inc(settled.requests)
+        for refused in settled.refused:
+            self._metrics.lease_refused.labels(refused.cause).inc()
+            _events.warning("refused", cause=refused.cause, detail=refused.detail)
+
+    async def _show(self) -> None:
+        for totals in await self._patience.through(lambda: asyncio.to_thread(budget_totals, self._engine)):
+            for kind, octets in zip(("budget", "granted", "returned", "used"), totals[1:], strict=True):
+                self._metrics.campaign_octets.labels(totals.campaign_id, kind).set(octets)
+
+
+def settle_requests(connection: Connection, polled: Polled, *, slicing: Slicing, now_ms: int) -> Settled:
+    """Book the requests of one poll and put the answers into the outbox, in the caller's transaction."""
+    settled = Settled()
+    requests = list(_readable(polled, settled))
+    names = sorted({request.campaign_id for _, _, request in requests})
+    budgets, lanes = lock_budgets(connection, names), lane_leases(connection, names)
+    campaigns = _in_force(connection, names)
+    for partition, record, request in requests:
+        name = request.campaign_id
+        budget, lane = budgets[name], lanes.get((name, partition), LaneLease())
+        try:
+            reply = reply_to(request, budget, lane, campaigns.get(name), slicing=slicing, now_ms=now_ms)
+        except ValueError as error:
+            settled.refused.append(_refusal(partition, record, "malformed", str(error)))
+            continue
+        if reply is None:
+            settled.refused.append(_refusal(partition, record, "duplicate", f"{request.request_id} was booked before"))
+            continue
+        budgets[name], lanes[name, partition] = reply.budget, reply.lane
+        settled.requests += 1
+        if reply.octets is not None:
+            settled.grants.append(_grant(request, reply, now_ms))
+    store(connection, budgets, lanes)
+    outbox.put(connection, [_command(grant) for grant in settled.grants], at_ms=now_ms)
+    books.keep_refused(connection, LEASE_REQUESTS, settled.refused, now_ms)
+    return settled
+
+
+def budget_totals(engine: Engine) -> list[CampaignTotals]:
+    """All budgets as they stand."""
+    with reading(engine) as connection:
+        return campaign_totals(connection)
+
+
+def _grant(request: LeaseRequest, reply: Reply, now_ms: int) -> GrantLease:
+    return GrantLease(
+        version=COMMAND_VERSION,
+        command_id=f"lease:{request.request_id}",
+        account_id=lane_name(request.partition),
+        issued_at_ms=now_ms,
+        campaign_id=request.campaign_id,
+        sequence=request.sequence,
+        octets=reply.octets or 0,
+        granted_octets=reply.lane.granted_octets,
+        ask_again_ms=reply.ask_again_ms,
+    )
+
+
+def _readable(polled: Polled, settled: Settled) -> list[tuple[int, LogRecord, LeaseRequest]]:
+    found = []
+    for partition, records in sorted(polled.items()):
+        for record in records:
+            try:
+                found.append((partition, record, _read(partition, record.value)))
+            except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+                settled.refused.append(_refusal(partition, record, "malformed", str(error)))
+    return found
+
+
+def _read(partition: int, value: bytes | None) -> LeaseRequest:
+    if value is None:
+        raise ValueError("value: is null; a request is never deleted, send it whole")
+    request = _decode(value)
+    if request.version.partition(".")[0] != LEASE_REQUEST_MAJOR:
+        raise ValueError(f"version: {request.version!r} is not {LEASE_REQUEST_VERSION}; update the rating service")
+    if request.partition != partition:
+        raise ValueError(f"partition: {request.partition} wrote into {partition}; a lane writes into its own")
+    return request
+
+
+def _in_force(connection: Connection, names: Sequence[str]) -> dict[str, Campaign]:
+    version = shelf.current(connection) if names else None
+    if version is None:
+        return {}
+    bodies = {name: shelf.find(connection, version.version, "campaign", name) for name in names}
+    return {name: Campaign.model_validate(body) for name, body in bodies.items() if body is not None}
+
+
+def _command(grant: GrantLease) -> OutboxRecord:
+    partition = int(grant.account_id.rpartition("/")[2])
+    return OutboxRecord(COMMANDS, grant.account_id.encode(), _encode(grant), partition)
+
+
+def _refusal(partition: int, record: LogRecord, cause: str, detail: str) -> Refused:
+    return Refused(partition, record.offset, cause, detail[:1000], None, record.key, record.value)
