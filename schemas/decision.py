@@ -51,6 +51,9 @@ class Sponsorship(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     octets: Annotated[
         int, Meta(ge=0, description="Octets that it paid for; 0 in a decision when its budget was used up here.")
     ]
+    budget_octets: Annotated[
+        int, Meta(ge=0, description="Those of them that were drawn from its budget; 0 when it has none.")
+    ] = 0
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -245,7 +245,7 @@ DECISIONS = (
         rule_id="social-sponsored", precedence=100, rating_group=30, treatment="sponsored", gate_status="open",
         decided_at_ms=EVENING_MS + 151_000, catalogue_version=CATALOGUE_NOW, sponsored_octets=7_300_000,
         qos=Qos(five_qi=9, mbr_down_bps=20_000_000), sponsor_id="sponsor-12",
-        sponsorships=(Sponsorship(campaign_id="social-spring", octets=7_300_000),),
+        sponsorships=(Sponsorship(campaign_id="social-spring", octets=7_300_000, budget_octets=7_300_000),),
     ),
 )  # fmt: skip
 

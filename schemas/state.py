@@ -91,6 +91,7 @@ class PendingSponsorship(msgspec.Struct, frozen=True, array_like=True, gc=False)
 
     campaign_id: Annotated[str, Meta(description="The campaign.")]
     octets: Annotated[int, Meta(description="Octets paid for since the last emission.")]
+    budget_octets: Annotated[int, Meta(description="Those of them that were drawn from its budget.")] = 0
 
 
 class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):

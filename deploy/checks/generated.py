@@ -18,9 +18,10 @@ PROMETHEUS_RULE = DEPLOY / "k8s" / "overlays" / "prod" / "prometheus-rule.yaml"
 LABELS: Mapping[str, str] = {
     "action": "What the gateway has to do: install, modify or remove a rule.",
     "category": "OTT category of the application.",
+    "campaign": "Id of a sponsored campaign that has a budget, as in the catalogue.",
     "cause": "Why; one word out of a closed list.",
     "currency": "ISO 4217 code of the account's currency.",
-    "kind": "Kind of the notification or ledger row.",
+    "kind": "Kind of the notification, ledger row, lease request or amount of a budget.",
     "method": "HTTP method.",
     "outcome": "What became of the record or command.",
     "partition": "Number of the lane's partition.",

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from schemas.catalogue import Catalogue
-from schemas.command import COMMAND_MAJOR, AccountCommand
+from schemas.command import COMMAND_MAJOR, AccountCommand, GrantLease
 from schemas.flow import FlowRecord
 from schemas.topics import CATALOGUE, COMMANDS, FLOWS
 from services.engine.feed import CatalogueFeed
@@ -105,7 +105,8 @@ class Recording:
             self.refused[found.cause] += 1
         elif isinstance(found, FlowRecord):
             self._flow(found, record.timestamp)
-        else:
+        elif not isinstance(found, GrantLease):
+            # A grant is for a lane; here campaigns pay without end.
             self._listener.command(found, arrived_ms=record.timestamp)
 
     def _flow(self, flow: FlowRecord, arrived_ms: int) -> None:

@@ -118,7 +118,8 @@ class _Session:
         part = self._within_budget(wanted, campaign)
         if wanted:
             self._case.sponsored += part
-            paid = Sponsorship(campaign_id=campaign.id, octets=part)
+            drawn = part if campaign.budget is not None and self._case.leases is not None else 0
+            paid = Sponsorship(campaign_id=campaign.id, octets=part, budget_octets=drawn)
             self._case.sponsorships = (*self._case.sponsorships, paid)
         if part and campaign.per_subscriber_octets is not None:
             counter_id = self._campaign_counter(campaign)
@@ -139,7 +140,7 @@ class _Session:
         leases = self._case.leases
         if campaign.budget is None or leases is None:
             return wanted
-        taken = sum(paid.octets for paid in self._case.sponsorships if paid.campaign_id == campaign.id)
+        taken = sum(paid.budget_octets for paid in self._case.sponsorships if paid.campaign_id == campaign.id)
         return min(wanted, leases.get(campaign.id, 0) - taken)
 
     def _beyond_budget(self, rest: int, campaign: Campaign) -> int:

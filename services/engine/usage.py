@@ -128,11 +128,14 @@ def _added_sponsorships(
 ) -> tuple[PendingSponsorship, ...]:
     if not more:
         return paid
-    totals = {known.campaign_id: known.octets for known in paid}
-    for sponsorship in more:
-        if sponsorship.octets:
-            totals[sponsorship.campaign_id] = totals.get(sponsorship.campaign_id, 0) + sponsorship.octets
-    return tuple(PendingSponsorship(campaign_id, octets) for campaign_id, octets in totals.items())
+    totals = {known.campaign_id: known for known in paid}
+    for item in more:
+        known = totals.get(item.campaign_id) or PendingSponsorship(item.campaign_id, 0)
+        if item.octets:
+            totals[item.campaign_id] = PendingSponsorship(
+                item.campaign_id, known.octets + item.octets, known.budget_octets + item.budget_octets
+            )
+    return tuple(totals.values())
 
 
 def _evidence(classification: Classification) -> str | None:
@@ -182,9 +185,12 @@ def _row(
         price_octets_to=pending.price_octets_to,
         movements=tuple(movements),
         evidence=pending.evidence,
-        sponsorships=tuple([Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets)
-                            for paid in pending.sponsorships]),
+        sponsorships=tuple([_sponsorship(paid) for paid in pending.sponsorships]),
     )  # fmt: skip
+
+
+def _sponsorship(paid: PendingSponsorship) -> Sponsorship:
+    return Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets, budget_octets=paid.budget_octets)
 
 
 def late_rows(

@@ -52,11 +52,11 @@ class Leases:
         return self._left if self._budgets else None
 
     def draw(self, sponsorships: Iterable[Sponsorship], now_ms: int) -> None:
-        """A flow was paid for by these campaigns; those without a budget are let pass."""
+        """A flow was paid for by these campaigns, or found the budget of one used up."""
         for paid in sponsorships:
-            if paid.campaign_id in self._budgets:
+            if paid.budget_octets or not paid.octets:
                 lease = self._leases.get(paid.campaign_id) or opened(paid.campaign_id, now_ms)
-                self._keep(drawn(lease, paid.octets, now_ms))
+                self._keep(drawn(lease, paid.budget_octets, now_ms))
 
     def grant(self, command: GrantLease, now_ms: int) -> None:
         """Take the answer to an ask, once. Raises ValueError for an answer to an ask that this lane never made."""

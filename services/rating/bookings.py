@@ -207,12 +207,17 @@ def _movement(usage: RatedUsage, ordinal: int, movement: Movement) -> Row:
 
 def _sponsorships(usage: RatedUsage) -> list[Row]:
     """What each campaign paid for, once per campaign."""
-    paid: dict[str, int] = {}
+    rows: dict[str, Row] = {}
     for item in usage.sponsorships:
-        paid[item.campaign_id] = paid.get(item.campaign_id, 0) + item.octets
-    if sum(paid.values()) >= BIGGEST_WHOLE:
+        row = rows.setdefault(
+            item.campaign_id,
+            {"usage_id": usage.usage_id, "campaign_id": item.campaign_id, "octets": 0, "budget_octets": 0},
+        )
+        row["octets"] += item.octets
+        row["budget_octets"] += item.budget_octets
+    if sum(max(row["octets"], row["budget_octets"]) for row in rows.values()) >= BIGGEST_WHOLE:
         raise _MalformedError(f"sponsorships add up to {BIGGEST_WHOLE} octets or more; send whole numbers below it")
-    return [{"usage_id": usage.usage_id, "campaign_id": name, "octets": octets} for name, octets in paid.items()]
+    return list(rows.values())
 
 
 def _micros(text: str) -> int:

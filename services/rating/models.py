@@ -261,6 +261,7 @@ sponsorships = Table(
     Column("usage_id", Text, ForeignKey("usage.usage_id"), primary_key=True),
     Column("campaign_id", Text, primary_key=True),
     Column("octets", WholeNumber, nullable=False),
+    Column("budget_octets", WholeNumber, nullable=False),
     Index("ix_sponsorships_campaign_id", "campaign_id"),
 )
 

@@ -26,13 +26,13 @@ def world_of(budget: dict[str, Any] | None, leased: int | None = None, **campaig
     return world
 
 
-def paid(octets: int) -> tuple[Sponsorship, ...]:
-    return (Sponsorship(campaign_id="c", octets=octets),)
+def paid(octets: int, *, budget: int | None = None) -> tuple[Sponsorship, ...]:
+    return (Sponsorship(campaign_id="c", octets=octets, budget_octets=octets if budget is None else budget),)
 
 
 def test_a_decision_names_the_campaign_and_what_it_paid_for() -> None:
     world = world_of(None)
-    assert world.flow(70, "youtube").sponsorships == paid(70)
+    assert world.flow(70, "youtube").sponsorships == paid(70, budget=0)
     assert world.flow(70, "netflix").sponsorships == ()
 
 
@@ -49,7 +49,7 @@ def test_rated_usage_adds_up_what_each_campaign_paid_for() -> None:
 
 
 def test_a_budget_without_leases_has_no_end() -> None:
-    assert world_of({"octets": 1}).flow(5_000, "youtube").sponsored_octets == 5_000
+    assert world_of({"octets": 1}).flow(5_000, "youtube").sponsorships == paid(5_000, budget=0)
 
 
 def test_a_campaign_of_which_nothing_is_leased_pays_nothing_and_says_so() -> None:
@@ -57,6 +57,12 @@ def test_a_campaign_of_which_nothing_is_leased_pays_nothing_and_says_so() -> Non
     decision = world.flow(30, "youtube")
     assert (decision.treatment, decision.charged_octets, decision.sponsorships) == ("charged", 30, paid(0))
     assert decision.note == "the budget of campaign c is used up here; the next source pays for 30 octets"
+
+
+def test_a_campaign_without_a_budget_takes_nothing_from_leases() -> None:
+    world = world_of(None, 100)
+    assert world.flow(70, "youtube").sponsorships == paid(70, budget=0)
+    assert world.leases == {"c": 100}
 
 
 def test_a_cap_that_is_reached_asks_no_budget() -> None:

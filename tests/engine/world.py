@@ -199,7 +199,7 @@ class World:
         assert outcome.decision is not None
         if self.leases is not None:
             for paid in outcome.decision.sponsorships:
-                self.lease(paid.campaign_id, -paid.octets)
+                self.lease(paid.campaign_id, -paid.budget_octets)
         return outcome.decision
 
     def timer(self, at: str | int | None = None) -> Outcome:

@@ -16,7 +16,7 @@ from services.rating.metrics import RatingMetrics
 from services.rating.models import movements, refused_usage, usage
 from services.rating.patience import OutageTooLong
 from services.rating.repositories import ledger as books
-from services.rating.repositories.ledger import BucketSum, sponsored_sums
+from services.rating.repositories.ledger import BucketSum, SponsoredSum, sponsored_sums
 from services.rating.service import RatingService
 from services.runtime.embedded_log import EmbeddedLog
 from services.runtime.log import NewRecord, OffsetOutOfRange
@@ -95,18 +95,20 @@ async def test_every_record_is_booked_once_with_its_movements(engine, settings):
 async def test_what_campaigns_paid_for_is_booked_once_and_adds_up(engine, settings):
     log = FakeLog()
     paid = [
-        [("spring", 600), ("cup", 300)],
-        [("cup", 2**62), ("cup", 5)],
+        [("spring", 600, 0), ("cup", 300, 300)],
+        [("cup", 2**62, 7), ("cup", 5, 0)],
         [],
     ]
     for number, shares in enumerate(paid):
-        sponsorships = tuple(Sponsorship(campaign_id=name, octets=octets) for name, octets in shares)
+        sponsorships = tuple(
+            Sponsorship(campaign_id=name, octets=octets, budget_octets=drawn) for name, octets, drawn in shares
+        )
         for _ in range(2):
             log.add(USAGE, b"acc-1", encoded(rated(number, sponsorships=sponsorships)))
     async with running(engine, log, settings):
         await _caught_up(engine, log)
     with reading(engine) as connection:
-        assert sponsored_sums(connection) == {"cup": 305 + 2**62, "spring": 600}
+        assert sponsored_sums(connection) == [SponsoredSum("cup", 305 + 2**62, 307), SponsoredSum("spring", 600, 0)]
 
 
 async def test_a_row_keeps_every_field_of_its_record(engine, settings):

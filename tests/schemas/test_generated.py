@@ -1,5 +1,6 @@
 """The generated files: up to date, valid by the standards they claim, and true to the models."""
 
+import contextlib
 import json
 import shutil
 from functools import reduce
@@ -51,13 +52,13 @@ def validate(topic: Topic, example: object) -> list[str]:
 
 
 def decode(topic: Topic, text: bytes) -> object:
-    """`text` read by the models of `topic`; the state's two models are tried in turn, since arrays carry no tag."""
+    """`text` read by the models of `topic`; the state's models are tried in turn, since arrays carry no tag."""
     if topic.name != STATE:
         return msgspec.json.decode(text, type=reduce(or_, topic.models))
-    try:
-        return msgspec.json.decode(text, type=topic.models[0])
-    except msgspec.ValidationError:
-        return msgspec.json.decode(text, type=topic.models[1])
+    for model in topic.models[:-1]:
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.json.decode(text, type=model)
+    return msgspec.json.decode(text, type=topic.models[-1])
 
 
 # --- drift

@@ -227,11 +227,20 @@ def bucket_balances(connection: Connection) -> Iterator[BucketSum]:
     return (BucketSum(*row) for row in connection.execute(select(*keys, buckets.c.remaining).order_by(*keys)))
 
 
-def sponsored_sums(connection: Connection) -> dict[str, int]:
-    """Octets that each campaign has paid for, by campaign id."""
-    query = select(sponsorships.c.campaign_id, func.exact_sum(sponsorships.c.octets))
-    rows = connection.execute(query.group_by(sponsorships.c.campaign_id).order_by(sponsorships.c.campaign_id))
-    return {campaign_id: octets for campaign_id, octets in rows}  # noqa: C416 - rows are no pairs to mypy
+class SponsoredSum(NamedTuple):
+    """What one campaign has paid for, and how much of that from its budget."""
+
+    campaign_id: str
+    octets: int
+    budget_octets: int
+
+
+def sponsored_sums(connection: Connection) -> list[SponsoredSum]:
+    """Σ booked sponsorships per campaign, ordered."""
+    columns = sponsorships.c
+    sums = (func.exact_sum(columns.octets), func.exact_sum(columns.budget_octets))
+    query = select(columns.campaign_id, *sums).group_by(columns.campaign_id).order_by(columns.campaign_id)
+    return [SponsoredSum(*row) for row in connection.execute(query)]
 
 
 def usage_sums(connection: Connection) -> Iterator[UsageSum]:

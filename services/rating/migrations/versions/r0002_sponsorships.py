@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("usage_id", sa.Text(), nullable=False),
         sa.Column("campaign_id", sa.Text(), nullable=False),
         sa.Column("octets", _WHOLE, nullable=False),
+        sa.Column("budget_octets", _WHOLE, nullable=False),
         sa.ForeignKeyConstraint(["usage_id"], ["usage.usage_id"], name="fk_sponsorships_usage_id"),
         sa.PrimaryKeyConstraint("usage_id", "campaign_id", name="pk_sponsorships"),
     )
