@@ -31,5 +31,14 @@ class LedgerView(Protocol):
     def balances(self) -> Iterable[MovementTotal]:
         """What the ledger serves as the balance of each account, bucket and unit."""
 
+    def sponsored_totals(self) -> Iterable[tuple[str, int, int]]:
+        """Campaign, octets that it paid for, and those of them that were drawn from its budget."""
+
+    def budgets(self) -> Iterable[tuple[str, int, int, int]]:
+        """Campaign, budget, granted and returned octets by the owner's books."""
+
+    def lane_leases(self) -> Iterable[tuple[str, int, int, int, int, int]]:
+        """Campaign, lane, number of its last request booked, granted, returned and used octets."""
+
     def catalogue_versions(self) -> Iterable[str]:
         """Every catalogue version ever published, the newest among them."""

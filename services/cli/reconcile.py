@@ -58,6 +58,9 @@ CHECKS: Mapping[str, Claim] = {
     "charges_explained": Claim(
         "charged octets = draws from buckets + octets sold",
         "A decision charges octets that neither a bucket nor a price accounts for."),
+    "sponsors_named": Claim(
+        "sponsored octets = what the named campaigns paid for",
+        "A decision has octets sponsored by nobody, or a campaign paid for more than it says."),
     "volume_by_subscriber": Claim(
         "volume in = charged + free + sponsored + blocked + not charged",
         "The octets decided for a subscriber are not the octets that its records brought."),
@@ -67,6 +70,9 @@ CHECKS: Mapping[str, Claim] = {
     "money_by_account": Claim(
         "money of rated usage = money of the decisions",
         "Between decision and rated usage money was lost or doubled."),
+    "sponsored_by_campaign": Claim(
+        "what campaigns paid for in rated usage = in the decisions",
+        "Between decision and rated usage a campaign's octets were lost or doubled: its partner gets a wrong bill."),
     "draws_by_bucket": Claim(
         "draws of rated usage = draws of the decisions",
         "What decisions drew from a bucket is not what rated usage took out of it."),
@@ -112,9 +118,24 @@ CHECKS: Mapping[str, Claim] = {
     "ledger_by_bucket": Claim(
         "ledger = bucket movements, per bucket",
         "The ledger's movements of a bucket are not those of the rated usage."),
+    "ledger_by_campaign": Claim(
+        "ledger = what campaigns paid for in rated usage",
+        "The ledger's octets of a campaign are not those of the rated usage."),
     "ledger_balances": Claim(
         "the balances that the ledger serves = its movements",
         "A balance shown to people is not the sum of the movements behind it."),
+    "leases_drawn": Claim(
+        "what flows drew from a budget = what the lane's lease says",
+        "A lane's slice of a budget was drawn twice, or not at all: the sponsor pays for the wrong volume."),
+    "lease_requests_once": Claim(
+        "each lane's requests for slices follow each other without gap",
+        "A request was lost or said twice: an ask without an answer, or a slice that nobody counts."),
+    "budgets_kept": Claim(
+        "sponsored by the ledger <= granted and not returned <= budget",
+        "A sponsor pays for more than its budget."),
+    "leases_granted": Claim(
+        "granted - returned - used = held by the lanes",
+        "The owner of a budget and its lanes do not agree on what is out: octets are lost, or can be spent twice."),
     "nothing_waiting": Claim(
         "nothing is waiting",
         "Work is still waiting: records undecided or usage unbooked. Wait, then verify again."),

@@ -1,18 +1,18 @@
 """Reconciles the account commands of one lane: each is applied once, or refused once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from schemas.command import AccountCommand
+from schemas.command import Command, GrantLease
 from schemas.state import AccountState
 from schemas.usage import RatedUsage
 from services.cli.reconcile import Findings
 from services.cli.reconcile_books import DECIDED, READ, REFUSED, OffsetMarks
 from services.runtime.log import LogRecord
 
-_decode: Callable[[bytes], AccountCommand] = msgspec.json.Decoder(AccountCommand).decode
+_decode: Callable[[bytes], Command] = msgspec.json.Decoder(Command).decode
 
 
 class _Unproved(NamedTuple):
@@ -24,10 +24,11 @@ class _Unproved(NamedTuple):
 
 
 class CommandAudit:
-    """What became of the commands of one lane.
+    """What became of the commands of one lane, those to its accounts and those to itself.
 
     A command proves itself by a dead letter, by a movement that it caused, or by the account's memory of the last
-    commands applied to it. One that is older than a full memory and moved nothing cannot be proved either way.
+    commands applied to it; a grant by the lease, which knows the last ask that was answered. A command that is older
+    than a full memory and moved nothing cannot be proved either way.
     Order of use: refused, remembered or removed, moved, then take, then finish.
     """
 
@@ -44,6 +45,7 @@ class CommandAudit:
         self._remembered: set[str] = set()
         self._full: set[str] = set()
         self._moved: dict[str, int] = {}
+        self._answered: Mapping[str, int] = {}
         self._unproved: list[_Unproved] = []
 
     def refused(self, offset: int) -> bool:
@@ -57,6 +59,10 @@ class CommandAudit:
         self._remembered.update(account.recent_commands)
         if len(account.recent_commands) >= self._memory:
             self._full.add(account.account_id)
+
+    def answered(self, leases: Mapping[str, int]) -> None:
+        """The lane has answers to its asks up to these numbers, by campaign."""
+        self._answered = leases
 
     def removed(self, account_id: str) -> None:
         """The account is gone, and its memory with it."""
@@ -97,7 +103,11 @@ class CommandAudit:
             self._unproved.append(_Unproved(record.offset, None, "unreadable"))
             return
         name = command.command_id
-        if name in self._remembered or name in self._moved:
+        if isinstance(command, GrantLease):
+            proved = command.sequence <= self._answered.get(command.campaign_id, 0)
+        else:
+            proved = name in self._remembered or name in self._moved
+        if proved:
             _mark(self._marks, record.offset, DECIDED)
         elif not self._marks.of(record.offset) & DECIDED:
             self._unproved.append(_Unproved(record.offset, command.account_id, name))

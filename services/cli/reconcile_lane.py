@@ -13,13 +13,24 @@ from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord, octets_of
 from schemas.notification import Notification
 from schemas.state import AccountState
-from schemas.topics import COMMANDS, DEAD_LETTERS, DECISIONS, ENFORCEMENT, FLOWS, NOTIFICATIONS, STATE, USAGE
+from schemas.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    DECISIONS,
+    ENFORCEMENT,
+    FLOWS,
+    LEASE_REQUESTS,
+    NOTIFICATIONS,
+    STATE,
+    USAGE,
+)
 from schemas.units import parse_micros
 from schemas.usage import Movement, RatedUsage
 from services.cli.reconcile import Findings
 from services.cli.reconcile_books import Place, TwoSums
 from services.cli.reconcile_commands import CommandAudit
 from services.cli.reconcile_flows import FlowAudit
+from services.cli.reconcile_leases import LeaseAudit
 from services.cli.reconcile_ledger import LedgerAudit
 from services.cli.reconcile_log import LogBooks
 from services.cli.reconcile_state import StateAudit, report_negative
@@ -48,6 +59,7 @@ class LaneAudit:
         books: LogBooks,
         *,
         ledger: LedgerAudit | None = None,
+        leases: LeaseAudit | None = None,
         opening: Mapping[BucketKey, int] | None = None,
     ) -> None:
         """`opening`: what the ledger's buckets add up to, where the usage topic no longer holds its beginning."""
@@ -64,6 +76,13 @@ class LaneAudit:
             cut_off=any(view.firsts.get(topic, 0) for topic in (DEAD_LETTERS, USAGE)),
         )
         self._state = StateAudit(view, findings, self._sums, self._commands)
+        self._leases = LeaseAudit(findings) if leases is None else leases
+        self._leases.begin(
+            view.partition,
+            settled=view.settled,
+            decisions_whole=not view.firsts.get(DECISIONS, 0),
+            requests_first=view.firsts.get(LEASE_REQUESTS, 0),
+        )
         self._accounts: set[str] = set()
 
     # --- dead letters ---------------------------------------------------------------------------------------------
@@ -93,6 +112,7 @@ class LaneAudit:
     def state(self, records: Sequence[LogRecord]) -> None:
         """The changelog."""
         self._state.take(records)
+        self._leases.state(self._view.partition, records)
 
     def close_state(
         self,
@@ -101,6 +121,11 @@ class LaneAudit:
     ) -> None:
         """The changelog is read. `live`: what the running workers hold; `tell`: is shown every account."""
         self._state.close(live, tell)
+        self._commands.answered(self._leases.answered(self._view.partition))
+
+    def lease_requests(self, records: Sequence[LogRecord]) -> None:
+        """What the lane asked for and gave back of budgets."""
+        self._leases.requests(self._view.partition, records)
 
     # --- usage ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +171,8 @@ class LaneAudit:
                 parts[part].right[account] += octets
         if micros:
             self._sums.money.right[account, row.currency or ""] += micros
+        for paid in row.sponsorships:
+            self._sums.sponsored.right[account, paid.campaign_id] += paid.octets
 
     def _movement(self, row: RatedUsage, movement: Movement, amount: int, remaining: int, *, opened: bool) -> None:
         """`opened`: the movement is part of the opening already."""
@@ -180,7 +207,13 @@ class LaneAudit:
         entered = []
         books, volume = self._books, self._sums.volume.right
         self._findings.counts["decisions"] += len(batch)
-        for name in ("decision_ids_once", "decisions_in_order", "decision_parts", "charges_explained"):
+        for name in (
+            "decision_ids_once",
+            "decisions_in_order",
+            "decision_parts",
+            "charges_explained",
+            "sponsors_named",
+        ):
             self._findings.looked(name, len(batch))
         for record, decision in batch:
             books.record_ids.add(decision.record_id, self._view.partition, record.offset)
@@ -189,6 +222,8 @@ class LaneAudit:
             parts = self._decided_parts(decision)
             if self._decide(record, decision):
                 volume[decision.subscriber_id] += parts
+            if decision.sponsored_octets or decision.sponsorships:
+                self._decided_sponsorships(decision)
             try:
                 if decision.charged_octets or decision.price is not None or decision.draws:
                     self._decided_charge(decision)
@@ -220,6 +255,20 @@ class LaneAudit:
                 "decision_parts", f"{decision.decision_id!r} is about {decision.octets} octets; its parts are {total}"
             )
         return total
+
+    def _decided_sponsorships(self, decision: PolicyDecision) -> None:
+        """Enter what campaigns paid for. Decisions of the first contract did not name them."""
+        paid_octets = 0
+        for paid in decision.sponsorships:
+            self._sums.sponsored.left[decision.account_id, paid.campaign_id] += paid.octets
+            paid_octets += paid.octets
+        self._leases.drawn(self._view.partition, decision.sponsorships)
+        if paid_octets != decision.sponsored_octets and decision.version != "1.0":
+            self._findings.violated(
+                "sponsors_named",
+                f"{decision.decision_id!r} has {decision.sponsored_octets} octets sponsored; campaigns paid for "
+                f"{paid_octets}",
+            )
 
     def _decided_charge(self, decision: PolicyDecision) -> None:
         """Enter what buckets and prices gave for it."""
@@ -316,6 +365,10 @@ class LaneAudit:
                 self._compare("usage_by_account", sums, f"{unit} decided", "in rated usage")
         if self._able("money_by_account", DECISIONS, USAGE):
             self._compare("money_by_account", self._sums.money, "micro-units decided", "in rated usage")
+        if self._able("sponsored_by_campaign", DECISIONS, USAGE):
+            self._compare(
+                "sponsored_by_campaign", self._sums.sponsored, "octets paid for in decisions", "in rated usage"
+            )
         if self._able("draws_by_bucket", DECISIONS, USAGE):
             self._compare("draws_by_bucket", self._sums.draws, "octets drawn by decisions", "by rated usage")
 

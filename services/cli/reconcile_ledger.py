@@ -21,6 +21,7 @@ class LedgerAudit:
         self._money: TwoSums[tuple[str, str]] = TwoSums()
         self._movements: TwoSums[BucketKey] = TwoSums()
         self._balances: TwoSums[BucketKey] = TwoSums()
+        self._sponsored: TwoSums[tuple[str]] = TwoSums()
 
     def is_booked(self, partition: int, offset: int) -> bool:
         """Whether the ledger has passed this row of the usage topic."""
@@ -34,6 +35,8 @@ class LedgerAudit:
             if amount := getattr(row, field):
                 octets[account, part] += amount
         self._money.left[account, row.currency or ""] += micros
+        for paid in row.sponsorships:
+            self._sponsored.left[(paid.campaign_id,)] += paid.octets
         for movement in row.movements:
             self._movements.left[account, movement.bucket_id, movement.unit] += int(movement.amount)
 
@@ -44,6 +47,8 @@ class LedgerAudit:
         for account_id, bucket_id, unit, amount in view.movement_totals():
             self._movements.right[account_id, bucket_id, unit] += amount
             self._balances.left[account_id, bucket_id, unit] += amount
+        for campaign_id, octets, _ in view.sponsored_totals():
+            self._sponsored.right[(campaign_id,)] += octets
         for account_id, bucket_id, unit, amount in view.balances():
             self._balances.right[account_id, bucket_id, unit] += amount
 
@@ -54,12 +59,13 @@ class LedgerAudit:
         self._compare_rows(findings, view, whole=whole)
         _compare_sums(findings, "ledger_balances", self._balances, "moved", "served")
         if not whole:
-            for name in ("ledger_by_account", "ledger_by_bucket"):
+            for name in ("ledger_by_account", "ledger_by_bucket", "ledger_by_campaign"):
                 findings.skipped(name, "retention has removed the beginning of the usage topic")
             return
         _compare_sums(findings, "ledger_by_account", self._octets, "octets told", "in the ledger")
         _compare_sums(findings, "ledger_by_account", self._money, "micro-units told", "in the ledger")
         _compare_sums(findings, "ledger_by_bucket", self._movements, "told", "in the ledger")
+        _compare_sums(findings, "ledger_by_campaign", self._sponsored, "octets told", "in the ledger")
 
     def _hold(self, number: int, row: LedgerRow) -> None:
         usage_id, account_id, _, *octets = row[:8]

@@ -105,6 +105,8 @@ class StateAudit:
             if usage.micros:
                 self._sums.money.right[name, account.currency] += usage.micros
             self._sums.buckets.right[name, MAIN_BALANCE, "micros"] += usage.money
+            for paid in usage.sponsorships:
+                self._sums.sponsored.right[name, paid.campaign_id] += paid.octets
             for draw in usage.draws:
                 self._sums.draws.right[name, draw.bucket_id] += draw.octets
                 self._sums.buckets.right[name, draw.bucket_id, "octets"] += draw.octets

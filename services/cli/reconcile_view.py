@@ -53,6 +53,8 @@ class LaneSums:
         """Micro-units by account and currency: decided, in rated usage."""
         self.draws: TwoSums[tuple[str, str]] = TwoSums()
         """Octets by account and bucket: drawn by decisions, by rated usage."""
+        self.sponsored: TwoSums[tuple[str, str]] = TwoSums()
+        """Octets by account and campaign: paid for in decisions, in rated usage."""
         self.buckets: TwoSums[BucketKey] = TwoSums()
         """By account, bucket and unit: movements told, what the state holds with gathered draws put back."""
         self.buckets.left.update(opening or {})

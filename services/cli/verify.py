@@ -20,6 +20,7 @@ from schemas.topics import (
     DECISIONS,
     ENFORCEMENT,
     FLOWS,
+    LEASE_REQUESTS,
     NOTIFICATIONS,
     STATE,
     USAGE,
@@ -28,6 +29,7 @@ from schemas.usage import RatedUsage
 from services.cli.ledger_view import LedgerView
 from services.cli.reconcile import Findings, Report
 from services.cli.reconcile_lane import Batch, LaneAudit
+from services.cli.reconcile_leases import LeaseAudit
 from services.cli.reconcile_ledger import LedgerAudit
 from services.cli.reconcile_log import LogBooks
 from services.cli.reconcile_view import BucketKey, LaneView
@@ -51,7 +53,13 @@ SETTLE_S = 3.0
 RETRY_S = 0.25
 OPENING_TRIES = 5
 
-LEDGER_CHECKS = ("ledger_holds_usage_once", "ledger_by_account", "ledger_by_bucket", "ledger_balances")
+LEDGER_CHECKS = (
+    "ledger_holds_usage_once",
+    "ledger_by_account",
+    "ledger_by_bucket",
+    "ledger_by_campaign",
+    "ledger_balances",
+)
 
 LiveState = Mapping[str, bytes | AccountState]
 """What running workers hold, by account id: the changelog's bytes, or decoded."""
@@ -118,6 +126,7 @@ class _Reading:
         self._readers: dict[str, LogReader] = {}
         self._firsts: dict[str, Mapping[int, int]] = {}
         self._ledger: LedgerAudit | None = None
+        self._leases = LeaseAudit(findings)
         self._openings: dict[int, dict[BucketKey, int]] = {}
 
     async def run(self, settle_s: float) -> None:
@@ -174,7 +183,14 @@ class _Reading:
             settled=partition in cut.settled,
             command_memory=RECENT_COMMANDS,
         )
-        audit = LaneAudit(view, self._findings, self._books, ledger=self._ledger, opening=self._openings.get(partition))
+        audit = LaneAudit(
+            view,
+            self._findings,
+            self._books,
+            ledger=self._ledger,
+            leases=self._leases,
+            opening=self._openings.get(partition),
+        )
         await self._feed(view, audit)
         audit.finish()
 
@@ -186,6 +202,8 @@ class _Reading:
         async for records in self._records(STATE, view):
             audit.state(records)
         audit.close_state(self._live, summary.account)
+        async for records in self._records(LEASE_REQUESTS, view):
+            audit.lease_requests(records)
         async for rows in self._decoded(USAGE, view, audit, _decode_usage):
             summary.usage(audit.usage(rows))
         async for records in self._records(COMMANDS, view):
@@ -203,6 +221,7 @@ class _Reading:
     async def _close(self) -> None:
         known = await self._known_versions()
         self._books.finish(self._findings, known_versions=known, whole=self._whole(DECISIONS))
+        await asyncio.to_thread(self._leases.compare, self._view)
         if self._ledger is None or self._view is None:
             return
         await asyncio.to_thread(self._ledger.read, self._view)

@@ -8,10 +8,20 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from schemas.topics import COMMANDS, DEAD_LETTERS, DECISIONS, ENFORCEMENT, FLOWS, NOTIFICATIONS, STATE, USAGE
+from schemas.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    DECISIONS,
+    ENFORCEMENT,
+    FLOWS,
+    LEASE_REQUESTS,
+    NOTIFICATIONS,
+    STATE,
+    USAGE,
+)
 from services.runtime.log import LogReader
 
-OUTPUTS = (DECISIONS, DEAD_LETTERS, USAGE, NOTIFICATIONS, ENFORCEMENT, STATE)
+OUTPUTS = (DECISIONS, DEAD_LETTERS, USAGE, NOTIFICATIONS, ENFORCEMENT, LEASE_REQUESTS, STATE)
 INPUTS = (COMMANDS, FLOWS)
 
 LOOK_AGAIN_S = 0.05

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from services.rating.database import Engine, reading
 from services.rating.ledger import booked_offsets
 from services.rating.repositories import catalogue as shelf
+from services.rating.repositories import leases
 from services.rating.repositories import ledger as books
-from services.rating.repositories.ledger import BookedRow, BucketSum
+from services.rating.repositories.ledger import BookedRow, BucketSum, SponsoredSum
 
 __all__ = ["SqlLedgerView"]
 
@@ -35,6 +36,21 @@ class SqlLedgerView:
         """The running balance per account, bucket and unit, which the API serves."""
         with reading(self._engine) as connection:
             yield from books.bucket_balances(connection)
+
+    def sponsored_totals(self) -> list[SponsoredSum]:
+        """What each campaign paid for, and how much of that from its budget."""
+        with reading(self._engine) as connection:
+            return books.sponsored_sums(connection)
+
+    def budgets(self) -> list[tuple[str, int, int, int]]:
+        """Campaign, budget, granted and returned octets."""
+        with reading(self._engine) as connection:
+            return [totals[:4] for totals in leases.campaign_totals(connection)]
+
+    def lane_leases(self) -> list[tuple[str, int, int, int, int, int]]:
+        """Campaign, lane, number of its last request booked, granted, returned and used octets."""
+        with reading(self._engine) as connection:
+            return [(*key, *lease) for key, lease in sorted(leases.lane_leases(connection).items())]
 
     def catalogue_versions(self) -> list[str]:
         """Every catalogue version ever published, oldest first."""

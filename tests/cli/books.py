@@ -16,6 +16,8 @@ def busy_world() -> World:
     alice, bob = world.subscribe("alice"), world.subscribe("bob", payment="prepaid")
     carol = world.subscribe("carol")
     world.credit(bob, "5")
+    for partition in range(world.partitions):
+        world.lease(partition, 3_000)
     for account in (alice, bob, carol):
         world.flow(account, 300)
         world.flow(account, 100, "free")
@@ -25,6 +27,8 @@ def busy_world() -> World:
         world.flow(account, 900)
         world.refuse(account, "invalid_field")
         world.refuse(account, "duplicate", record_id="r-1")
+    for partition in range(world.partitions):
+        world.give_back(partition, 500)
     world.emit(alice)
     world.command(bob, EmitUsage)
     world.flow(alice, 500)

@@ -119,6 +119,9 @@ class FakeLedger:
     totals: list[MovementTotal] = dataclasses.field(default_factory=list)
     served: list[MovementTotal] = dataclasses.field(default_factory=list)
     versions: list[str] = dataclasses.field(default_factory=list)
+    paid: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+    limits: list[tuple[str, int, int, int]] = dataclasses.field(default_factory=list)
+    leases: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
 
     def booked_offsets(self) -> Mapping[int, int]:
         return dict(self.booked)
@@ -131,6 +134,15 @@ class FakeLedger:
 
     def balances(self) -> Iterable[MovementTotal]:
         return iter(self.served)
+
+    def sponsored_totals(self) -> Iterable[tuple[str, int, int]]:
+        return iter(self.paid)
+
+    def budgets(self) -> Iterable[tuple[str, int, int, int]]:
+        return iter(self.limits)
+
+    def lane_leases(self) -> Iterable[tuple[str, int, int, int, int, int]]:
+        return iter(self.leases)
 
     def catalogue_versions(self) -> Iterable[str]:
         return iter(self.versions)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas import topics
 from schemas.command import ChangeProfile, EmitUsage
 from services.cli.reconcile import CHECKS
 from tests.cli.books import busy_world, reconcile, usage_of
 from tests.cli.fakes import FakeLedger
-from tests.cli.world import GRANT, World
+from tests.cli.world import CAMPAIGN, GRANT, World
 
 Plant = Callable[[World], FakeLedger | None]
 PLANTED: list[tuple[str, str, Plant]] = []
@@ -351,6 +352,102 @@ def the_ledger_serves_a_wrong_balance(world: World) -> FakeLedger:
     ledger = world.ledger()
     account, bucket, unit, amount = ledger.served[0]
     ledger.served[0] = (account, bucket, unit, amount + 1)
+    return ledger
+
+
+def sponsored(fields: dict[str, object]) -> bool:
+    return bool(fields.get("sponsorships"))
+
+
+@plants("sponsors_named")
+def a_sponsored_flow_names_no_campaign(world: World) -> None:
+    world.change(topics.DECISIONS, sponsored, sponsorships=[])
+
+
+@plants("sponsored_by_campaign")
+def rated_usage_names_another_campaign(world: World) -> None:
+    world.change(topics.USAGE, sponsored, sponsorships=[{"campaign_id": "other", "octets": 700}])
+
+
+@plants("ledger_by_campaign")
+def the_ledger_lost_what_a_campaign_paid_for(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.paid = [(name, octets - 1, drawn) for name, octets, drawn in ledger.paid]
+    return ledger
+
+
+@plants("leases_drawn")
+def a_flow_drew_from_a_budget_and_the_lease_does_not_know(world: World) -> None:
+    lane = world.accounts["alice"].partition
+    world.leases[lane] = replace(world.leases[lane], used_octets=world.leases[lane].used_octets - 1)
+
+
+@plants("leases_drawn")
+def a_lane_holds_less_than_nothing(world: World) -> FakeLedger:
+    world.give_back(0, 10_000)
+    return world.ledger()
+
+
+@plants("lease_requests_once")
+def a_request_is_said_twice(world: World) -> None:
+    world.repeat(topics.LEASE_REQUESTS)
+
+
+@plants("lease_requests_once")
+def the_last_request_is_lost(world: World) -> None:
+    world.remove(topics.LEASE_REQUESTS)
+
+
+@plants("lease_requests_once")
+def the_first_request_is_lost(world: World) -> None:
+    world.remove(topics.LEASE_REQUESTS, lambda fields: fields["sequence"] == 1)
+
+
+@plants("budgets_kept")
+def more_is_out_than_the_budget(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.limits = [(CAMPAIGN, 100, granted, returned) for _, _, granted, returned in ledger.limits]
+    return ledger
+
+
+@plants("budgets_kept")
+def the_ledger_has_more_sponsored_than_was_ever_granted(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.paid = [(CAMPAIGN, octets, 10**6) for _, octets, _ in ledger.paid]
+    return ledger
+
+
+@plants("leases_granted")
+def a_lane_holds_what_nobody_granted(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.leases = [(*lease[:3], lease[3] - 1, *lease[4:]) for lease in ledger.leases]
+    return ledger
+
+
+@plants("leases_granted")
+def the_owner_forgot_what_came_back(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.leases = [(*lease[:4], lease[4] - 1, lease[5]) for lease in ledger.leases]
+    return ledger
+
+
+@plants("leases_granted")
+def the_owner_counts_more_used_than_the_lane(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.leases = [(*lease[:5], lease[5] + 1) for lease in ledger.leases]
+    return ledger
+
+
+@plants("commands_accounted")
+def a_grant_is_lost_on_its_way_into_the_lane(world: World) -> None:
+    lane = world.accounts["bob"].partition
+    world.leases[lane] = replace(world.leases[lane], answered=0)
+
+
+@plants("nothing_waiting")
+def a_grant_is_on_its_way(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.leases = [(*lease[:3], lease[3] + 7, *lease[4:]) for lease in ledger.leases]
     return ledger
 
 

@@ -12,12 +12,13 @@ import msgspec
 
 from schemas import topics
 from schemas.classification import Classification
-from schemas.command import AccountCommand, ActivateProduct, ChangeProfile, Credit, EmitUsage
+from schemas.command import AccountCommand, ActivateProduct, ChangeProfile, Credit, EmitUsage, GrantLease, lane_name
 from schemas.dead_letter import DeadLetter, DeadLetterCause
-from schemas.decision import Draw, PolicyDecision, PolicyUpdate, Price
+from schemas.decision import Draw, PolicyDecision, PolicyUpdate, Price, Sponsorship
 from schemas.flow import FlowRecord
+from schemas.lease import LeaseRequest, RequestKind
 from schemas.notification import Notification
-from schemas.state import AccountState, Bucket, PendingDraw, PendingUsage, Product
+from schemas.state import AccountState, Bucket, LeaseState, PendingDraw, PendingSponsorship, PendingUsage, Product
 from schemas.units import format_micros, parse_micros
 from schemas.usage import Movement, RatedUsage
 from services.engine.feed import MARKER_KEY
@@ -27,6 +28,7 @@ from tests.cli.fakes import FakeLedger, FakeLog
 Treatment = Literal["charged", "free", "sponsored", "blocked", "not_charged"]
 T0 = 1_767_225_600_000
 GRANT = 1_000
+CAMPAIGN, BUDGET = "cup", 10**12
 CATALOGUE_VERSION = "2026-01-01.1"
 
 encode = msgspec.json.encode
@@ -57,6 +59,7 @@ class World:
         self.log = FakeLog(partitions)
         self.partitions = partitions
         self.accounts: dict[str, Account] = {}
+        self.leases = [LeaseState(1, CAMPAIGN) for _ in range(partitions)]
         self.afterwards: list[Callable[[], object]] = []
         self._records = 0
         self._commands = 0
@@ -134,6 +137,28 @@ class World:
         )
         return self.append(topics.COMMANDS, account.partition, account.account_id.encode(), command)
 
+    def lease(self, partition: int, octets: int) -> None:
+        """A lane asks for a slice of the campaign's budget and is granted it."""
+        lease = self.leases[partition]
+        number = lease.sequence + 1
+        self._request(lease, partition, "ask")
+        lease = msgspec.structs.replace(
+            lease, granted_octets=lease.granted_octets + octets, sequence=number, asked=number, answered=number
+        )
+        grant = GrantLease(
+            version="1.1", command_id=f"lease:{partition}:{number}", account_id=lane_name(partition), issued_at_ms=T0,
+            campaign_id=CAMPAIGN, sequence=number, octets=octets, granted_octets=lease.granted_octets,
+        )  # fmt: skip
+        self.append(topics.COMMANDS, partition, grant.account_id.encode(), grant)
+        self.leases[partition] = lease
+
+    def give_back(self, partition: int, octets: int) -> None:
+        """A lane gives octets of the budget back."""
+        lease = self.leases[partition]
+        lease = msgspec.structs.replace(lease, returned_octets=lease.returned_octets + octets)
+        self._request(lease, partition, "return")
+        self.leases[partition] = msgspec.structs.replace(lease, sequence=lease.sequence + 1)
+
     def emit(self, account: Account) -> None:
         """Tell the ledger what is gathered."""
         for usage in account.pending:
@@ -147,6 +172,10 @@ class World:
         for account in self.accounts.values():
             key = f"a/{account.account_id}".encode()
             self.log.topics[topics.STATE].append(account.partition, key, msgspec.msgpack.encode(self.state(account)))
+        for partition, lease in enumerate(self.leases):
+            if lease.sequence:
+                key = f"l/{CAMPAIGN}".encode()
+                self.log.topics[topics.STATE].append(partition, key, msgspec.msgpack.encode(lease))
         for step in self.afterwards:
             step()
         return self
@@ -183,9 +212,26 @@ class World:
                 ))  # fmt: skip
                 for moved in row.movements:
                     totals[row.account_id, moved.bucket_id, moved.unit] += int(moved.amount)
+        ledger.paid = self._booked_sponsorships(behind)
+        ledger.leases = [
+            (CAMPAIGN, lane, lease.sequence, lease.granted_octets, lease.returned_octets, lease.used_octets)
+            for lane, lease in enumerate(self.leases) if lease.sequence
+        ]  # fmt: skip
+        granted, returned = (sum(lease[at] for lease in ledger.leases) for at in (3, 4))
+        ledger.limits = [(CAMPAIGN, BUDGET, granted, returned)] if ledger.leases else []
         ledger.totals = [(*key, amount) for key, amount in totals.items()]
         ledger.served = list(ledger.totals)
         return ledger
+
+    def _booked_sponsorships(self, behind: int) -> list[tuple[str, int, int]]:
+        paid: dict[str, list[int]] = {}
+        for records in self.log.topics[topics.USAGE].records:
+            for record in records[: len(records) - behind]:
+                for item in msgspec.json.decode(record.value or b"").get("sponsorships", ()):
+                    sums = paid.setdefault(item["campaign_id"], [0, 0])
+                    sums[0] += item["octets"]
+                    sums[1] += item.get("budget_octets", 0)
+        return [(name, octets, drawn) for name, (octets, drawn) in paid.items()]
 
     # --- reaching in --------------------------------------------------------------------------------------------
 
@@ -255,13 +301,23 @@ class World:
             account.sold += sold
             if account.payment == "prepaid":
                 account.balance -= sold
+        sponsored = octets if treatment == "sponsored" else 0
+        if sponsored:
+            lease = self.leases[account.partition]
+            if lease.granted_octets - lease.used_octets - lease.returned_octets < sponsored:
+                self.lease(account.partition, sponsored)
+                lease = self.leases[account.partition]
+            used = lease.used_octets + sponsored
+            self.leases[account.partition] = msgspec.structs.replace(lease, used_octets=used)
         decision = PolicyDecision(
-            version="1.0", decision_id=f"{account.partition}-{offset}", record_id=flow.record_id,
+            version="1.1", decision_id=f"{account.partition}-{offset}", record_id=flow.record_id,
             subscriber_id=flow.subscriber_id, account_id=account.account_id, start_ms=T0, end_ms=T0 + 1, octets=octets,
             classification=Classification(category="social", application="app", service=None, confidence=90,
                                           evidence=()),
             rule_id="rule", precedence=1, rating_group=1, treatment=treatment, gate_status="open",
             decided_at_ms=T0 + 5, catalogue_version=CATALOGUE_VERSION, draws=draws, price=price,
+            sponsorships=(Sponsorship(campaign_id=CAMPAIGN, octets=sponsored, budget_octets=sponsored),)
+            if sponsored else (),
             **{f"{treatment}_octets": octets},
         )  # fmt: skip
         self.append(topics.DECISIONS, account.partition, account.account_id.encode(), decision)
@@ -273,6 +329,7 @@ class World:
                 flow.subscriber_id, "rule", "app", None, "social", treatment, 1, None, "oob" if sold else None,
                 CATALOGUE_VERSION, offset, offset, T0, T0 + 1, 1, *parts, sold,
                 tuple(PendingDraw(draw.bucket_id, draw.octets) for draw in draws), money,
+                sponsorships=(PendingSponsorship(CAMPAIGN, sponsored, sponsored),) if sponsored else (),
             )
         )  # fmt: skip
 
@@ -299,6 +356,8 @@ class World:
             blocked_octets=usage.blocked_octets, not_charged_octets=usage.not_charged_octets,
             currency="EUR" if usage.micros else None, amount=format_micros(usage.micros), price_id=usage.price_id,
             movements=tuple(movements),
+            sponsorships=tuple(Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets,
+                                           budget_octets=paid.budget_octets) for paid in usage.sponsorships),
         )  # fmt: skip
         self.append(topics.USAGE, account.partition, account.account_id.encode(), row)
 
@@ -322,6 +381,15 @@ class World:
             **fields,
         )  # fmt: skip
         self.append(topics.USAGE, account.partition, account.account_id.encode(), row)
+
+    def _request(self, lease: LeaseState, partition: int, kind: RequestKind) -> None:
+        number = lease.sequence + 1
+        request = LeaseRequest(
+            version="1.0", request_id=f"{CAMPAIGN}:{partition}:{number}", campaign_id=CAMPAIGN, partition=partition,
+            sequence=number, kind=kind, granted_octets=lease.granted_octets, used_octets=lease.used_octets,
+            returned_octets=lease.returned_octets, at_ms=T0,
+        )  # fmt: skip
+        self.append(topics.LEASE_REQUESTS, partition, CAMPAIGN.encode(), request)
 
     def _notify(self, account: Account, kind: Any) -> None:
         notification = Notification(
