@@ -54,8 +54,8 @@ def decide(
     that ended is renewed before the flow is charged. A flow from before the account's last change is charged as it
     would have been then; see `services.engine.late`. The account may come packed (`services.engine.packed`), and goes
     so where nothing had to be unpacked. `at` is the record's place in its topic, `now_ms` the wall clock of the
-    transaction. `leases` holds what is left of the budgets of campaigns, in octets by campaign id; what the flow took of
-    them are the decision's `sponsorships`. Without it, budgets have no end.
+    transaction. `leases` holds what is left of the budgets of campaigns, in octets by campaign id; what the flow
+    took of them are the decision's `sponsorships`. Without it, budgets have no end.
 
     Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
     and not charged.

@@ -56,6 +56,8 @@ def play(world: World, step: dict[str, Any], where: str) -> None:
 
 def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
     at = str(step["at"]) if "at" in step else None
+    for campaign_id, volume in step.get("lease", {}).items():
+        world.lease(campaign_id, volume)
     if "buy" in step:
         world.activate(step["buy"], step.get("as"), at=at)
     elif "cancel" in step:
@@ -70,9 +72,6 @@ def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
         world.raise_cap(**step["raise"], at=at)
     elif "timer" in step:
         world.timer(str(step["timer"]))
-    elif "lease" in step:
-        for campaign_id, volume in step["lease"].items():
-            world.lease(campaign_id, volume)
     elif "flow" in step:
         flow = {**step["flow"]}
         return world.flow(**{**flow, "at": str(flow["at"])} if "at" in flow else flow)
