@@ -28,11 +28,13 @@ class Publication(NamedTuple):
     changed: int
 
 
-def publish_catalogue(engine: Engine, catalogue: Catalogue, *, clock: Clock = wall_clock_ms) -> Publication:
+def publish_catalogue(
+    engine: Engine, catalogue: Catalogue, *, replacing: str | None = None, clock: Clock = wall_clock_ms
+) -> Publication:
     """Put a version in force: store it, and announce what differs from the one before.
 
     Publishing the version that is in force again changes nothing. Raises CatalogueRefused for a version name that was
-    already used, and DatabaseDown.
+    already used, or when `replacing` is given and another version is in force; and DatabaseDown.
     """
     *entries, marker = entries_of(catalogue)
     with writing(engine) as connection:
@@ -40,6 +42,11 @@ def publish_catalogue(engine: Engine, catalogue: Catalogue, *, clock: Clock = wa
         before = shelf.current(connection)
         if before is not None and (before.version, before.digest) == (catalogue.version, marker.body["digest"]):
             return Publication(catalogue.version, 0)
+        if replacing is not None and (before is None or before.version != replacing):
+            raise CatalogueRefused(
+                f"catalogue version {before.version if before else None!r} is in force, not {replacing!r} any more; "
+                "look at the differences again"
+            )
         _refuse_used_name(connection, catalogue.version)
         at_ms = clock()
         records = [
