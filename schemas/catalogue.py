@@ -16,6 +16,9 @@ from schemas.units import format_micros, parse_micros, parse_octets
 
 CATALOGUE_VERSION = "1.1"
 
+DEFAULT_MIN_CONFIDENCE = 31
+"""Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
+
 
 def _octets(value: object) -> object:
     return parse_octets(value) if isinstance(value, str) else value
@@ -454,6 +457,9 @@ class Catalogue(_Model):
 
     version: str = Field(min_length=1, max_length=64)
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    min_confidence: int = Field(DEFAULT_MIN_CONFIDENCE, ge=0, le=100)
+    """Below it, and whenever its evidence disagrees, a verdict is not believed: the flow is charged at the general
+    rate, by nothing that looks at applications, categories or services; closed gates keep to their own threshold."""
     applications: tuple[Application, ...] = ()
     offerings: tuple[ProductOffering, ...] = ()
     rules: tuple[PccRule, ...] = ()
@@ -531,6 +537,9 @@ class VersionMarker(_Model):
     version: str = Field(min_length=1, max_length=64, description="Version of the catalogue.")
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code of every amount in the catalogue.")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 over the entries, in the order of their keys.")
+    min_confidence: int = Field(
+        DEFAULT_MIN_CONFIDENCE, ge=0, le=100, description="Below it a verdict is not believed: general rate."
+    )
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,6 +115,7 @@ catalogue_versions = Table(
     Column("currency", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("published_at_ms", BigInteger, nullable=False),
+    Column("min_confidence", Integer, nullable=False, server_default="31"),
     sqlite_autoincrement=True,
 )
 
@@ -231,6 +232,7 @@ usage = Table(
     Column("price_octets_to", WholeNumber),
     Column("evidence", Text),
     Column("cause", Text),
+    Column("corrects", Text),
     Column("log_partition", Integer, nullable=False),
     Column("log_offset", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
@@ -238,6 +240,7 @@ usage = Table(
     Index("ix_usage_account", "account_id", "end_ms", "usage_id"),
     Index("ix_usage_subscriber", "subscriber_id", "end_ms", "usage_id"),
     Index("ix_usage_end", "end_ms", "usage_id"),
+    Index("ix_usage_corrects", "corrects"),
 )
 
 movements = Table(
