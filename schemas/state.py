@@ -126,6 +126,29 @@ class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     micros: Annotated[int, Meta(description="Held amount.")]
 
 
+class Provisional(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A flow that was charged at the general rate because its verdict was not believed; it may be corrected once."""
+
+    flow: Annotated[bytes, Meta(description="Digest (BLAKE2b, eight octets) of protocol, addresses and ports.")]
+    subscriber_id: Annotated[str, Meta(description="Whose flow.")]
+    offset: Annotated[int, Meta(description="Offset of the flow record.")]
+    start_ms: Annotated[int, Meta(description="Start of its interval.")]
+    end_ms: Annotated[int, Meta(description="End of its interval.")]
+    rat_type: Annotated[str | None, Meta(description="Radio access technology.")]
+    serving_plmn: Annotated[str | None, Meta(description="Serving network.")]
+    congestion_level: Annotated[int | None, Meta(description="Congestion level.")]
+    rule_id: Annotated[str, Meta(description="PCC rule that applied.")]
+    treatment: Annotated[str, Meta(description="Who paid.")]
+    rating_group: Annotated[int, Meta(description="Charging key.")]
+    catalogue_version: Annotated[str, Meta(description="Catalogue version of the rating.")]
+    charged_octets: Annotated[int, Meta(description="Paid from buckets or by price.")]
+    free_octets: Annotated[int, Meta(description="Free.")]
+    draws: Annotated[tuple[PendingDraw, ...], Meta(description="Bucket draws.")] = ()
+    counter_id: Annotated[str | None, Meta(description="Counter of the price used.")] = None
+    micros: Annotated[int, Meta(description="Money charged, micro-units.")] = 0
+    money: Annotated[int, Meta(description="Micros of it taken from the main balance (prepaid).")] = 0
+
+
 class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything that decisions about one account depend on."""
 
@@ -182,6 +205,10 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     spending_limit_micros: Annotated[
         int | None, Meta(description="Most that the subscriber wants usage to cost in a cycle; null = no limit.")
     ] = None
+    provisional: Annotated[
+        tuple[Provisional, ...], Meta(description="Flows that a better verdict may still correct, newest last.")
+    ] = ()
+    reclassified: Annotated[int, Meta(description="Flows that were corrected so, ever.")] = 0
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

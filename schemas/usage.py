@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
 
-USAGE_VERSION = "1.0"
+USAGE_VERSION = "1.1"
 
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
@@ -33,7 +33,7 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
     """
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.0.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
     usage_id: Annotated[
         Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
     ]
@@ -78,4 +78,13 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     evidence: Annotated[
         str | None, Meta(description="What decided the application of the last record: `<kind>:<matched>`.")
     ] = None
-    cause: Annotated[str | None, Meta(description="For movements: the command id or timer that caused it.")] = None
+    cause: Annotated[
+        str | None, Meta(description="For movements: the command id or timer that caused it; `reclassified`; `late`.")
+    ] = None
+    corrects: Annotated[
+        str | None,
+        Meta(
+            description="In a correction: the usage id of the row that was wrong, or the decision id of the flow. "
+            "A `refund` takes its octets back, a `usage` charges them again."
+        ),
+    ] = None

@@ -38,6 +38,8 @@ class Case(msgspec.Struct, gc=False):
     money: int = 0
     """The part of it that left the main balance (prepaid)."""
     price_id: str | None = None
+    counter_id: str | None = None
+    """The price's running total."""
     price_from: int | None = None
     price_to: int | None = None
     price_capped: bool = False

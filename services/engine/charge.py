@@ -236,6 +236,7 @@ class _Session:
         case.charged += part
         case.micros += micros
         case.price_id, case.price_from, case.price_to = price.price.id, used_octets, used_octets + part
+        case.counter_id = price.counter_id
         if part:
             spent = self._counter(price.counter_id).micros + micros
             self._count(Counter(price.counter_id, used_octets + part, spent))

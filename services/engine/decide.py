@@ -4,6 +4,8 @@ Nearly all flows are whole draws from one bucket, or free, or blocked again; the
 down the waterfall of `services.engine.charge`. Both ways give the same answer.
 """
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from schemas.classification import Classification
@@ -18,6 +20,7 @@ from services.engine.effective import settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
+from services.engine.reclassify import kept, not_believed, reclassify
 from services.engine.select import select
 from services.engine.standing import standing_for
 from services.engine.tariff import Tariff
@@ -68,6 +71,11 @@ def decide(
         selection = select(standing_for(view, flow.subscriber_id), classification, flow, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
         return _decide_late(case, account, view, tariff)
+    if account.provisional:
+        corrected = reclassify(account, flow, classification, tariff, at=at, now_ms=now_ms)
+        if corrected is not None:
+            # What was found is forgotten, so the second look goes on below.
+            return joined(corrected, decide(flow, classification, corrected.account, tariff, at=at, now_ms=now_ms))
     standing = standing_for(account, flow.subscriber_id) if account.member_standings else account.standing
     selection = select(standing, classification, flow, tariff)
     case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment)
@@ -87,8 +95,8 @@ def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
     if selection.treatment == "free":
         case.free = octets
         return _told(case, account)
-    index = selection.bucket_index
-    if index >= 0 and octets and selection.treatment == "charged" and selection.share_octets is None:
+    index = selection.whole_index
+    if index >= 0 and octets:
         bucket = account.buckets[index]
         left = bucket.remaining_octets - octets
         if left > bucket.notice_at_octets:
@@ -114,6 +122,12 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
         _not_charged(case, _FAILED)
         return _told(case, account)
     charged = charge(case, view, tariff)
+    if case.selection.doubted:
+        return _told_as_unknown(case, lambda: _told_late(case, charged, account, tariff))
+    return _told_late(case, charged, account, tariff)
+
+
+def _told_late(case: Case, charged: Charged, account: AccountState, tariff: Tariff) -> Outcome:
     after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
     if not past and after.lapsed == account.lapsed:
         return _told_with_rules(case, charged._replace(account=after), tariff)
@@ -135,7 +149,19 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
-    return _told_with_rules(case, charge(case, unpacked(account), tariff), tariff)
+    charged = charge(case, unpacked(account), tariff)
+    if not case.selection.doubted:
+        return _told_with_rules(case, charged, tariff)
+    charged = charged._replace(account=kept(charged.account, case))
+    return _told_as_unknown(case, lambda: _told_with_rules(case, charged, tariff))
+
+
+def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
+    """What is not believed is not booked on the application either; the decision says what was seen."""
+    seen, case.classification = case.classification, not_believed(case.classification)
+    told = tell()
+    decision = None if told.decision is None else replace(told.decision, classification=seen)
+    return told._replace(decision=decision)
 
 
 def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:

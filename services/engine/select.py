@@ -79,6 +79,10 @@ class Selection:
     price: CompiledPrice | None
     template: PolicyDecision
     """A decision with all that does not depend on the single flow filled in."""
+    whole_index: int
+    """The bucket that a flow is drawn from without a second look, as long as it lasts; -1 where one is needed."""
+    doubted: bool = False
+    """True when the verdict is not believed, and the traffic would be treated otherwise if it were."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,24 +165,53 @@ def select(standing: str, classification: Classification, flow: FlowRecord, tari
     return _look_up(key, tariff) if found is None else found
 
 
+def is_believed(classification: Classification, tariff: Tariff) -> bool:
+    """Whether a verdict may decide what its traffic costs. One that names no application claims nothing."""
+    confidence = -1 if classification.suspect else classification.confidence
+    return not _is_doubted(classification.application, confidence, tariff)
+
+
 def select_for(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
-    """The answer, worked out."""
+    """The answer, worked out as far as the verdict is believed; doubt that makes no difference is not marked."""
+    answer = _select(plan, traffic, tariff)
+    if not traffic.doubted:
+        return answer
+    believed = _select(plan, traffic._replace(confidence=100, doubted=False), tariff)
+    if _payers(believed) == _payers(answer):
+        return answer
+    return dataclasses.replace(answer, whole_index=-1, doubted=True)
+
+
+def _is_doubted(application: str | None, confidence: int, tariff: Tariff) -> bool:
+    return confidence < 0 or (application is not None and confidence < tariff.min_confidence)
+
+
+def _payers(selection: Selection) -> tuple[object, ...]:
+    return (
+        selection.treatment, selection.rule.campaign, selection.bucket_index, selection.beyond,
+        selection.beyond_index, selection.price,
+    )  # fmt: skip
+
+
+def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
     winner = next(line.rule for line, miss in misses if miss is None)
     losers = _losers(((line.rule, miss) for line, miss in misses), winner)
     treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
     bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
-    price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
+    price = _price(plan.prices, traffic)
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
     share = drawn.allowance.per_member_octets if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
-    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
+    whole_index = bucket_index if treatment == "charged" and share is None else -1
+    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template, whole_index)
 
 
 def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
     """The answer for the kind that the traffic of `key` is of, remembered for both."""
     plan = plan_of(key[0], tariff)
-    kind = plan.kinds.of(Traffic(*key[1:]))
+    seen = Traffic(*key[1:])
+    kind = plan.kinds.of(seen._replace(doubted=_is_doubted(seen.application, seen.confidence, tariff)))
     answer: Selection | None = tariff.answers.get((plan.standing, kind))
     if answer is None:
         if len(tariff.answers) >= MAX_ANSWERS:
@@ -247,7 +280,7 @@ def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
     return sorted(
         found,
         key=lambda price: (
-            price.reach.order(), price.curve.micros(10**12) if price.curve else 0, price.counter_id,
+            price.reach.order(), _long_run(price), price.counter_id,
         ),
     )  # fmt: skip
 
@@ -256,11 +289,17 @@ def _miss(rule: CompiledRule, traffic: Traffic) -> str | None:
     miss = rule.reach.miss(traffic)
     if miss is not None:
         return miss
-    if max(traffic.confidence, 0) < rule.rule.min_confidence:
-        return "suspect" if traffic.confidence < 0 else "confidence"
+    unsure = "suspect" if traffic.confidence < 0 else "confidence"
+    if max(traffic.confidence, 0) < rule.rule.min_confidence or (_gives(rule) and not traffic.gets(rule.reach)):
+        return unsure
     if rule.rule.suspect != "any" and (rule.rule.suspect == "only") != (traffic.confidence < 0):
         return "suspect" if traffic.confidence < 0 else "not_suspect"
     return None if rule.rule.min_congestion <= traffic.congestion <= rule.rule.max_congestion else "congestion"
+
+
+def _gives(rule: CompiledRule) -> bool:
+    """Whether the rule gives something away. A charge and a closed gate do not, so doubt is no way around them."""
+    return rule.rule.charging != "charge" and rule.rule.gate_status == "open" and rule.rule.suspect != "only"
 
 
 def _losers(misses: Iterable[tuple[CompiledRule, str | None]], winner: CompiledRule) -> tuple[Loser, ...]:
@@ -282,14 +321,30 @@ def _first_source(slots: tuple[Slot, ...], traffic: Traffic) -> tuple[int, Beyon
     ]
     for _, group in itertools.groupby(fitting, key=lambda item: item[1].reach.specificity):
         members = list(group)
-        first = next((index for index, _, available in members if available), None)
+        full = [(index, allowance) for index, allowance, available in members if available]
+        first = next((index for index, allowance in full if traffic.gets(allowance.reach)), None)
         if first is not None:
             return first, "price", -1
         # Equally narrow buckets are one supply: the last of them says what follows when all are empty.
         last_index, last, _ = members[-1]
-        if last.allowance.on_exhausted != "continue":
+        gives = last.allowance.on_exhausted == "throttle"
+        if not full and last.allowance.on_exhausted != "continue" and not (gives and not traffic.gets(last.reach)):
             return -1, _BEYOND[last.allowance.on_exhausted], last_index
     return -1, "price", -1
+
+
+def _price(prices: Iterable[CompiledPrice], traffic: Traffic) -> CompiledPrice | None:
+    """The narrowest price; where the verdict is doubted, the general one unless the narrower one is dearer."""
+    fitting = [price for price in prices if _reaches(price.reach, traffic)]
+    general = next((price for price in fitting if traffic.gets(price.reach)), None)
+    if not fitting or general is None or _long_run(fitting[0]) > _long_run(general):
+        return next(iter(fitting), None)
+    return general
+
+
+def _long_run(price: CompiledPrice) -> int:
+    """Micros of a terabyte, by which prices are compared."""
+    return price.curve.micros(10**12) if price.curve else 0
 
 
 def _reaches(reach: Reach, traffic: Traffic) -> bool:

@@ -54,6 +54,12 @@ class Traffic(NamedTuple):
     zone: str | None = None
     dnn: str | None = None
     congestion: int = 0
+    doubted: bool = False
+    """The verdict is not believed: nothing that rests on it may give anything away."""
+
+    def gets(self, reach: "Reach") -> bool:
+        """Whether what is meant for `reach` may make this traffic free or cheaper."""
+        return not (self.doubted and reach.by_kind)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +93,11 @@ class Reach:
             frozenset(scope.zones),
             frozenset(map(network_identifier, scope.dnns)),
         )
+
+    @property
+    def by_kind(self) -> bool:
+        """Whether it depends on what the traffic was taken for."""
+        return bool(self.applications or self.categories or self.services)
 
     def order(self) -> tuple[int, int]:
         """Sorts the narrowest first: by specificity, then by how many other lists it has."""
@@ -204,6 +215,8 @@ class Tariff:
     built_in: CompiledRule
     surroundings: Surroundings | None = None
     """What the catalogue looks at around a flow; None when it looks at nothing there."""
+    min_confidence: int = 0
+    """Below it a verdict is not believed."""
     plans: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What `services.engine.select` has worked out for a standing; it only saves work."""
     answers: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -237,6 +250,7 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
         own_services=frozenset(application.id for application in catalogue.applications if application.own),
         built_in=_rule(BUILT_IN_RULE, campaigns, places),
         surroundings=surroundings_of(catalogue, places),
+        min_confidence=catalogue.min_confidence,
     )
 
 

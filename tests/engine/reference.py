@@ -21,6 +21,7 @@ class Reference:
         self.rules = {item["id"]: item for item in tariff["rules"]}
         self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
         self.zones = tariff.get("zones", [])
+        self.min_confidence = tariff["min_confidence"]
         self.categories = categories
         self.prepaid = payment == "prepaid"
         self.balance = 0
@@ -198,15 +199,19 @@ class Reference:
             return "blocked"
         if rule["charging"] == "free":
             return "free"
+        doubted = self.is_doubted(traffic)
         if rule["charging"] == "sponsored" and self.sponsor_pays(rule["campaign"], traffic["member"]):
             return "sponsored"
         for narrowness in (3, 2, 1):
             lots = [lot for lot in self.drawing_order() if self.width(lot) == narrowness and self.serves(lot, traffic)]
-            for lot in lots:
-                if self.has_left(lot, traffic["member"]):
+            full = [lot for lot in lots if self.has_left(lot, traffic["member"])]
+            for lot in full:
+                if not (doubted and narrow_by_kind(lot["allowance"]["scope"])):
                     self.draw(lot, traffic["member"])
                     return "charged"
-            last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots else "continue"
+            last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots and not full else "continue"
+            if last == "throttle" and doubted and narrow_by_kind(lots[-1]["allowance"]["scope"]):
+                last = "continue"
             if last != "continue":
                 return {"throttle": "free", "block": "blocked"}[last]
         return self.sell(traffic)
@@ -222,12 +227,18 @@ class Reference:
                     and confidence >= rule["min_confidence"]
                     and rule.get("suspect", "any") in ("any", "only" if traffic["suspect"] else "never")
                     and self.is_congested(rule, traffic)
+                    and not (self.is_doubted(traffic) and gives(rule) and narrow_by_kind(rule["scope"]))
                     and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
                 ):
                     fitting.append(rule)
         if not fitting:
             return {"gate_status": "open", "charging": "charge"}
         return min(fitting, key=lambda rule: (rule["precedence"], rule["id"]))
+
+    def is_doubted(self, traffic: Traffic) -> bool:
+        """A verdict that nobody should get anything for."""
+        weak = traffic["app"] is not None and traffic["confidence"] < self.min_confidence
+        return bool(traffic["suspect"] or weak)
 
     def held(self) -> list[dict[str, Any]]:
         return [product for product in self.products if not product["suspended"]]
@@ -320,6 +331,11 @@ class Reference:
         if not prices:
             return "blocked"
         offering_id, price = min(prices, key=self.price_order)
+        general = [item for item in prices if not narrow_by_kind(item[1]["scope"])]
+        if self.is_doubted(traffic) and general:
+            cheapest = min(general, key=self.price_order)
+            if long_run(cheapest[1]) >= long_run(price):
+                offering_id, price = cheapest
         key = ("price", offering_id, price["id"])
         sold = self.totals.get(key, 0)
         bill = whole(exact_price(price, sold))
@@ -344,6 +360,17 @@ class Reference:
         width = 3 if scope.get("applications") else 2 if scope.get("categories") else 1
         further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
         return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
+
+
+def gives(rule: dict[str, Any]) -> bool:
+    """Whether a rule lets somebody else pay, or nobody."""
+    given = rule["charging"] != "charge" and rule.get("suspect") != "only"
+    return bool(rule["gate_status"] == "open" and given)
+
+
+def narrow_by_kind(scope: dict[str, Any]) -> bool:
+    """Whether a scope depends on what the traffic was taken for."""
+    return any(scope.get(name) for name in ("applications", "categories", "services"))
 
 
 def exact_price(price: dict[str, Any], octets: int) -> Fraction:

@@ -104,6 +104,7 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "offerings": offerings, "rules": rules, "zones": [*ZONES, *dice.choice([[], [WORLD]])],
+        "min_confidence": dice.choice([0, 31, 60]),
         "campaigns": [{"id": "c", "sponsor_id": "s", "per_subscriber_octets": dice.choice([None, 0, 12])}],
     }  # fmt: skip
 
@@ -115,12 +116,13 @@ class Day:
         self.dice = random.Random(seed)
         tariff = a_tariff(self.dice)
         payment = self.dice.choice(["prepaid", "postpaid"])
-        parts = {part: tariff[part] for part in ("rules", "campaigns", "zones")}
+        parts = {part: tariff[part] for part in ("rules", "campaigns", "zones", "min_confidence")}
         made = catalogue(*tariff["offerings"], **parts)
         self.at = START
         self.engine = World(compile_tariff(made), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
         self.model = Reference(tariff, APPLICATIONS, payment, START)
         self.bought = 0
+        self.port = 40_000
 
     def live(self) -> None:
         self.credit()
@@ -164,7 +166,10 @@ class Day:
             "category": APPLICATIONS.get(app or "", "other"),
             "member": member,
         }
-        decision = self.engine.flow(volume, app, at=stamp(self.at), subscriber_id=member, **fields)
+        # Every flow is another one, so that none corrects what an earlier one was charged.
+        self.port += 1
+        where = {"subscriber_id": member, "subscriber_port": self.port}
+        decision = self.engine.flow(volume, app, at=stamp(self.at), **where, **fields)
         wanted = self.model.flow(volume, traffic, self.at)
         seen = {
             "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
