@@ -19,6 +19,7 @@ from schemas.usage import Movement, RatedUsage
 from services.cli.reconcile import Findings
 from services.cli.reconcile_books import Place, TwoSums
 from services.cli.reconcile_commands import CommandAudit
+from services.cli.reconcile_corrections import CorrectionAudit
 from services.cli.reconcile_flows import FlowAudit
 from services.cli.reconcile_ledger import LedgerAudit
 from services.cli.reconcile_log import LogBooks
@@ -64,6 +65,7 @@ class LaneAudit:
             cut_off=any(view.firsts.get(topic, 0) for topic in (DEAD_LETTERS, USAGE)),
         )
         self._state = StateAudit(view, findings, self._sums, self._commands)
+        self._corrections = CorrectionAudit(findings)
         self._accounts: set[str] = set()
 
     # --- dead letters ---------------------------------------------------------------------------------------------
@@ -131,7 +133,9 @@ class LaneAudit:
             self._ledger.expect(row, place, micros)
         elif self._ledger is not None:
             self._findings.waiting["usage"] += 1
-        if row.kind == "usage":
+        if row.corrects is not None:
+            self._corrections.take(row)
+        elif row.kind == "usage":
             self._usage_parts(row, micros)
         for movement, amount, remaining in amounts:
             self._movement(row, movement, amount, remaining, opened=booked and self._opened)
@@ -154,7 +158,7 @@ class LaneAudit:
             findings.looked("no_bucket_negative")
             if remaining < 0:
                 report_negative(findings, account, bucket, remaining)
-            if row.kind == "usage":
+            if row.kind == "usage" and row.corrects is None:
                 self._sums.draws.right[account, bucket] -= amount
         if opened:
             return
@@ -279,6 +283,7 @@ class LaneAudit:
         self._findings.waiting["lanes"] += not self._view.settled
         self._commands.finish(settled=self._view.settled)
         self._flows.finish()
+        self._corrections.finish(whole=self._view.whole(USAGE))
         self._finish_accounts()
         self._compare("volume_by_subscriber", self._sums.volume, "octets in its records", "decided")
         self._compare_usage()

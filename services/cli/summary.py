@@ -79,7 +79,7 @@ class Summary:
         for row in rows:
             if row.offering_id is not None:
                 self._offering(row, row.offering_id)
-            elif row.kind == "usage":
+            elif row.kind in ("usage", "refund"):
                 for movement in row.movements:
                     if movement.unit == "octets":
                         offering = self._offering_of.get((row.account_id, movement.bucket_id), "(unknown)")

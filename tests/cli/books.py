@@ -16,6 +16,7 @@ def busy_world() -> World:
     alice, bob = world.subscribe("alice"), world.subscribe("bob", payment="prepaid")
     carol = world.subscribe("carol")
     world.credit(bob, "5")
+    world.correct(alice, world.flow(alice, 10))
     for account in (alice, bob, carol):
         world.flow(account, 300)
         world.flow(account, 100, "free")

@@ -215,6 +215,25 @@ def rated_usage_draws_from_another_bucket(world: World) -> None:
     world.change(topics.USAGE, lambda fields: fields.get("charged_octets") == 300, movements=[moved])
 
 
+@plants("corrections_even")
+def a_correction_charges_more_than_it_took_back(world: World) -> None:
+    world.correct(world.accounts["alice"], world.flow(world.accounts["alice"], 10), again=11)
+
+
+@plants("corrections_even")
+def a_flow_is_refunded_and_not_charged_again(world: World) -> None:
+    world.remove(topics.USAGE, lambda fields: fields.get("cause") == "reclassified" and fields["kind"] == "usage")
+
+
+@plants("corrections_once")
+def a_row_is_corrected_by_two_commands(world: World) -> None:
+    corrected = {"corrects": "f-0-1-1-0", "octets": 0, "free_octets": 0, "charged_octets": 0, "movements": []}
+    for kind in ("usage", "refund"):
+        for cause in ("cmd-1", "cmd-2"):
+            world.repeat(topics.USAGE, lambda fields, kind=kind: fields["kind"] == kind and "corrects" in fields)
+            world.change(topics.USAGE, lambda fields, kind=kind: fields["kind"] == kind, cause=cause, **corrected)
+
+
 @plants("usage_ids_once")
 def a_row_is_told_twice(world: World) -> None:
     world.repeat(topics.USAGE)
