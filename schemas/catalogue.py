@@ -333,7 +333,35 @@ class BucketCondition(_Model):
     """A condition on the state of one allowance of the product that brings the rule."""
 
     allowance: CatalogueId = Field(description="Allowance of the same product.")
-    state: Literal["available", "exhausted"] = Field(description="What its bucket has to be for the rule to apply.")
+    state: Literal["available", "exhausted", "fresh", "used"] = Field(
+        description="What its bucket has to be: something or nothing left; less, or at least, `percent` of it used."
+    )
+    percent: int | None = Field(
+        None, ge=1, le=99, description="For `fresh` and `used`, of what was granted; null with `fresh` = untouched."
+    )
+
+    @model_validator(mode="after")
+    def _percent_goes_with_its_state(self) -> Self:
+        if self.state == "used" and self.percent is None:
+            raise ValueError(f"allowance {self.allowance!r}: state 'used' needs a percent, e.g. 80")
+        if self.state in ("available", "exhausted") and self.percent is not None:
+            raise ValueError(f"allowance {self.allowance!r}: percent goes with 'fresh' and 'used'; remove it")
+        return self
+
+
+class SpendCondition(_Model):
+    """A condition on what the account's usage prices have come to in the billing cycle; fees do not count."""
+
+    at_least: MoneyAmount | None = Field(None, gt=0, description="Holds from this amount on; null = from nothing.")
+    below: MoneyAmount | None = Field(None, gt=0, description="Holds below this amount; null = without end.")
+
+    @model_validator(mode="after")
+    def _some_amount_is_between(self) -> Self:
+        if self.at_least is None and self.below is None:
+            raise ValueError("spend asks for nothing; give at_least, below or both")
+        if self.at_least is not None and self.below is not None and self.at_least >= self.below:
+            raise ValueError("spend: at_least is not less than below; no amount is both")
+        return self
 
 
 class PccRule(_Model):
@@ -345,6 +373,7 @@ class PccRule(_Model):
     scope: Scope = Field(Scope(), description="Which traffic it is about.")
     bucket: BucketCondition | None = Field(None, description="Applies only in this state of a bucket; null = always.")
     subscribers: SubscriberCondition | None = Field(None, description="Accounts that it applies to; null = all.")
+    spend: SpendCondition | None = Field(None, description="Applies while this much is spent; null = always.")
     min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
     suspect: Literal["any", "never", "only"] = Field(
         "any", description="Traffic whose evidence disagrees: as any other, not for this rule, or for this rule alone."

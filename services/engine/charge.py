@@ -24,6 +24,7 @@ from services.engine.caps import (
     used_of,
 )
 from services.engine.case import Case
+from services.engine.marks import octets_until_mark, octets_until_spend
 from services.engine.notices import notify
 from services.engine.overshoot import look
 from services.engine.select import Selection, select
@@ -40,9 +41,9 @@ class Charged(NamedTuple):
     account: AccountState
     notifications: tuple[Notification, ...]
     cause: str | None
-    """Why rules in force may have changed and the ledger should hear at once.
+    """Why the rules in force may have changed and the ledger should hear at once.
 
-    One of exhausted, cap_reached, limit_reached, balance, quota (a bucket's end is near).
+    One of exhausted, threshold, spend, cap_reached, limit_reached, balance, quota (a bucket's end is near).
     """
 
 
@@ -127,23 +128,33 @@ class _Session:
 
     def _draw(self, left: int, index: int) -> int:
         bucket = self.account.buckets[index]
-        part = min(left, bucket.remaining_octets)
+        until = octets_until_mark(bucket, self.account, self._tariff)
+        part = min(left, bucket.remaining_octets, bucket.remaining_octets if until is None else until)
         share = self._selection.share_octets
         if share is not None:
             part = self._take_share(bucket, part, share)
         after = replace(bucket, remaining_octets=bucket.remaining_octets - part)
-        drawn = Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=after.remaining_octets)
         self._case.charged += part
-        self._case.draws = (*self._case.draws, drawn)
+        self._note_draw(bucket, part)
         if after.remaining_octets <= after.notice_at_octets:
             after = self._passed(after)
         buckets = self.account.buckets
         self.account = replace(self.account, buckets=(*buckets[:index], after, *buckets[index + 1 :]))
         if not after.remaining_octets:
             self.cause = "exhausted"
-        if not after.remaining_octets or share is not None:
+        elif part == until:
+            self.cause = self.cause or "threshold"
+        if not after.remaining_octets or share is not None or until is not None:
             self._look_again()
         return left - part
+
+    def _note_draw(self, bucket: Bucket, part: int) -> None:
+        left = bucket.remaining_octets - part
+        draws = self._case.draws
+        if draws and (draws[-1].bucket_id, draws[-1].remaining_octets) == (bucket.bucket_id, bucket.remaining_octets):
+            # A mark divided the draw, not the bucket's end.
+            draws, part = draws[:-1], draws[-1].octets + part
+        self._case.draws = (*draws, Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=left))
 
     def _take_share(self, bucket: Bucket, part: int, share: int) -> int:
         """What of `part` the member may still draw from a bucket that has a limit for each."""
@@ -210,9 +221,23 @@ class _Session:
             self._tell("exhausted", f"{used_up}; {beyond}", bucket=bucket, percent=100)
 
     def _sell(self, left: int, price: CompiledPrice | None) -> int:
-        """Charge out of bundle: the interval of the cycle's total that this part is, up to cap and balance."""
+        """Charge out of bundle, until money reaches a mark where rules turn."""
         if price is None:
             return self._block(left, "no bucket has octets left and no product has a price for this traffic")
+        until = octets_until_spend(price, self.account, self._tariff)
+        if until is None or until > left:
+            return self._sell_part(left, price)
+        sold_to = self._counter(price.counter_id).octets + until
+        self._sell_part(until, price)
+        if self._counter(price.counter_id).octets < sold_to:
+            # A cap or the balance ended it before the mark; the rest meets the same.
+            return self._sell_part(left - until, price) if left > until else 0
+        self.cause = self.cause or "spend"
+        self._look_again()
+        return left - until
+
+    def _sell_part(self, left: int, price: CompiledPrice) -> int:
+        """Charge the interval of the cycle's total that this part is, up to cap and balance."""
         used_octets = self._counter(price.counter_id).octets
         room = room_of(price, self.account)
         part = max(0, min(left, room.octets - used_octets))
@@ -235,7 +260,8 @@ class _Session:
         case = self._case
         case.charged += part
         case.micros += micros
-        case.price_id, case.price_from, case.price_to = price.price.id, used_octets, used_octets + part
+        start = used_octets if case.price_from is None else case.price_from
+        case.price_id, case.price_from, case.price_to = price.price.id, start, used_octets + part
         case.counter_id = price.counter_id
         if part:
             spent = self._counter(price.counter_id).micros + micros

@@ -129,7 +129,7 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
 
 def _told_late(case: Case, charged: Charged, account: AccountState, tariff: Tariff) -> Outcome:
     after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
-    if not past and after.lapsed == account.lapsed:
+    if not past and not drawn_from_lapsed(account, after):
         return _told_with_rules(case, charged._replace(account=after), tariff)
     if past:
         case.note = case.note or "charged in the cycle before, when it happened"

@@ -39,7 +39,14 @@ class Curve(NamedTuple):
 
         Exact, so that what rounding gives away is never a reason to let more traffic pass.
         """
-        shares = micros * self.unit_octets
+        return self._within(micros * self.unit_octets)
+
+    def octets_to_reach(self, micros: int) -> int | None:
+        """The fewest octets that cost `micros` or more; None when no number does."""
+        octets = self._within(micros * self.unit_octets - 1) if micros > 0 else -1
+        return None if octets is None else octets + 1
+
+    def _within(self, shares: int) -> int | None:
         octets = self._volume_within(shares) if self.volume else self._graduated_within(shares)
         if octets is None or not self.whole_units:
             return octets

@@ -10,10 +10,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from schemas.catalogue import BucketCondition
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
+from services.engine.marks import holds, is_spent, mark_of
 from services.engine.standing import ASLEEP, Facts, facts_of
 from services.engine.tariff import (
     BUILT_IN_RULE,
@@ -259,13 +261,21 @@ def _lines(facts: Facts, tariff: Tariff) -> Iterator[Line]:
 def _unmet(rule: CompiledRule, offering_id: str, facts: Facts) -> str | None:
     """The condition on the account that keeps a rule out, by the reason that a decision gives for it."""
     bucket = rule.rule.bucket
-    if bucket and (f"{offering_id}/{bucket.allowance}" in facts.available) != (bucket.state == "available"):
+    if bucket and not _is_so(bucket, offering_id, facts):
         return f"bucket_not_{bucket.state}"
+    if rule.rule.spend and not is_spent(rule.rule.spend, facts.reached):
+        return "spend"
     if rule.rule.id in facts.strangers:
         return facts.strangers[rule.rule.id]
     if rule.campaign and rule.campaign.id in facts.idle:
         return "campaign_not_running"
     return None if _is_now(rule.reach, facts) else "time_window"
+
+
+def _is_so(bucket: BucketCondition, offering_id: str, facts: Facts) -> bool:
+    if mark_of(bucket) is not None:
+        return holds(bucket, offering_id, facts.reached)
+    return (f"{offering_id}/{bucket.allowance}" in facts.available) == (bucket.state == "available")
 
 
 def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:

@@ -19,6 +19,7 @@ from schemas.catalogue import (
     PccRule,
     ProductOffering,
     Scope,
+    SpendCondition,
     SubscriberCondition,
     TimeWindow,
     UsagePrice,
@@ -174,6 +175,10 @@ class CompiledPrice:
         """The most octets of a cycle whose exact price is within `micros`; None when any number is."""
         return (self.curve or curve_of(self.price)).octets_within(micros)
 
+    def octets_to_reach(self, micros: int) -> int | None:
+        """The fewest octets of a cycle that cost `micros` or more, whatever caps it; None when no number does."""
+        return (self.curve or curve_of(self.price)).octets_to_reach(micros)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CompiledOffering:
@@ -191,6 +196,10 @@ class CompiledOffering:
     """The time windows of its rules, allowances and prices, by their key."""
     conditions: Mapping[str, SubscriberCondition]
     """The conditions that its rules have on the account, by the rule's id."""
+    marks: Mapping[str, tuple[int, ...]]
+    """Percentages used of its allowances, by their id, at which a rule turns; 0 = with the first octet."""
+    spends: tuple[int, ...]
+    """Micros spent in a cycle at which one of its rules turns, in ascending order."""
 
     def price_text(self, currency: str) -> str:
         """Its flat prices for people: `4.99 EUR a cycle and 1 EUR once`."""
@@ -291,7 +300,23 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
         campaigns=tuple({rule.campaign.id: rule.campaign for rule in brought if rule.campaign}.values()),
         windows={reach.windows_key: reach.windows for reach in reaches if reach.windows},
         conditions={rule.rule.id: rule.rule.subscribers for rule in brought if rule.rule.subscribers},
+        marks=_marks(brought),
+        spends=tuple(sorted({micros for rule in brought for micros in _edges(rule.rule.spend)})),
     )
+
+
+def _marks(rules: tuple[CompiledRule, ...]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, set[int]] = {}
+    for rule in rules:
+        condition = rule.rule.bucket
+        if condition is not None and condition.state in ("fresh", "used"):
+            found.setdefault(condition.allowance, set()).add(condition.percent or 0)
+    return {allowance_id: tuple(sorted(percents)) for allowance_id, percents in found.items()}
+
+
+def _edges(spend: SpendCondition | None) -> list[int]:
+    amounts = (spend.at_least, spend.below) if spend else ()
+    return [amount for amount in amounts if amount is not None]
 
 
 def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:

@@ -335,7 +335,11 @@ def _why_not(rule: PccRule, winner: PccRule, row: Row) -> tuple[str, str]:
 def _may_have_failed(rule: PccRule) -> Iterator[tuple[str, str]]:
     """Conditions that a row of many flows cannot be held against, the likeliest first."""
     if rule.bucket:
-        yield f"bucket_not_{rule.bucket.state}", f"it applies while {rule.bucket.allowance} is {rule.bucket.state}"
+        percent = f" ({rule.bucket.percent} %)" if rule.bucket.percent else ""
+        text = f"it applies while {rule.bucket.allowance} is {rule.bucket.state}{percent}"
+        yield f"bucket_not_{rule.bucket.state}", text
+    if rule.spend:
+        yield "spend", "it applies while a certain amount is spent in the billing cycle"
     if rule.subscribers:
         yield "subscriber", "it is for certain accounts only, by profile, products or age"
     if rule.charging == "sponsored":

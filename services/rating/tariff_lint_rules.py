@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering
+from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering, SpendCondition
 from services.engine.classify_evidence import PORT
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
@@ -59,7 +59,11 @@ def missing_allowances(view: View) -> Iterator[Finding]:
         for rule_id in offering.rules:
             bucket = view.rules[rule_id].bucket
             if bucket is not None and bucket.allowance not in known:
-                effect = "never applies" if bucket.state == "available" else "always applies, as if it were used up"
+                effect = (
+                    "never applies"
+                    if bucket.state in ("available", "fresh")
+                    else "always applies, as if it were used up"
+                )
                 yield view.finding(
                     "no-allowance", ("offerings", offering.id),
                     f"rule {rule_id!r} asks for the allowance {bucket.allowance!r}, which offering {offering.id!r} "
@@ -155,6 +159,7 @@ def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
         and winner.max_congestion >= loser.max_congestion
         and winner.campaign in (None, loser.campaign)
         and winner.subscribers in (None, loser.subscribers)
+        and winner.spend in (None, loser.spend)
     )
 
 
@@ -170,12 +175,30 @@ def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:
 
 
 def _never_both(one: PccRule, other: PccRule, *, of_one_product: bool) -> bool:
-    """Whether the two never apply to the same flow: other congestion, other suspicion, other state of one bucket."""
-    mine, theirs = one.bucket, other.bucket
-    if of_one_product and mine and theirs and mine.allowance == theirs.allowance and mine.state != theirs.state:
+    """Whether the two never apply to the same flow: other congestion, suspicion, money, or state of one bucket."""
+    if of_one_product and one.bucket and other.bucket and _is_other_state(one.bucket, other.bucket):
+        return True
+    if _spends_apart(one.spend, other.spend) or _spends_apart(other.spend, one.spend):
         return True
     apart = one.max_congestion < other.min_congestion or other.max_congestion < one.min_congestion
     return apart or {one.suspect, other.suspect} == {"never", "only"}
+
+
+def _is_other_state(one: BucketCondition, other: BucketCondition) -> bool:
+    """Whether two conditions on the same bucket exclude each other."""
+    if one.allowance != other.allowance:
+        return False
+    states = {condition.state: condition.percent or 0 for condition in (one, other)}
+    if states.keys() == {"fresh", "used"}:
+        return states["fresh"] <= states["used"]
+    return states.keys() in ({"available", "exhausted"}, {"fresh", "exhausted"})
+
+
+def _spends_apart(first: SpendCondition | None, then: SpendCondition | None) -> bool:
+    """Whether all that `first` is for is spent before what `then` is for."""
+    ends = first.below if first else None
+    begins = then.at_least if then else None
+    return ends is not None and begins is not None and ends <= begins
 
 
 def _slows(rule: PccRule, allowance: Allowance) -> bool:

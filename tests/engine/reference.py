@@ -142,7 +142,7 @@ class Reference:
                     keep = lot["left"] * rollover["percent"] // 100
                     if rollover["octets"] is not None:
                         keep = min(keep, rollover["octets"])
-                    self.lots.append({**lot, "left": keep, "end": self.ends(product), "rolled": True})
+                    self.lots.append({**lot, "left": keep, "granted": keep, "end": self.ends(product), "rolled": True})
             self.grant(product, ["cycle"])
 
     def grant(self, product: dict[str, Any], validities: list[str]) -> None:
@@ -152,6 +152,7 @@ class Reference:
                 end = self.ends(product) if validity == "cycle" else product["end"]
                 lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
                 lot |= {"product": product["id"], "offering": product["offering"], "left": allowance["octets"]}
+                lot["granted"] = allowance["octets"]
                 self.lots.append({**lot, "start": self.now, "end": end})
 
     def ends(self, product: dict[str, Any]) -> datetime:
@@ -229,6 +230,7 @@ class Reference:
                     and self.is_congested(rule, traffic)
                     and not (self.is_doubted(traffic) and gives(rule) and narrow_by_kind(rule["scope"]))
                     and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
+                    and self.spend_is(rule.get("spend"))
                 ):
                     fitting.append(rule)
         if not fitting:
@@ -275,17 +277,37 @@ class Reference:
             return today in days and start <= minute < end
         return (today in days and minute >= start) or (yesterday in days and minute < end)
 
-    def bucket_is(self, condition: dict[str, str] | None, offering_id: str, member: str) -> bool:
+    def bucket_is(self, condition: dict[str, Any] | None, offering_id: str, member: str) -> bool:
         if condition is None:
             return True
-        left = any(
-            any(product["id"] == lot["product"] for product in self.held())
+        lots = [
+            lot
+            for lot in self.lots
+            if any(product["id"] == lot["product"] for product in self.held())
             and lot["offering"] == offering_id
             and lot["allowance"]["id"] == condition["allowance"]
-            and self.has_left(lot, member)
-            for lot in self.lots
-        )
-        return left == (condition["state"] == "available")
+        ]
+        if condition["state"] in ("fresh", "used"):
+            return self.is_used(lots, condition.get("percent")) == (condition["state"] == "used")
+        return any(self.has_left(lot, member) for lot in lots) == (condition["state"] == "available")
+
+    def is_used(self, lots: list[dict[str, Any]], percent: int | None) -> bool:
+        """Whether a percentage, or anything where it is None, of all that was granted is gone; all of it always is."""
+        granted, left = sum(lot["granted"] for lot in lots), sum(lot["left"] for lot in lots)
+        if left == 0 or percent is None:
+            return left < granted or left == 0
+        return Fraction(granted - left, granted) >= Fraction(percent, 100)
+
+    def spend_is(self, condition: dict[str, int] | None) -> bool:
+        """Whether the money of all prices in this cycle lies where the rule wants it."""
+        spent = sum(whole(exact_price(price, sold)) for price, sold in self.sold())
+        wanted = condition or {}
+        return wanted.get("at_least", 0) <= spent and ("below" not in wanted or spent < wanted["below"])
+
+    def sold(self) -> list[tuple[dict[str, Any], int]]:
+        prices = {(name, price["id"]): price for name, item in self.offerings.items()
+                  for price in item.get("usage_prices", [])}  # fmt: skip
+        return [(prices[key[1:]], octets) for key, octets in self.totals.items() if key[0] == "price"]
 
     def sponsor_pays(self, campaign_id: str, member: str) -> bool:
         most = self.campaigns[campaign_id]["per_subscriber_octets"]

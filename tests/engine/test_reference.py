@@ -68,14 +68,25 @@ def a_price(dice: random.Random, number: int) -> dict[str, Any]:
 
 def a_rule(dice: random.Random, name: str, allowances: list[dict[str, Any]]) -> dict[str, Any]:
     charging = dice.choice(["charge", "charge", "free", "sponsored"])
-    bucket = None
+    bucket: dict[str, Any] | None = None
     if allowances and dice.random() < 0.4:
-        bucket = {"allowance": dice.choice(allowances)["id"], "state": dice.choice(["available", "exhausted"])}
+        state = dice.choice(
+            [{"state": "available"}, {"state": "exhausted"}, {"state": "fresh"}, {"state": "fresh", "percent": 50},
+             {"state": "used", "percent": 80}, {"state": "used", "percent": 1}]
+        )  # fmt: skip
+        bucket = {"allowance": dice.choice(allowances)["id"], **state}
     return {
         "id": name, "precedence": dice.randint(0, 9), "scope": a_scope(dice), "bucket": bucket, "charging": charging,
         "campaign": "c" if charging == "sponsored" else None, "min_confidence": dice.choice([0, 0, 60]),
-        "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice),
+        "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice), **a_spend(dice),
     }  # fmt: skip
+
+
+def a_spend(dice: random.Random) -> dict[str, Any]:
+    if dice.random() < 0.8:
+        return {}
+    amount = dice.choice([1, 5, 1_000_000, 4_000_000])
+    return {"spend": dice.choice([{"at_least": amount}, {"below": amount}, {"at_least": amount, "below": 9_000_000}])}
 
 
 def a_traffic_condition(dice: random.Random) -> dict[str, Any]:

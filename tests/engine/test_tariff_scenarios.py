@@ -1,9 +1,9 @@
 """Tariffs as stories: each file in scenarios/ is read, played and checked, step by step.
 
-A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `timer`) and says what must be
-seen after it: `is` looks at the decision, `left` at buckets, `told` at notifications so far, `rules` at the gates in
-force, `money` at all charges, `balance` at the main balance, `refused` at the cause of a refusal. `as` names the
-product that is bought.
+A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `profile`, `timer`) and says what
+must be seen after it: `is` looks at the decision, `left` at buckets, `told` at notifications so far, `rules` at the
+gates in force, `money` at all charges, `balance` at the main balance, `refused` at the cause of a refusal. `as` names
+the product that is bought.
 """
 
 from pathlib import Path
@@ -20,7 +20,8 @@ from tests.engine.world import RefusedError, World, catalogue, octets
 
 FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
-ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "timer")
+ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "profile", "timer")
+VOLUMES = ("charged", "free", "sponsored", "blocked")
 CHECKS = ("is", "left", "told", "rules", "money", "balance")
 
 
@@ -68,6 +69,8 @@ def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
         world.limit(step["limit"], at=at)
     elif "raise" in step:
         world.raise_cap(**step["raise"], at=at)
+    elif "profile" in step:
+        world.profile(**step["profile"])
     elif "timer" in step:
         world.timer(str(step["timer"]))
     elif "flow" in step:
@@ -90,9 +93,8 @@ def seen(world: World, check: str, asked: Any, decision: PolicyDecision | None) 
 
 
 def wanted(check: str, asked: Any) -> Any:
-    volumes = ("charged", "free", "sponsored", "blocked")
     if check == "is":
-        return {name: octets(value) if name in volumes else value for name, value in asked.items()}
+        return {name: octets(value) if name in VOLUMES else value for name, value in asked.items()}
     return {name: octets(value) for name, value in asked.items()} if check == "left" else asked
 
 
@@ -102,7 +104,7 @@ def _of(decision: PolicyDecision, name: str) -> Any:
     if name == "five_qi":
         return decision.qos.five_qi if decision.qos else None
     names = {"rule": "rule_id", "sponsor": "sponsor_id"}
-    return getattr(decision, names.get(name, name if name == "treatment" else f"{name}_octets"))
+    return getattr(decision, f"{name}_octets" if name in VOLUMES else names.get(name, name))
 
 
 def _inline(tariff: dict[str, Any]) -> Catalogue:

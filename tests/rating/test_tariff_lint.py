@@ -175,6 +175,20 @@ case(
     - {id: b, name: B, kind: add_on, requires: [q], rules: [two]}
     """,
 )
+case("money that never meets", TWO_PACKS % ("spend: {below: 5}", "spend: {at_least: 5}", "", ""))
+case("money that meets", TWO_PACKS % ("spend: {below: 6}", "spend: {at_least: 5}", "", ""), CHANCE)
+ONE_PACK = """
+rules:
+- {id: one, precedence: 10, bucket: {allowance: v, %s}}
+- {id: two, precedence: 10, bucket: {allowance: v, %s}}
+offerings:
+- {id: a, name: A, kind: add_on, rules: [one, two], allowances: [{id: v, octets: 1 GB}]}
+"""
+case("before and after a mark", ONE_PACK % ("state: fresh, percent: 80", "state: used, percent: 80"))
+case("around two marks", ONE_PACK % ("state: fresh, percent: 80", "state: used, percent: 60"), CHANCE)
+case("untouched or empty", ONE_PACK % ("state: fresh", "state: exhausted"))
+case("used and empty", ONE_PACK % ("state: used, percent: 80", "state: exhausted"), CHANCE)
+case("used and not empty", ONE_PACK % ("state: used, percent: 80", "state: available"), CHANCE)
 case(
     "the two states of one bucket",
     """
