@@ -185,7 +185,9 @@ class _Session:
         if not bucket.remaining_octets:
             if not self._has_sibling(bucket):
                 self._tell_end(bucket, compiled)
-            return replace(bucket, notified_percent=100, notice_at_octets=0)
+            # A correction may put octets back: then the end has to be looked for again.
+            look_at_octets = compiled.allowance.overshoot_tolerance_octets or 0
+            return replace(bucket, notified_percent=100, notice_at_octets=look_at_octets)
         used_octets = bucket.granted_octets - bucket.remaining_octets
         passed = (p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
         percent = max(passed, default=0)

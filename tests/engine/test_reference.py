@@ -53,6 +53,7 @@ def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
         "priority": dice.choice([1, 100]), "validity": "once" if once else "cycle",
         "on_exhausted": dice.choice(["continue", "continue", "throttle", "block"]),
         "per_member_octets": dice.choice([None, None, None, 15]),
+        "overshoot_tolerance_octets": dice.choice([None, None, 5, 30]),
         "rollover": rollover if not once and dice.random() < 0.3 else None,
     }  # fmt: skip
 
