@@ -220,7 +220,7 @@ def _compared(offering: CompiledOffering, present: _Played, then: _Played, own: 
 
 def _carried(row: RatedUsage, offering: CompiledOffering, rules: Set[str]) -> int:
     """Octets of a row that the package ruled, priced, or paid from its buckets; `rules` are those only it brings."""
-    if row.kind != "usage":
+    if row.kind not in ("usage", "refund"):
         return 0
     if row.rule_id in rules or any(row.price_id == price.price.id for price in offering.prices):
         return _passed(row)
@@ -228,7 +228,8 @@ def _carried(row: RatedUsage, offering: CompiledOffering, rules: Set[str]) -> in
 
 
 def _passed(row: RatedUsage) -> int:
-    return row.octets - row.blocked_octets - row.not_charged_octets
+    octets = row.octets - row.blocked_octets - row.not_charged_octets
+    return -octets if row.kind == "refund" else octets
 
 
 def _reason(item: _Found, *, steered: bool) -> Reason | None:

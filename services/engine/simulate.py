@@ -224,25 +224,27 @@ class Run:
 
     def _book(self, row: RatedUsage, group: str) -> None:
         micros = 0 if row.kind in NO_REVENUE or row.amount == "0" else parse_micros(row.amount)
-        if row.kind != "usage" and not micros:
+        if row.kind != "usage" and not micros and not row.octets:
             return
-        throttled = self._throttled_octets(row)
+        # The money of a refund is negative; its octets, those that were taken back, are told without a sign.
+        sign = -1 if row.kind == "refund" else 1
+        throttled = sign * self._throttled_octets(row)
         figures = self._group(group, row.category or FEES)
-        figures.flows += row.record_count
+        figures.flows += sign * row.record_count
         figures.revenue_micros += micros
-        figures.octets += row.octets
-        figures.charged_octets += row.charged_octets
-        figures.free_octets += row.free_octets
-        figures.sponsored_octets += row.sponsored_octets
+        figures.octets += sign * row.octets
+        figures.charged_octets += sign * row.charged_octets
+        figures.free_octets += sign * row.free_octets
+        figures.sponsored_octets += sign * row.sponsored_octets
         figures.throttled_octets += throttled
-        figures.blocked_octets += row.blocked_octets
-        figures.not_charged_octets += row.not_charged_octets
+        figures.blocked_octets += sign * row.blocked_octets
+        figures.not_charged_octets += sign * row.not_charged_octets
         if row.treatment == "blocked" and row.service == CALL:
-            figures.blocked_calls += row.record_count
+            figures.blocked_calls += sign * row.record_count
         bill = self.bills.setdefault(row.account_id, Bill())
         bill.group = group
         bill.micros += micros
-        bill.blocked_octets += row.blocked_octets
+        bill.blocked_octets += sign * row.blocked_octets
         bill.throttled_octets += throttled
 
     def _throttled_octets(self, row: RatedUsage) -> int:
