@@ -231,6 +231,7 @@ class Reference:
                     and not (self.is_doubted(traffic) and gives(rule) and narrow_by_kind(rule["scope"]))
                     and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
                     and self.spend_is(rule.get("spend"))
+                    and self.is_for_us(rule.get("subscribers"))
                 ):
                     fitting.append(rule)
         if not fitting:
@@ -303,6 +304,10 @@ class Reference:
         spent = sum(whole(exact_price(price, sold)) for price, sold in self.sold())
         wanted = condition or {}
         return wanted.get("at_least", 0) <= spent and ("below" not in wanted or spent < wanted["below"])
+
+    def is_for_us(self, condition: dict[str, Any] | None) -> bool:
+        wanted = (condition or {}).get("offerings")
+        return not wanted or any(product["offering"] in wanted for product in self.held())
 
     def sold(self) -> list[tuple[dict[str, Any], int]]:
         prices = {(name, price["id"]): price for name, item in self.offerings.items()

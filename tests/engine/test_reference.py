@@ -80,6 +80,7 @@ def a_rule(dice: random.Random, name: str, allowances: list[dict[str, Any]]) -> 
         "id": name, "precedence": dice.randint(0, 9), "scope": a_scope(dice), "bucket": bucket, "charging": charging,
         "campaign": "c" if charging == "sponsored" else None, "min_confidence": dice.choice([0, 0, 60]),
         "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice), **a_spend(dice),
+        "subscribers": {"offerings": [dice.choice(["pack", "pass"])]} if dice.random() < 0.1 else None,
     }  # fmt: skip
 
 
