@@ -155,7 +155,7 @@ def publish(
     """Put a catalogue in force: lint it, show what changes, ask, and hand it to the rating service's outbox.
 
     The rating service may be running; it relays the new version to the workers at once. Exit code 1 if lint finds
-    anything.
+    an error.
     """
     from services.cli.publish import publish_folder
     from services.runtime.settings import load_settings

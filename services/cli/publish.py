@@ -21,7 +21,7 @@ def publish_folder(
     say: Callable[[str], None],
     may_publish: Callable[[], bool],
 ) -> int:
-    """Show what would change, ask, publish; 0 when it is in force, or was not wanted, 1 when lint refuses it.
+    """Show what would change, ask, publish; 0 when it is in force, or was not wanted, 1 when lint finds an error.
 
     `version` names it otherwise than the files do: a version that was replaced never comes back under its old name.
 
@@ -29,10 +29,11 @@ def publish_folder(
     published after the differences were shown; CatalogueFilesError and DatabaseDown.
     """
     findings = lint_folder(folder)
-    if findings:
-        for finding in findings:
-            say(str(finding))
-        say(f"{len(findings)} findings; nothing was published")
+    for finding in findings:
+        say(str(finding))
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        say(f"{errors} errors; nothing was published")
         return 1
     engine, catalogue = open_database(settings), load_catalogue(folder, version=version)
     problem = schema_problem(engine)

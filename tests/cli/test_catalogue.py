@@ -235,11 +235,18 @@ def test_what_is_in_force_is_not_published_again(publish, database):
     assert waiting(database) == before
 
 
-def test_a_catalogue_with_findings_is_not_published(publish, folder, database):
+def test_a_catalogue_with_errors_is_not_published(publish, folder, database):
     (folder / "more.yaml").write_text("applications:\n- {id: x, name: X, category: other}\n")
     result = publish("--yes")
-    assert result.stdout.startswith("more.yaml:2: no-evidence: ")
+    assert result.stdout.startswith("more.yaml:2: error: no-evidence: ")
     assert (result.exit_code, stored_catalogue(database)) == (1, None)
+
+
+def test_warnings_are_shown_and_do_not_stop_a_publication(publish, folder, database):
+    (folder / "more.yaml").write_text("campaigns:\n- {id: c, sponsor_id: s, per_subscriber_octets: 1 GB}\n")
+    result = publish("--yes")
+    assert "more.yaml:2: warning: campaign-unused: " in result.stdout
+    assert (result.exit_code, stored_catalogue(database) is None) == (0, False)
 
 
 def test_a_version_that_came_between_is_not_overwritten(publish, folder, database, monkeypatch):
