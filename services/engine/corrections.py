@@ -23,7 +23,6 @@ from services.engine.case import Case
 from services.engine.charge import BALANCE_MARK, charge
 from services.engine.journal import Journal
 from services.engine.late import drawn_from_lapsed, is_present, merged, view_of
-from services.engine.outcome import Position
 from services.engine.select import select
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledPrice, Tariff
@@ -68,6 +67,14 @@ class Again(NamedTuple):
     verdict: Classification
 
 
+def give_money(journal: Journal, line: Line, micros: int) -> None:
+    """Give money back for `line`, which stays charged; the totals of the cycle stay, too."""
+    moved = (journal.move_money(micros),) if line.prepaid else ()
+    journal.add(
+        replace(_refund(journal, line._replace(free=0, sponsored=0, record_count=0), 0, micros), movements=moved)
+    )
+
+
 def take_back(journal: Journal, line: Line) -> int:
     """Give back what `line` was charged, and write the refund; returns the octets taken back.
 
@@ -88,11 +95,11 @@ def take_back(journal: Journal, line: Line) -> int:
     return line.charged - lost + line.free + line.sponsored
 
 
-def charge_again(journal: Journal, lines: Sequence[Again], *, at: Position, now_ms: int) -> None:
+def charge_again(journal: Journal, lines: Sequence[Again]) -> None:
     """Charge what was taken back, in event order, and bring everything that follows from it in order."""
     for again in sorted(lines, key=lambda item: (item.line.flow.start_ms, item.line.corrects)):
         if again.octets:
-            _charge(journal, again, at, now_ms)
+            _charge(journal, again)
     resume_suspended(journal)
     journal.settle("corrected")
 
@@ -198,9 +205,10 @@ def _refund(journal: Journal, line: Line, charged: int, micros: int) -> RatedUsa
     )  # fmt: skip
 
 
-def _charge(journal: Journal, again: Again, at: Position, now_ms: int) -> None:
+def _charge(journal: Journal, again: Again) -> None:
     """Charge octets as a flow of their own time would be charged."""
     account, tariff, flow = journal.account, journal.tariff, again.line.flow
+    at, now_ms = journal.position, journal.now_ms
     at_ms = flow.start_ms
     late = at_ms < account.settled_ms and not is_present(account, at_ms)
     view = view_of(account, tariff, at_ms) if late else account

@@ -74,6 +74,16 @@ class Journal:
         self._notifications: list[Notification] = []
         self._updates: list[PolicyUpdate] = []
 
+    @property
+    def position(self) -> Position:
+        """Where the cause stood."""
+        return Position(self._source.topic, self._source.partition, self._source.first_offset)
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock of the transaction."""
+        return self._now_ms
+
     def outcome(self) -> Outcome:
         """What has been written so far."""
         return Outcome(self.account, None, tuple(self._updates), tuple(self._notifications), tuple(self._usage))

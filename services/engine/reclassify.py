@@ -79,7 +79,7 @@ def reclassify(
         journal.emit_gathered()
         lines = [_line(entry, flow, at.partition) for entry in wrong]
         taken = [Again(line, take_back(journal, line), verdict) for line in lines]
-        charge_again(journal, taken, at=at, now_ms=now_ms)
+        charge_again(journal, taken)
     return journal.outcome()
 
 
