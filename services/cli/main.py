@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from services.cli import flows
+from services.cli import correct, flows
 from services.cli.catalogue import app as catalogue_app
 from services.runtime.settings import Settings, load_settings
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(flows.app, name="flows")
 app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(correct.app, name="correct")
 
 KafkaOption = Annotated[
     str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the embedded log.")

@@ -243,6 +243,19 @@ usage = Table(
     Index("ix_usage_corrects", "corrects"),
 )
 
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("usage_id", Text, ForeignKey("usage.usage_id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("command_id", Text, ForeignKey("commands.command_id"), nullable=False),
+    Column("account_id", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("amount_micros", WholeNumber, nullable=False),
+    Column("octets", WholeNumber, nullable=False),
+    Column("ordered_at_ms", BigInteger, nullable=False),
+)
+
 movements = Table(
     "movements",
     metadata,
