@@ -131,6 +131,13 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_congestion: Annotated[
         int, Meta(ge=0, le=MAX_CONGESTION, description="The rule applies up to this congestion level, inclusive.")
     ] = MAX_CONGESTION
+    suspect: Annotated[
+        Literal["any", "never", "only"],
+        Meta(
+            description="Traffic whose evidence disagrees: as any other, not for the rule, or for it alone. A gateway "
+            "that cannot tell leaves out a rule with `only` and takes `never` for `any`."
+        ),
+    ] = "any"
     redirect_url: Annotated[
         str | None, Meta(description="Where web requests are sent instead (TS 29.512 RedirectInformation).")
     ] = None

@@ -306,6 +306,7 @@ def _draft(
         dnns=rule.rule.scope.dnns,
         min_congestion=rule.rule.min_congestion,
         max_congestion=rule.rule.max_congestion,
+        suspect=rule.rule.suspect,
         redirect_url=rule.rule.redirect_url,
         steering=rule.rule.steering,
     )

@@ -33,7 +33,7 @@ from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundin
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
 
-_FURTHER = {"min_congestion", "max_congestion", "redirect_url", "steering"}
+_FURTHER = {"min_congestion", "max_congestion", "suspect", "redirect_url", "steering"}
 _FURTHER_OF_SCOPE = {"services", "rat_types", "dnns"}
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
