@@ -99,7 +99,7 @@ def weak_evidence(view: View) -> Iterator[Finding]:
             continue
         if rule.gate_status == "closed":
             effect = "closes the gate for traffic that a port number or a rhythm alone speaks for"
-        elif rule.charging != "charge" and not _is_slow_lane(rule):
+        elif rule.charging != "charge" and view.catalogue.min_confidence <= PORT and not _is_slow_lane(rule):
             effect = f"is {rule.charging} for traffic that is easily forged"
         else:
             continue
@@ -134,13 +134,13 @@ def _winners_under(view: View, rule: PccRule, holder: ProductOffering) -> list[P
             return [one]
     if rule.bucket is None:
         states = [one for one in earlier if one.bucket is not None and one.id in own]
-        for allowance in dict.fromkeys(one.bucket.allowance for one in states if one.bucket):
+        for bucket in dict.fromkeys(one.bucket for one in states if one.bucket):
             # Whatever the state of the bucket, one side of it is in force.
-            full = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="available")]
-            empty = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="exhausted")]
-            sides = ([*fitting, *full], [*fitting, *empty])
+            here = [one for one in states if one.bucket == bucket]
+            there = [one for one in states if one.bucket and _are_opposite(one.bucket, bucket)]
+            sides = ([*fitting, *here], [*fitting, *there])
             if all(uncovered(target, [view.reach[one.id] for one in side], zones=view.zones) is None for side in sides):
-                return _needed(view, rule, [*fitting, *full, *empty])
+                return _needed(view, rule, [*fitting, *here, *there])
     covered = uncovered(target, [view.reach[one.id] for one in fitting], zones=view.zones) is None
     return _needed(view, rule, fitting) if covered else []
 
@@ -201,9 +201,15 @@ def _spends_apart(first: SpendCondition | None, then: SpendCondition | None) -> 
     return ends is not None and begins is not None and ends <= begins
 
 
+def _are_opposite(one: BucketCondition, other: BucketCondition) -> bool:
+    """Whether always exactly one of the two holds."""
+    known = {one.state, other.state} in ({"available", "exhausted"}, {"fresh", "used"})
+    return known and one.allowance == other.allowance and one.percent == other.percent
+
+
 def _slows(rule: PccRule, allowance: Allowance) -> bool:
     bucket = rule.bucket
-    waits = bucket is not None and bucket.allowance == allowance.id and bucket.state == "exhausted"
+    waits = bucket is not None and bucket.allowance == allowance.id and bucket.state in ("exhausted", "used")
     return waits and (_has_rate(rule) or rule.gate_status == "closed")
 
 
@@ -213,7 +219,7 @@ def _has_rate(rule: PccRule) -> bool:
 
 def _is_slow_lane(rule: PccRule) -> bool:
     """Whether a free rule is the low rate after a bucket, which the bucket gives to all its traffic anyway."""
-    return rule.bucket is not None and rule.bucket.state == "exhausted" and _has_rate(rule)
+    return rule.bucket is not None and rule.bucket.state in ("exhausted", "used") and _has_rate(rule)
 
 
 def _depends_on_evidence(rule: PccRule) -> bool:
