@@ -249,18 +249,25 @@ class Allowance(_Model):
 
 
 class PriceTier(_Model):
-    """Where a usage price changes within a cycle: from the first octet above `above`."""
+    """Where a usage price changes within a cycle: from the first octet, or connection, above `above`."""
 
-    above: OctetAmount = Field(gt=0, description="Out-of-bundle octets of the cycle that the tiers before it cover.")
+    above: OctetAmount = Field(
+        gt=0, description="Out-of-bundle octets, or connections, of the cycle that the tiers before it cover."
+    )
     amount: MoneyAmount = Field(description="Price of one unit from there on.")
 
 
 class UsagePrice(_Model):
-    """Out-of-bundle price (TMF620 ProductOfferingPrice of type usage): money per `per_octets`."""
+    """Usage price (TMF620 ProductOfferingPrice of type usage): per octets beyond the buckets, or per connection."""
 
     id: CatalogueId = Field(description="Names the price in decisions, usage and its running total.")
     amount: MoneyAmount = Field(description="Price of one unit; with tiers, in the first of them.")
+    unit: Literal["octets", "connection"] = Field(
+        "octets",
+        description="What it prices: octets beyond the buckets, or connections, whoever pays for their octets.",
+    )
     per_octets: OctetAmount = Field(10**6, description="Octets in one unit.")
+    per_connections: int = Field(1, ge=1, le=10**9, description="Connections in one unit, for unit `connection`.")
     whole_units: bool = Field(False, description="Each unit that is begun in a cycle is charged whole (package price).")
     tiers: tuple[PriceTier, ...] = Field((), max_length=16, description="Further tiers, in ascending order.")
     tier_mode: Literal["graduated", "volume"] = Field(
@@ -274,6 +281,13 @@ class UsagePrice(_Model):
     def _unit_is_not_empty(self) -> Self:
         if self.per_octets < 1:
             raise ValueError(f"price {self.id!r}: per_octets is {self.per_octets}; a unit has at least 1 octet")
+        return self
+
+    @model_validator(mode="after")
+    def _unit_is_one(self) -> Self:
+        other = "per_octets" if self.unit == "connection" else "per_connections"
+        if getattr(self, other) != type(self).model_fields[other].default:
+            raise ValueError(f"price {self.id!r}: {other} says nothing where the unit is {self.unit}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -514,6 +528,7 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
     for kind, ids in groups.items():
         for duplicate in sorted({item for item in ids if ids.count(item) > 1} if len(ids) != len(set(ids)) else ()):
             yield f"{kind} {duplicate!r} is defined twice; keep one"
+    yield from _ambiguous_prices(catalogue)
     known = {kind: set(ids) for kind, ids in groups.items()}
     for holder, kind, reference in _references(catalogue):
         if reference not in known[kind]:
@@ -533,6 +548,14 @@ def _zone_problems(zones: tuple[Zone, ...]) -> Iterator[str]:
         having = [zone.id for zone in zones if getattr(zone, quality)]
         for zone_id in having[1:]:
             yield f"zone {zone_id!r} is {quality}, and so is zone {having[0]!r}; keep one"
+
+
+def _ambiguous_prices(catalogue: Catalogue) -> Iterator[str]:
+    units: dict[str, str] = {}
+    for offering in catalogue.offerings:
+        for price in offering.usage_prices:
+            if units.setdefault(price.id, price.unit) != price.unit:
+                yield f"price {price.id!r} prices octets in one place and connections in another; rename one"
 
 
 def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:

@@ -55,6 +55,18 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     capped: Annotated[bool, Meta(description="True when the cycle's cap cut the amount.")] = False
 
 
+class ConnectionPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The price of one connection: price(to) - price(from), in connections of the cycle."""
+
+    price_id: Annotated[str, Meta(description="ProductOfferingPrice that was used.")]
+    currency: Annotated[Currency, Meta(description="ISO 4217 code.")]
+    amount: Annotated[Decimal, Meta(description="Amount charged, decimal string, at most six places.")]
+    connections_from: Annotated[int, Meta(ge=0, description="Connections of the cycle before this one.")]
+    connections_to: Annotated[
+        int, Meta(ge=0, description="Connections of the cycle after it; the same where it is free beyond the cap.")
+    ]
+
+
 class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
@@ -91,6 +103,9 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     redirect_url: Annotated[str | None, Meta(description="Where web requests of the rule are sent, or null.")] = None
     steering: Annotated[Steering | None, Meta(description="The access that the rule asks for, or null.")] = None
     own_service: Annotated[bool, Meta(description="The application is the operator's own service.")] = False
+    connection: Annotated[
+        ConnectionPrice | None, Meta(description="Price of the connection that ended with this record, or null.")
+    ] = None
 
 
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):

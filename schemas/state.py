@@ -75,7 +75,7 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
             "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),
     ]
-    octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
+    octets: Annotated[int, Meta(description="Octets counted in this cycle; of a price per connection, connections.")]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
 
 
@@ -117,6 +117,9 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
         int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow.")
     ] = None
     price_octets_to: Annotated[int | None, Meta(description="The same after the last priced flow.")] = None
+    connections: Annotated[
+        int, Meta(description="Connections priced; such an entry holds no octets, and counts them as price octets.")
+    ] = 0
 
 
 class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -69,10 +69,10 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     amount: Annotated[Decimal, Meta(description="Money charged (positive) or given back (negative).")] = "0"
     price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
     price_octets_from: Annotated[
-        int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow; null = no price.")
+        int | None, Meta(description="Out-of-bundle octets, or connections, of the cycle before the first priced flow.")
     ] = None
     price_octets_to: Annotated[
-        int | None, Meta(description="Out-of-bundle octets of the cycle after the last priced flow; null = no price.")
+        int | None, Meta(description="Out-of-bundle octets, or connections, of the cycle after the last priced flow.")
     ] = None
     movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
     evidence: Annotated[
@@ -88,3 +88,6 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             "A `refund` takes its octets back, a `usage` charges them again."
         ),
     ] = None
+    connections: Annotated[
+        int, Meta(ge=0, description="Connections that were priced; such a row has no octets and no records of its own.")
+    ] = 0

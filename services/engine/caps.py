@@ -28,8 +28,11 @@ class Room(NamedTuple):
     bound: Bound
 
 
-def room_of(price: CompiledPrice, account: AccountState) -> Room:
-    """How far `price` can go in this cycle as things stand. Where two bounds coincide, the cap comes first."""
+def room_of(price: CompiledPrice, account: AccountState, reserve_micros: int = 0) -> Room:
+    """How far `price` can go in this cycle as things stand. Where two bounds coincide, the cap comes first.
+
+    `reserve_micros` of limit and balance are kept for something else: the end of the connection.
+    """
     rooms = [Room(price.most_octets, "count")]
     cap = cap_of(price, account)
     if cap is not None:
@@ -38,18 +41,38 @@ def room_of(price: CompiledPrice, account: AccountState) -> Room:
     if limit is not None or account.payment == "prepaid":
         charged = price.amount_up_to(used_of(price.counter_id, account.counters).octets)
         if limit is not None:
-            rooms.append(_room(price, charged + max(0, limit - spent_micros(account.counters)), "limit"))
+            rooms.append(
+                _room(price, charged + max(0, limit - spent_micros(account.counters) - reserve_micros), "limit")
+            )
         if account.payment == "prepaid":
-            rooms.append(_room(price, charged + max(0, account.balance_micros), "balance"))
+            rooms.append(_room(price, charged + max(0, account.balance_micros - reserve_micros), "balance"))
     return min(rooms, key=lambda room: (room.octets, _ORDER.index(room.bound)))
 
 
-def can_pay(price: CompiledPrice, account: AccountState) -> bool:
+def reserve_of(connection: CompiledPrice | None, account: AccountState) -> int:
+    """Micros that limit and balance must still hold when a connection ends; 0 where it costs nothing."""
+    if connection is None or _is_free(connection, account):
+        return 0
+    number = used_of(connection.counter_id, account.counters).octets
+    charged = connection.amount_up_to(number)
+    micros = connection.amount_up_to(number + 1) - charged
+    covered = connection.octets_within(charged + micros)
+    # What rounding gives away is no reason to let more pass: the exact price has to be covered.
+    return micros if covered is None or covered > number else micros + 1
+
+
+def _is_free(price: CompiledPrice, account: AccountState) -> bool:
+    room = room_of(price, account)
+    reached = used_of(price.counter_id, account.counters).octets >= room.octets
+    return reached and room.bound == "cap" and price.price.on_cap == "free"
+
+
+def can_pay(price: CompiledPrice, account: AccountState, reserve_micros: int = 0) -> bool:
     """Whether `price` is open: not at a cap that blocks, nor at the end of limit or balance.
 
     What is too large to be counted is blocked flow by flow, and closes no gate.
     """
-    room = room_of(price, account)
+    room = room_of(price, account, reserve_micros)
     if room.bound == "count" or used_of(price.counter_id, account.counters).octets < room.octets:
         return True
     return room.bound == "cap" and price.price.on_cap == "free"

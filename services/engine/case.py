@@ -10,6 +10,17 @@ from services.engine.outcome import Position
 from services.engine.select import Selection
 
 
+class Connection(msgspec.Struct, gc=False):
+    """A connection that ended with the flow, and what it cost."""
+
+    price_id: str
+    micros: int
+    money: int
+    """The part of it that left the main balance (prepaid)."""
+    number_from: int
+    number_to: int
+
+
 class Case(msgspec.Struct, gc=False):
     """What the steps need to know of one flow, and the tally that charging fills in.
 
@@ -44,6 +55,7 @@ class Case(msgspec.Struct, gc=False):
     price_to: int | None = None
     price_capped: bool = False
     note: str | None = None
+    connection: Connection | None = None
 
     def dominate(self) -> None:
         """Set the treatment to the largest part.

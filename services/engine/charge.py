@@ -16,14 +16,17 @@ from schemas.units import format_micros
 from services.engine.caps import (
     NEARING_PERCENT,
     SPENDING_LIMIT,
+    Room,
+    can_pay,
     cap_of,
     limit_of,
     marks_of,
+    reserve_of,
     room_of,
     spent_micros,
     used_of,
 )
-from services.engine.case import Case
+from services.engine.case import Case, Connection
 from services.engine.marks import octets_until_mark, octets_until_spend
 from services.engine.notices import notify
 from services.engine.overshoot import look
@@ -77,6 +80,8 @@ class _Session:
             if self._selection is selection:
                 raise RuntimeError(f"rule {selection.rule.rule.id} leaves {left} octets without a payer; this is a bug")
             selection, left = self._selection, self._next_part(left, self._selection)
+        if self._selection.connection is not None and self._case.flow.end_reason != "active":
+            self._connect(self._selection, self._selection.connection)
 
     def _next_part(self, left: int, selection: Selection) -> int:
         """Let the next payer take its part of `left` octets; returns what is left after it."""
@@ -89,6 +94,8 @@ class _Session:
         return self._charge(left, selection) if left else 0
 
     def _charge(self, left: int, selection: Selection) -> int:
+        if selection.connection is not None and not can_pay(selection.connection, self.account):
+            return self._refuse(left, selection.connection)
         if selection.bucket_index >= 0:
             return self._draw(left, selection.bucket_index)
         if selection.beyond == "free":
@@ -241,21 +248,77 @@ class _Session:
     def _sell_part(self, left: int, price: CompiledPrice) -> int:
         """Charge the interval of the cycle's total that this part is, up to cap and balance."""
         used_octets = self._counter(price.counter_id).octets
-        room = room_of(price, self.account)
+        room = self._room(price, self._selection)
         part = max(0, min(left, room.octets - used_octets))
         self._pay(price, used_octets, part)
         rest = left - part
         if used_octets + part < room.octets:
             self._near(price, part)
-        elif room.bound == "cap":
-            self._capped(part, rest, price)
-        elif room.bound == "limit":
-            self._limited(part, rest)
-        elif room.bound == "balance":
-            self._broke(part, rest)
+        elif room.bound != "count":
+            self._end(room, part, rest, price)
         elif rest:
             return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
+
+    def _end(self, room: Room, part: int, rest: int, price: CompiledPrice) -> None:
+        """Cap, limit or balance are at their end, after `part`; `rest` is beyond."""
+        if room.bound == "cap":
+            self._capped(part, rest, price)
+        elif room.bound == "limit":
+            self._limited(part, rest)
+        else:
+            self._broke(part, rest)
+
+    def _refuse(self, left: int, price: CompiledPrice) -> int:
+        """Block what belongs to a connection that nothing could pay for at its end."""
+        self._end(room_of(price, self.account), 0, left, price)
+        return 0
+
+    def _connect(self, selection: Selection, price: CompiledPrice) -> None:
+        """Charge the connection that ends with this flow, if one octet more of it would still pass."""
+        if not self._is_open(selection) or not can_pay(price, self.account):
+            return
+        number = self._counter(price.counter_id)
+        room = room_of(price, self.account)
+        if number.octets >= room.octets:
+            at = number.octets
+            self._case.connection = Connection(price.price.id, 0, 0, at, at)
+            return
+        micros = price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets)
+        self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
+        money = micros if self.account.payment == "prepaid" else 0
+        self.account = replace(self.account, balance_micros=self.account.balance_micros - money)
+        self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1)
+        self._turn_by_spend()
+        room = room_of(price, self.account)
+        if number.octets + 1 >= room.octets and room.bound != "count":
+            self._end(room, 1, 0, price)
+        elif selection.bucket_index < 0 and not self._is_open(selection) and selection.price is not None:
+            # The connection took what the next octet would have cost.
+            self._end(self._room(selection.price, selection), 1, 0, selection.price)
+        else:
+            self._near(price, 1)
+
+    def _turn_by_spend(self) -> None:
+        """Rules may turn with the money that a connection cost."""
+        held = (self._tariff.offerings.get(product.offering_id) for product in self.account.products)
+        if not any(offering.spends for offering in held if offering):
+            return
+        before = self.account.standing
+        self._look_again()
+        if self.account.standing != before:
+            self.cause = self.cause or "spend"
+
+    def _is_open(self, selection: Selection) -> bool:
+        """Whether one octet more of such traffic would pass."""
+        if selection.bucket_index >= 0 or selection.beyond == "free":
+            return True
+        if selection.beyond == "blocked" or selection.price is None:
+            return False
+        return can_pay(selection.price, self.account, reserve_of(selection.connection, self.account))
+
+    def _room(self, price: CompiledPrice, selection: Selection) -> Room:
+        return room_of(price, self.account, reserve_of(selection.connection, self.account))
 
     def _pay(self, price: CompiledPrice, used_octets: int, part: int) -> None:
         micros = price.amount_up_to(used_octets + part) - price.amount_up_to(used_octets)

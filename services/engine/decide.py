@@ -9,10 +9,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from schemas.classification import Classification
-from schemas.decision import Draw, PolicyDecision, Price
+from schemas.decision import ConnectionPrice, Draw, PolicyDecision, Price
 from schemas.flow import FlowRecord
 from schemas.notification import Notification
-from schemas.state import AccountState, Bucket
+from schemas.state import AccountState, Bucket, PendingUsage
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import Charged, charge
@@ -30,6 +30,7 @@ from services.engine.usage import (
     MAX_PENDING,
     emit_usage,
     gather,
+    gather_all,
     gathered_rows,
     late_rows,
     without_gathered,
@@ -142,9 +143,10 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
     """The outcome of a late flow: everything gathered before it, what it takes back from expiries, its own row."""
     partition, now_ms = case.at.partition, case.now_ms
     rows = gathered_rows(before, partition=partition, now_ms=now_ms)
-    alone = replace(after, pending=gather((), case))
-    rows += late_rows(alone, drawn_from_lapsed(before, after), at=case.at, at_ms=case.at_ms, now_ms=now_ms)
-    rows += tuple(replace(row, cause=cause) for row in gathered_rows(alone, partition=partition, now_ms=now_ms))
+    alone, drawn = replace(after, pending=gather_all((), case)), drawn_from_lapsed(before, after)
+    rows += late_rows(alone, drawn, at=case.at, at_ms=case.at_ms, now_ms=now_ms)
+    own = gathered_rows(alone, partition=partition, now_ms=now_ms, connections_ordinal=len(drawn) + 1)
+    rows += tuple(replace(row, cause=cause) for row in own)
     return Outcome(without_gathered(after), _decision(case, after), usage=rows)
 
 
@@ -166,7 +168,7 @@ def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
 
 def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
     """The outcome of a flow that went down the waterfall."""
-    told = _told(case, charged.account, notifications=charged.notifications)
+    told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
     if charged.cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.
@@ -181,9 +183,10 @@ def _told(
     *,
     buckets: tuple[Bucket, ...] | None = None,
     notifications: tuple[Notification, ...] = (),
+    gatherer: Callable[[tuple[PendingUsage, ...], Case], tuple[PendingUsage, ...]] = gather,
 ) -> Outcome:
     """The outcome of a charged flow: its decision, and its usage gathered, or emitted when the keys are too many."""
-    pending = gather(account.pending, case)
+    pending = gatherer(account.pending, case)
     account = replace(
         account,
         buckets=account.buckets if buckets is None else buckets,
@@ -216,7 +219,12 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         free_octets=case.free,
         draws=case.draws,
     )
-    if case.charged + case.free == case.octets and case.note is None and case.price_id is None:
+    if (
+        case.charged + case.free == case.octets
+        and case.note is None
+        and case.price_id is None
+        and case.connection is None
+    ):
         return decision if case.treatment == decision.treatment else replace(decision, treatment=case.treatment)
     return replace(
         decision,
@@ -227,6 +235,7 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         not_charged_octets=case.not_charged,
         price=_price(case, account.currency),
         note=case.note,
+        connection=_connection(case, account.currency),
     )
 
 
@@ -240,4 +249,17 @@ def _price(case: Case, currency: str) -> Price | None:
         octets_from=case.price_from,
         octets_to=case.price_to,
         capped=case.price_capped,
+    )
+
+
+def _connection(case: Case, currency: str) -> ConnectionPrice | None:
+    ended = case.connection
+    if ended is None:
+        return None
+    return ConnectionPrice(
+        price_id=ended.price_id,
+        currency=currency,
+        amount=format_micros(ended.micros),
+        connections_from=ended.number_from,
+        connections_to=ended.number_to,
     )

@@ -13,7 +13,7 @@ from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState, Bucket, Product
-from services.engine.caps import can_pay
+from services.engine.caps import can_pay, reserve_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
@@ -130,15 +130,21 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     """Whether nothing could pay for any traffic that meets the rule; what rules before it take does not meet it."""
     if rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
         return False
+    met = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
+    covering = next((price for price in met if covers(price.reach, rule.reach)), None)
+    # Where every connection has a price and none can be paid, nothing passes, whoever pays for the octets.
+    closed = covering is not None and not any(can_pay(price, account) for price in met)
+    reserve = reserve_of(covering, account)
     for slot in plan.slots:
         if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
             continue
         on_exhausted = slot.allowance.allowance.on_exhausted
         if slot.available or on_exhausted == "throttle":
-            return False
+            return closed
         if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
-    return not any(_serves(price.reach, rule, taken, tariff) and can_pay(price, account) for price in plan.prices)
+    payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
+    return closed or not any(can_pay(price, account, reserve) for price in payers)
 
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:

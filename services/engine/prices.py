@@ -18,7 +18,7 @@ class Step(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """The price of a cycle's octets. It never falls: one octet more never costs less."""
+    """The price of a cycle's octets, or connections. It never falls: one more never costs less."""
 
     unit_octets: int
     steps: tuple[Step, ...]
@@ -94,4 +94,5 @@ def curve_of(price: UsagePrice) -> Curve:
     ends = [*starts[1:], None]
     amounts = [price.amount, *(tier.amount for tier in price.tiers)]
     steps = tuple(Step(*parts) for parts in zip(starts, ends, amounts, strict=True))
-    return Curve(price.per_octets, steps, price.tier_mode == "volume", price.whole_units)
+    unit = price.per_connections if price.unit == "connection" else price.per_octets
+    return Curve(unit, steps, price.tier_mode == "volume", price.whole_units)

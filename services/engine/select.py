@@ -79,6 +79,8 @@ class Selection:
     share_octets: int | None
     """Most that one member may draw from that bucket in a cycle; None = no limit."""
     price: CompiledPrice | None
+    connection: CompiledPrice | None
+    """What a connection of this traffic costs; None where connections have no price, or the rule lets nobody pay."""
     template: PolicyDecision
     """A decision with all that does not depend on the single flow filled in."""
     whole_index: int
@@ -138,6 +140,9 @@ class Plan:
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     prices: tuple[CompiledPrice, ...]
+    """Prices of octets."""
+    connections: tuple[CompiledPrice, ...]
+    """Prices of connections."""
     kinds: Kinds
 
 
@@ -202,11 +207,14 @@ def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
     bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
     price = _price(plan.prices, traffic)
+    connection = _price(plan.connections, traffic) if treatment == "charged" else None
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
     share = drawn.allowance.per_member_octets if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
-    whole_index = bucket_index if treatment == "charged" and share is None else -1
-    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template, whole_index)
+    whole_index = bucket_index if treatment == "charged" and share is None and connection is None else -1
+    return Selection(
+        winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, template, whole_index
+    )  # fmt: skip
 
 
 def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
@@ -238,7 +246,10 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
     prices = tuple(_prices(facts, tariff))
     payers = [price.reach for price in prices] + [slot.allowance.reach for slot in slots if slot.allowance is not None]
     kinds = Kinds.between([line.rule for line in ordered], payers, tariff.own_services)
-    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, prices, kinds)
+    octets, connections = (
+        tuple(price for price in prices if price.price.unit == unit) for unit in ("octets", "connection")
+    )
+    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, octets, connections, kinds)
 
 
 def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:

@@ -12,7 +12,7 @@ from schemas.state import AccountState, Bucket, PendingDraw, PendingUsage
 from schemas.topics import FLOWS
 from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
-from services.engine.case import Case
+from services.engine.case import Case, Connection
 from services.engine.outcome import Outcome, Position
 
 MAIN_BALANCE = "main"
@@ -35,16 +35,24 @@ def without_gathered(account: AccountState) -> AccountState:
     return replace(account, pending=(), pending_since_ms=0)
 
 
-def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tuple[RatedUsage, ...]:
+def gathered_rows(
+    account: AccountState, *, partition: int, now_ms: int, connections_ordinal: int = 1
+) -> tuple[RatedUsage, ...]:
     """The rows of what is gathered, in the order in which its keys were first used.
 
     `usage_id` is `f-<partition>-<first offset>-<last offset>-0`: a flow contributes to one key only, so no two rows
-    begin at the same offset.
+    begin at the same offset. A row of connections has an ordinal of its own.
     """
     if not account.pending:
         return ()
     remaining = before_gathered(account)
-    return tuple(_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
+    rows = (_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
+    return tuple(_numbered(row, connections_ordinal) if row.connections else row for row in rows)
+
+
+def _numbered(row: RatedUsage, ordinal: int) -> RatedUsage:
+    name, _, _ = row.usage_id.rpartition("-")
+    return replace(row, usage_id=f"{name}-{ordinal}", ordinal=ordinal)
 
 
 def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
@@ -66,6 +74,55 @@ def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage,
             entries[index] = _added(entry, case)
             return tuple(entries)
     return (*pending, _fresh(case))
+
+
+def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it."""
+    pending = gather(pending, case)
+    if case.connection is None or case.connection.number_to == case.connection.number_from:
+        return pending
+    fresh = _connected(case, case.connection)
+    for index, entry in enumerate(pending):
+        if entry.connections and _key(entry) == _key(fresh):
+            both = replace(
+                entry,
+                last_offset=fresh.last_offset,
+                start_ms=min(entry.start_ms, fresh.start_ms),
+                end_ms=max(entry.end_ms, fresh.end_ms),
+                micros=entry.micros + fresh.micros,
+                money=entry.money + fresh.money,
+                price_octets_to=fresh.price_octets_to,
+                connections=entry.connections + 1,
+            )
+            return (*pending[:index], both, *pending[index + 1 :])
+    return (*pending, fresh)
+
+
+def _connected(case: Case, ended: Connection) -> PendingUsage:
+    return replace(
+        _fresh(case),
+        treatment="charged",
+        sponsor_id=None,
+        price_id=ended.price_id,
+        record_count=0,
+        charged_octets=0,
+        free_octets=0,
+        sponsored_octets=0,
+        blocked_octets=0,
+        not_charged_octets=0,
+        micros=ended.micros,
+        draws=(),
+        money=ended.money,
+        price_octets_from=ended.number_from,
+        price_octets_to=ended.number_to,
+        connections=1,
+    )
+
+
+def _key(entry: PendingUsage) -> tuple[str | None, ...]:
+    return (
+        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.price_id,
+    )  # fmt: skip
 
 
 def _fresh(case: Case) -> PendingUsage:
@@ -233,6 +290,7 @@ def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms
         rating_group=pending.rating_group,
         treatment=pending.treatment,
         sponsor_id=pending.sponsor_id,
+        connections=pending.connections,
     )
 
 

@@ -407,11 +407,14 @@ def _calculation(row: Row, price: UsagePrice | None) -> str:
         return (
             "the price of the cycle's out-of-bundle octets after each flow less that before it, summed over the flows"
         )
+    connections = price.unit == "connection"
+    counted = "connections" if connections else "octets"
+    unit = f"{price.per_connections} connections" if connections else format_octets(price.per_octets)
     compiled = CompiledPrice(price, Reach.of(price.scope), "")
     before, after = compiled.amount_up_to(start), compiled.amount_up_to(end)
     text = (
-        f"price({end} octets) − price({start} octets) = {format_micros(after)} − {format_micros(before)} = "
-        f"{format_micros(after - before)}, at {format_micros(price.amount)} per {format_octets(price.per_octets)}"
+        f"price({end} {counted}) − price({start} {counted}) = {format_micros(after)} − {format_micros(before)} = "
+        f"{format_micros(after - before)}, at {format_micros(price.amount)} per {unit}"
     )
     if price.cap is not None:
         text += f", at most {format_micros(price.cap)} a cycle unless the subscriber raised it"

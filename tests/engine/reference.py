@@ -4,6 +4,7 @@ It reads the same plain dictionaries that a catalogue is made from. Times are UT
 month, and event time never goes back. Volumes must be small: every octet looks for its rule and its payer anew.
 """
 
+import copy
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -100,7 +101,10 @@ class Reference:
         before = self.billed
         for _ in range(octets):
             seen[self.octet(traffic)] += 1
-        return {**seen, "money": self.billed - before}
+        money, before = self.billed - before, self.billed
+        if traffic["ends"]:
+            self.connect(traffic)
+        return {**seen, "money": money, "connection": self.billed - before}
 
     # -- time
 
@@ -196,7 +200,8 @@ class Reference:
     def octet(self, traffic: Traffic) -> str:
         """Find the rule and the payer of one octet, and take it from there."""
         rule = self.rule_for(traffic)
-        if rule["gate_status"] == "closed":
+        connection = self.connection_price(traffic) if rule["charging"] == "charge" else None
+        if rule["gate_status"] == "closed" or (connection and not self.can_connect(connection)):
             return "blocked"
         if rule["charging"] == "free":
             return "free"
@@ -215,7 +220,7 @@ class Reference:
                 last = "continue"
             if last != "continue":
                 return {"throttle": "free", "block": "blocked"}[last]
-        return self.sell(traffic)
+        return self.sell(traffic, self.kept_back(connection))
 
     def rule_for(self, traffic: Traffic) -> dict[str, Any]:
         fitting = []
@@ -348,13 +353,65 @@ class Reference:
         key = ("share", lot["bucket"], member)
         self.totals[key] = self.totals.get(key, 0) + 1
 
-    def sell(self, traffic: Traffic) -> str:
-        prices = [
+    def prices_for(self, traffic: Traffic, unit: str) -> list[tuple[str, dict[str, Any]]]:
+        return [
             (product["offering"], price)
             for product in self.held()
             for price in self.offerings[product["offering"]].get("usage_prices", [])
-            if self.in_scope(price["scope"], traffic)
+            if self.in_scope(price["scope"], traffic) and price.get("unit", "octets") == unit
         ]
+
+    def connection_price(self, traffic: Traffic) -> tuple[str, dict[str, Any]] | None:
+        return min(self.prices_for(traffic, "connection"), key=self.price_order, default=None)
+
+    def can_connect(self, offered: tuple[str, dict[str, Any]]) -> bool:
+        """Whether one more connection could be paid, or is free."""
+        next_one, present = self.next_connection(offered)
+        cap, limit = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"]), self.cap("limit", self.limit)
+        if cap is not None and next_one > cap:
+            return bool(offered[1]["on_cap"] == "free")
+        if limit is not None and next_one > present + max(0, limit - self.spent):
+            return False
+        return not self.prepaid or next_one <= present + self.balance
+
+    def next_connection(self, offered: tuple[str, dict[str, Any]]) -> tuple[Fraction, int]:
+        """What the cycle's connections cost with one more, exactly, and what they have cost."""
+        counted = self.totals.get(("price", offered[0], offered[1]["id"]), 0)
+        return exact_price(offered[1], counted + 1), whole(exact_price(offered[1], counted))
+
+    def kept_back(self, offered: tuple[str, dict[str, Any]] | None) -> int:
+        """Whole micros that octets leave for the end of their connection."""
+        if offered is None:
+            return 0
+        next_one, present = self.next_connection(offered)
+        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
+        return 0 if cap is not None and next_one > cap else -whole(-next_one) - present
+
+    def connect(self, traffic: Traffic) -> None:
+        """Charge the connection that ends, if another octet of it would pass."""
+        offered = self.connection_price(traffic)
+        rule = self.rule_for(traffic)
+        if offered is None or rule["gate_status"] == "closed" or rule["charging"] != "charge":
+            return
+        if copy.deepcopy(self).octet(traffic) == "blocked":
+            return
+        next_one, present = self.next_connection(offered)
+        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
+        if cap is not None and next_one > cap:
+            return
+        self.totals["price", offered[0], offered[1]["id"]] = (
+            self.totals.get(("price", offered[0], offered[1]["id"]), 0) + 1
+        )
+        self.bill(whole(next_one) - present)
+
+    def bill(self, micros: int) -> None:
+        self.billed += micros
+        self.spent += micros
+        if self.prepaid:
+            self.balance -= micros
+
+    def sell(self, traffic: Traffic, kept_back: int) -> str:
+        prices = self.prices_for(traffic, "octets")
         if not prices:
             return "blocked"
         offering_id, price = min(prices, key=self.price_order)
@@ -370,15 +427,12 @@ class Reference:
         cap, limit = self.cap((offering_id, price["id"]), price["cap"]), self.cap("limit", self.limit)
         if cap is not None and dearer > cap:
             return {"block": "blocked", "free": "free"}[price["on_cap"]]
-        if limit is not None and dearer > bill + max(0, limit - self.spent):
+        if limit is not None and dearer > bill + max(0, limit - self.spent - kept_back):
             return "blocked"
-        if self.prepaid and dearer > bill + self.balance:
+        if self.prepaid and dearer > bill + max(0, self.balance - kept_back):
             return "blocked"
         self.totals[key] = sold + 1
-        self.billed += whole(dearer) - bill
-        self.spent += whole(dearer) - bill
-        if self.prepaid:
-            self.balance -= whole(dearer) - bill
+        self.bill(whole(dearer) - bill)
         return "charged"
 
     def price_order(self, offered: tuple[str, dict[str, Any]]) -> Any:
@@ -402,12 +456,17 @@ def narrow_by_kind(scope: dict[str, Any]) -> bool:
 
 def exact_price(price: dict[str, Any], octets: int) -> Fraction:
     """Micros of the cycle's first `octets`, not rounded."""
-    unit = price["per_octets"]
+    unit = unit_of(price)
     if price["whole_units"]:
         octets = -(-octets // unit) * unit
     if price["tier_mode"] == "graduated":
         return sum((Fraction(tier_amount(price, n), unit) for n in range(1, octets + 1)), Fraction(0))
     return max((Fraction(n * tier_amount(price, n), unit) for n in range(1, octets + 1)), default=Fraction(0))
+
+
+def unit_of(price: dict[str, Any]) -> int:
+    """Octets, or connections, of one unit."""
+    return int(price["per_connections"] if price.get("unit") == "connection" else price["per_octets"])
 
 
 def tier_amount(price: dict[str, Any], octet: int) -> int:
@@ -418,7 +477,7 @@ def tier_amount(price: dict[str, Any], octet: int) -> int:
 
 def long_run(price: dict[str, Any]) -> int:
     """Micros of a terabyte, by which prices are compared: far beyond every tier."""
-    octets, unit = 10**12, price["per_octets"]
+    octets, unit = 10**12, unit_of(price)
     counted = -(-octets // unit) * unit if price["whole_units"] else octets
     edges = [0, *(tier["above"] for tier in price["tiers"])]
     amounts = [price["amount"], *(tier["amount"] for tier in price["tiers"])]

@@ -59,6 +59,13 @@ def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
 
 
 def a_price(dice: random.Random, number: int) -> dict[str, Any]:
+    if dice.random() < 0.25:
+        return {
+            "id": f"c{number}", "unit": "connection", "amount": dice.choice([0, 333_333, 1_000_000]),
+            "per_connections": dice.choice([1, 2]), "scope": a_scope(dice), "cap": dice.choice([None, None, 900_000]),
+            "on_cap": dice.choice(["block", "free"]), "whole_units": dice.random() < 0.2, "tier_mode": "graduated",
+            "tiers": [{"above": 2, "amount": dice.choice([0, 500_000])}] if dice.random() < 0.3 else [],
+        }  # fmt: skip
     return {
         "id": f"u{number}", "amount": dice.choice([0, 1, 333_333, 2_000_000]), "per_octets": dice.choice([1, 3, 10]),
         "scope": a_scope(dice), "cap": dice.choice([None, 0, 5, 4_000_000]), "on_cap": dice.choice(["block", "free"]),
@@ -169,6 +176,7 @@ class Day:
             "serving_plmn": self.dice.choice([None, "00101", "26201", "26202", "31041"]),
             "dnn": self.dice.choice(["internet", "Internet.mnc001.mcc262.gprs", "ims"]),
             "congestion_level": self.dice.choice([None, 0, 4, 9]),
+            "end_reason": self.dice.choice([None, "active", "idle"]),
         }
         fields |= place
         traffic = {
@@ -178,6 +186,7 @@ class Day:
             "congestion": place["congestion_level"],
             "category": APPLICATIONS.get(app or "", "other"),
             "member": member,
+            "ends": place["end_reason"] != "active",
         }
         # Every flow is another one, so that none corrects what an earlier one was charged.
         self.port += 1
@@ -188,8 +197,11 @@ class Day:
             "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
             "blocked": decision.blocked_octets,
         }  # fmt: skip
-        amount = decision.price.amount if decision.price else "0"
-        assert ({**seen, "money": amount}) == {**wanted, "money": format_micros(wanted["money"])}
+        money = {
+            "money": decision.price.amount if decision.price else "0",
+            "connection": decision.connection.amount if decision.connection else "0",
+        }
+        assert {**seen, **money} == {**wanted, **{name: format_micros(wanted[name]) for name in money}}
 
     def buy(self, offering_id: str) -> None:
         self.bought += 1
@@ -214,7 +226,7 @@ class Day:
         self.engine.limit(None if amount is None else format_micros(amount), at=stamp(self.at))
 
     def raise_cap(self) -> None:
-        price_id, amount = self.dice.choice([None, "u0", "u1"]), self.dice.choice([None, 3_000_000, 9_000_000])
+        price_id, amount = self.dice.choice([None, "u0", "u1", "c0"]), self.dice.choice([None, 3_000_000, 9_000_000])
         text = None if amount is None else format_micros(amount)
         if self.model.raise_cap(price_id, amount, self.at):
             self.engine.raise_cap(price_id, text, at=stamp(self.at))

@@ -101,6 +101,8 @@ def wanted(check: str, asked: Any) -> Any:
 def _of(decision: PolicyDecision, name: str) -> Any:
     if name == "amount":
         return decision.price.amount if decision.price else "0"
+    if name == "connections":
+        return decision.connection.amount if decision.connection else None
     if name == "five_qi":
         return decision.qos.five_qi if decision.qos else None
     names = {"rule": "rule_id", "sponsor": "sponsor_id"}
