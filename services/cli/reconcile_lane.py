@@ -196,6 +196,9 @@ class LaneAudit:
             try:
                 if decision.charged_octets or decision.price is not None or decision.draws:
                     self._decided_charge(decision)
+                if decision.connection is not None:
+                    micros = parse_micros(decision.connection.amount)
+                    self._sums.money.left[decision.account_id, decision.connection.currency] += micros
                 entered.append(decision)
             except ValueError as error:
                 self.unreadable(DECISIONS, f"the price of decision {decision.decision_id!r}", error)

@@ -67,8 +67,9 @@ class Summary:
             for part, field in PART_FIELDS:
                 if octets := getattr(decision, field):
                     self.octets[category, part] += octets
-            if decision.price is not None:
-                self.money[category, decision.price.currency] += parse_micros(decision.price.amount)
+            for price in (decision.price, decision.connection):
+                if price is not None:
+                    self.money[category, price.currency] += parse_micros(price.amount)
             application = decision.classification.application or "(unknown)"
             self._category_of[application] = category
             _add(self.applications, application, decision.octets)

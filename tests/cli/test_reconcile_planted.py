@@ -205,6 +205,12 @@ def rated_usage_charges_too_much(world: World) -> None:
 
 
 @plants("money_by_account")
+def a_connection_is_decided_and_never_rated(world: World) -> None:
+    price = {"price_id": "chat", "currency": "EUR", "amount": "0.01", "connections_from": 0, "connections_to": 1}
+    world.change(topics.DECISIONS, connection=price)
+
+
+@plants("money_by_account")
 def rated_usage_is_in_another_currency(world: World) -> None:
     world.change(topics.USAGE, lambda fields: "price_id" in fields, currency="USD")
 
