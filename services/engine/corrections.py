@@ -207,7 +207,8 @@ def _refund(journal: Journal, line: Line, charged: int, micros: int) -> RatedUsa
 
 def _charge(journal: Journal, again: Again) -> None:
     """Charge octets as a flow of their own time would be charged."""
-    account, tariff, flow = journal.account, journal.tariff, again.line.flow
+    # Only octets are charged again: a connection is counted where its flow ends, and stays as it was counted there.
+    account, tariff, flow = journal.account, journal.tariff, replace(again.line.flow, end_reason="active")
     at, now_ms = journal.position, journal.now_ms
     at_ms = flow.start_ms
     late = at_ms < account.settled_ms and not is_present(account, at_ms)

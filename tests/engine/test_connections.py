@@ -224,6 +224,27 @@ def test_splitting_a_flow_changes_no_total(
     assert ends[0] == ends[1]
 
 
+def test_a_flow_that_is_booked_anew_is_one_connection() -> None:
+    pack = {"id": "pack", "octets": 1000, "scope": {"applications": ["whatsapp"]}}
+    world = chatting(plan={**PLAN, "allowances": [*PLAN["allowances"], pack]}, payment="prepaid")
+    world.credit("1")
+    world.flow(100, "whatsapp", suspect=True, end_reason="active")
+    world.flow(100, "whatsapp", end_reason="idle")
+    assert world.account is not None
+    assert world.account.reclassified == 1
+    assert sum(row.connections for row in rows(world)) == 1
+    assert world.balance() == micros("0.99")
+
+
+def test_rules_turn_by_what_connections_cost() -> None:
+    rule = {"id": "dear", "scope": {"categories": ["voip_im"]}, "spend": {"at_least": "0.02"}, "charging": "free"}
+    world = chatting(rules=[rule])
+    seen = [world.flow(10, "whatsapp") for _ in range(4)]
+    assert [item.connection is not None for item in seen] == [True, True, False, False]
+    assert [item.treatment for item in seen] == ["charged", "charged", "free", "free"]
+    assert world.rules() == ["dear", "default"]
+
+
 def test_a_price_without_a_product_is_none() -> None:
     world = World(catalogue(PLAN))
     with pytest.raises(RefusedError, match="no_cap"):
