@@ -143,10 +143,9 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
     """The outcome of a late flow: everything gathered before it, what it takes back from expiries, its own row."""
     partition, now_ms = case.at.partition, case.now_ms
     rows = gathered_rows(before, partition=partition, now_ms=now_ms)
-    alone, drawn = replace(after, pending=gather_all((), case)), drawn_from_lapsed(before, after)
-    rows += late_rows(alone, drawn, at=case.at, at_ms=case.at_ms, now_ms=now_ms)
-    own = gathered_rows(alone, partition=partition, now_ms=now_ms, connections_ordinal=len(drawn) + 1)
-    rows += tuple(replace(row, cause=cause) for row in own)
+    alone = replace(after, pending=gather_all((), case))
+    rows += late_rows(alone, drawn_from_lapsed(before, after), at=case.at, at_ms=case.at_ms, now_ms=now_ms)
+    rows += tuple(replace(row, cause=cause) for row in gathered_rows(alone, partition=partition, now_ms=now_ms))
     return Outcome(without_gathered(after), _decision(case, after), usage=rows)
 
 

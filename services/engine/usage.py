@@ -20,6 +20,9 @@ MAIN_BALANCE = "main"
 MAX_PENDING = 16
 """Most rating keys that an account gathers; when one more would be needed, all are emitted."""
 
+CONNECTIONS_ORDINAL = 1_000_000
+"""Of rows of connections: beyond all that corrections and late flows can add at one offset."""
+
 MAX_GATHERED_OCTETS = 2**40
 """A flow of more than a tebioctet is told at once, so that no gathered total outgrows 64 bits."""
 
@@ -35,9 +38,7 @@ def without_gathered(account: AccountState) -> AccountState:
     return replace(account, pending=(), pending_since_ms=0)
 
 
-def gathered_rows(
-    account: AccountState, *, partition: int, now_ms: int, connections_ordinal: int = 1
-) -> tuple[RatedUsage, ...]:
+def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tuple[RatedUsage, ...]:
     """The rows of what is gathered, in the order in which its keys were first used.
 
     `usage_id` is `f-<partition>-<first offset>-<last offset>-0`: a flow contributes to one key only, so no two rows
@@ -47,12 +48,12 @@ def gathered_rows(
         return ()
     remaining = before_gathered(account)
     rows = (_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
-    return tuple(_numbered(row, connections_ordinal) if row.connections else row for row in rows)
+    return tuple(_of_connections(row) if row.connections else row for row in rows)
 
 
-def _numbered(row: RatedUsage, ordinal: int) -> RatedUsage:
+def _of_connections(row: RatedUsage) -> RatedUsage:
     name, _, _ = row.usage_id.rpartition("-")
-    return replace(row, usage_id=f"{name}-{ordinal}", ordinal=ordinal)
+    return replace(row, usage_id=f"{name}-{CONNECTIONS_ORDINAL}", ordinal=CONNECTIONS_ORDINAL)
 
 
 def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from schemas.catalogue import UsagePrice
 from schemas.usage import RatedUsage
+from services.engine.usage import CONNECTIONS_ORDINAL
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
 
 CHAT: dict[str, Any] = {
@@ -105,7 +106,7 @@ def test_the_ledger_gets_a_row_of_connections_beside_that_of_octets() -> None:
     assert (row.price_octets_from, row.price_octets_to, row.treatment, row.service) == (0, 3, "charged", "chat")
     (octets,) = [item for item in world.usage if item.kind == "usage" and not item.connections]
     assert (octets.octets, octets.record_count, octets.amount) == (30, 3, "0")
-    assert (row.usage_id.rpartition("-")[0], row.ordinal) == (octets.usage_id.rpartition("-")[0], 1)
+    assert (row.usage_id.rpartition("-")[0], row.ordinal) == (octets.usage_id.rpartition("-")[0], CONNECTIONS_ORDINAL)
 
 
 def test_a_cap_blocks_and_asks_and_can_be_raised() -> None:
