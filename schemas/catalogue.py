@@ -4,12 +4,12 @@ Topic `ott.catalogue.v1` carries one `CatalogueEntry` per object and one version
 Names follow TMF620 (offering, price), TS 29.122/29.251 (PFD) and TS 23.503 (PCC rule).
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from schemas.catalogue_references import problems_of
 from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 from schemas.units import format_micros, parse_micros, parse_octets
@@ -511,76 +511,10 @@ class Catalogue(_Model):
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
-        problems = list(_problems(self))
+        problems = list(problems_of(self))
         if problems:
             raise ValueError("; ".join(problems[:20]))
         return self
-
-
-def _problems(catalogue: Catalogue) -> Iterator[str]:
-    groups: dict[str, list[str]] = {
-        "application": [item.id for item in catalogue.applications],
-        "offering": [item.id for item in catalogue.offerings],
-        "rule": [item.id for item in catalogue.rules],
-        "campaign": [item.id for item in catalogue.campaigns],
-        "zone": [item.id for item in catalogue.zones],
-    }
-    for kind, ids in groups.items():
-        for duplicate in sorted({item for item in ids if ids.count(item) > 1} if len(ids) != len(set(ids)) else ()):
-            yield f"{kind} {duplicate!r} is defined twice; keep one"
-    yield from _ambiguous_prices(catalogue)
-    known = {kind: set(ids) for kind, ids in groups.items()}
-    for holder, kind, reference in _references(catalogue):
-        if reference not in known[kind]:
-            yield f"{holder} names {kind} {reference!r}, which does not exist; define it or mend the name"
-    yield from _zone_problems(catalogue.zones)
-
-
-def _zone_problems(zones: tuple[Zone, ...]) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    for zone in zones:
-        if zone.home and zone.rest:
-            yield f"zone {zone.id!r} is home and rest; remove one of the two"
-        for plmn in zone.plmns:
-            if (owner := owners.setdefault(plmn, zone.id)) != zone.id:
-                yield f"zone {zone.id!r} lists network {plmn!r}, which zone {owner!r} lists already; keep one"
-    for quality in ("home", "rest"):
-        having = [zone.id for zone in zones if getattr(zone, quality)]
-        for zone_id in having[1:]:
-            yield f"zone {zone_id!r} is {quality}, and so is zone {having[0]!r}; keep one"
-
-
-def _ambiguous_prices(catalogue: Catalogue) -> Iterator[str]:
-    units: dict[str, str] = {}
-    for offering in catalogue.offerings:
-        for price in offering.usage_prices:
-            if units.setdefault(price.id, price.unit) != price.unit:
-                yield f"price {price.id!r} prices octets in one place and connections in another; rename one"
-
-
-def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
-    for rule in catalogue.rules:
-        yield from _named(f"rule {rule.id!r}", rule.scope)
-        yield from _held(f"rule {rule.id!r}", rule.subscribers)
-        if rule.campaign:
-            yield f"rule {rule.id!r}", "campaign", rule.campaign
-    for offering in catalogue.offerings:
-        holder = f"offering {offering.id!r}"
-        yield from ((holder, "rule", item) for item in offering.rules)
-        yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
-        yield from _held(holder, offering.eligibility)
-        scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
-        for scope in scopes:
-            yield from _named(holder, scope)
-
-
-def _named(holder: str, scope: Scope) -> Iterator[tuple[str, str, str]]:
-    yield from ((holder, "application", item) for item in scope.applications)
-    yield from ((holder, "zone", item) for item in scope.zones)
-
-
-def _held(holder: str, condition: SubscriberCondition | None) -> Iterator[tuple[str, str, str]]:
-    yield from ((holder, "offering", item) for item in (condition.offerings if condition else ()))
 
 
 class VersionMarker(_Model):
