@@ -24,7 +24,7 @@ def correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) ->
     lines = command.lines if isinstance(command, RerateUsage) else (command.line,)
     refusal = _closed(lines, journal.account)
     if refusal is None and not isinstance(command, RefundUsage):
-        refusal = _outdated(command, journal.account)
+        refusal = _outdated(command, journal.account) or _counted(lines)
     if refusal is not None:
         return refusal
     journal.emit_gathered()
@@ -69,6 +69,15 @@ def _outdated(command: VoidUsage | RerateUsage, account: AccountState) -> Refusa
         return None
     detail = f"reclassified: the ledger knew {command.reclassified} corrections by the lane, and there are"
     return Refusal("outdated", f"{detail} {account.reclassified}; wait until they are booked and order it again")
+
+
+def _counted(lines: Sequence[CorrectedUsage]) -> Refusal | None:
+    """Rows of connections have no octets and no records, so there is nothing to take back and charge again."""
+    for line in lines:
+        if not line.record_count:
+            detail = f"usage_id: {line.usage_id!r} is of connections, which stay counted where their flows ended"
+            return Refusal("connections", f"{detail}; give its money back with refund_usage")
+    return None
 
 
 def _settled(account: AccountState, lines: Sequence[CorrectedUsage]) -> AccountState:

@@ -260,6 +260,8 @@ class _Desk:
 
     def _surroundings(self, row: Row) -> str | None:
         """Why a row cannot be rated again: it depended on something that the ledger does not keep."""
+        if not row["record_count"]:
+            return "is of connections, which stay counted where their flows ended; refund it"
         scopes = self._scopes(row)
         if any(scope.get("rat_types") for scope in scopes) and self._rat_type(row) is None:
             return "was rated by several kinds of radio access; void or refund it"

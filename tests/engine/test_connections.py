@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.catalogue import UsagePrice
+from schemas.command import CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
 from schemas.usage import RatedUsage
 from services.engine.usage import CONNECTIONS_ORDINAL
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
@@ -235,6 +236,20 @@ def test_a_flow_that_is_booked_anew_is_one_connection() -> None:
     assert world.account.reclassified == 1
     assert sum(row.connections for row in rows(world)) == 1
     assert world.balance() == micros("0.99")
+
+
+def test_a_row_of_connections_is_refunded_and_neither_voided_nor_rated_again() -> None:
+    world = chatting(payment="prepaid")
+    world.credit("1")
+    world.flow(100, "whatsapp")
+    (row,) = rows(world)
+    names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
+    line = CorrectedUsage(**{name: getattr(row, name) for name in names})
+    for kind, given in ((VoidUsage, {"line": line}), (RerateUsage, {"lines": (line,)})):
+        with pytest.raises(RefusedError, match="refund_usage"):
+            world.command(kind, **given, reclassified=0)
+    world.command(RefundUsage, line=line, amount="0.01")
+    assert world.balance() == micros("1")
 
 
 def test_rules_turn_by_what_connections_cost() -> None:
