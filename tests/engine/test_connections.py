@@ -245,9 +245,9 @@ def test_a_row_of_connections_is_refunded_and_neither_voided_nor_rated_again() -
     (row,) = rows(world)
     names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
     line = CorrectedUsage(**{name: getattr(row, name) for name in names})
-    for kind, given in ((VoidUsage, {"line": line}), (RerateUsage, {"lines": (line,)})):
+    for kind, fields in ((VoidUsage, {"line": line}), (RerateUsage, {"lines": (line,)})):
         with pytest.raises(RefusedError, match="refund_usage"):
-            world.command(kind, **given, reclassified=0)
+            world.command(kind, **fields, reclassified=0)
     world.command(RefundUsage, line=line, amount="0.01")
     assert world.balance() == micros("1")
 
