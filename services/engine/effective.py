@@ -221,6 +221,9 @@ def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tu
         for rule, barred in _in_force(account, plan_of(account.standing, tariff), tariff)
         if not barred and rule.rule.charging != "free" and meet(compiled.reach, rule.reach, tariff.category_of)
     )
+    if not users:
+        # Nothing draws from it as things stand, so it comes to no end.
+        return []
     return [(mark, replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users)) for mark, update in changed]
 
 

@@ -262,3 +262,19 @@ def test_a_standing_written_before_there_were_marks_can_be_read() -> None:
     facts = facts_of("plan|plan/data+|youth-|deal-|0123456@0-360+")
     assert (facts.strangers, facts.reached) == ({"youth": "subscriber"}, frozenset())
     assert (facts.idle, facts.opened) == ({"deal"}, {"0123456@0-360"})
+
+
+def test_nothing_is_foretold_of_a_bucket_that_nothing_draws_from_any_more() -> None:
+    plan = {"allowances": [{**DATA, "overshoot_tolerance_octets": 600}]}
+    world = world_of(
+        plan,
+        {"id": "half", "bucket": bucket("used", 50), "charging": "free"},
+        {"id": "end", "bucket": bucket("exhausted"), "qos": {"arp": 9}},
+    )
+    world.flow(400)
+    assert {update.rule_id for update in world.updates if update.quota_octets} == {"half", "end", "default"}
+    told = len(world.updates)
+    world.flow(100)
+    assert world.rules() == ["half", "default"]
+    assert not any(update.quota_octets for update in world.updates[told:])
+    assert world.flow(10_000).free_octets == 10_000
