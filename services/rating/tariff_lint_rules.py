@@ -165,13 +165,14 @@ def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
 
 def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:
     holders = view.holders[one.id], view.holders[other.id]
-    shared = {offering.id for offering in holders[0]} & {offering.id for offering in holders[1]}
+    names = {offering.id for offering in holders[0]}
+    shared = any(offering.id in names for offering in holders[1])
     if not shared and not any(view.holdings.together(a, b) for a, b in itertools.product(*holders)):
         return False
     mine, theirs = view.reach[one.id], view.reach[other.id]
     if not meet(mine, theirs, view.category_of) or not week_of(mine.windows) & week_of(theirs.windows):
         return False
-    return not _never_both(one, other, of_one_product=bool(shared))
+    return not _never_both(one, other, of_one_product=shared)
 
 
 def _never_both(one: PccRule, other: PccRule, *, of_one_product: bool) -> bool:

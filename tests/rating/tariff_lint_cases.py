@@ -408,7 +408,8 @@ rules:
 - {id: shut, precedence: 20, gate_status: closed, scope: {%s}}
 """
 NIGHT, DAY = "windows: [{start: '22:00', end: '06:00'}]", "windows: [{start: '06:00', end: '22:00'}]"
-case("night and day", GAP % (NIGHT, DAY, "rat_types: [GERA]"))
+case("night and day", GAP % (NIGHT, DAY, "rat_types: [GERA]"), "7 gap?")
+case("a bucket for the night, a price for always", GAP % (NIGHT, "", "rat_types: [GERA]"))
 case("night alone", GAP % (NIGHT, NIGHT, "rat_types: [GERA]"), "6 gap?")
 case("night, and by day a closed gate", GAP % (NIGHT, NIGHT, DAY))
 case(
@@ -432,6 +433,10 @@ offerings:
   allowances: [{id: v, octets: 1 GB, scope: {applications: [pics], windows: [{start: '22:00', end: '06:00'}]}}]
 """
 case("a night pack on a plan for everything", ADD_ON_GAP % "")
+case(
+    "a night pack on a plan that only has a price",
+    ADD_ON_GAP.replace("allowances: [{id: data, octets: 1 GB, ", "usage_prices: [{id: use, amount: 1, ", 1) % "",
+)
 case("a night pack on a plan for something else", ADD_ON_GAP % "applications: [chat]", "7 gap?")
 
 # Parts that are never heard.
