@@ -276,3 +276,47 @@ def test_rating_twice_again_is_rating_once_again(flows: list[Any], *, prepaid: b
     if left:
         rerate(one, left)
     assert (holdings(one.account), one.money(), net(one)) == once
+
+
+def test_case_16_a_refund_that_is_sent_again_goes_back_once() -> None:
+    one = world(prepaid=True)
+    one.flow(1014)
+    one.emit()
+    [row] = rows(one)
+    balance = one.balance()
+    for _ in range(3):
+        one.command(RefundUsage, line=line(row), amount="0.01", command_id="same")
+    assert one.balance() == balance + 10_000
+
+
+def test_case_20_use_never_puts_anything_back() -> None:
+    one = world()
+    left = one.left("p/data")
+    for volume in (300, 0, 900, 5):
+        one.flow(volume)
+        assert one.left("p/data") <= left
+        left = one.left("p/data")
+
+
+def test_case_33_the_rows_of_two_overlapping_rerates_are_charged_once() -> None:
+    one = world()
+    for app in ("netflix", "youtube"):
+        one.flow(400, app)
+    one.emit()
+    told = rows(one)
+    rerate(one, told)
+    rerate(one, rows(one))
+    assert one.left("p/data") == 200
+    assert net(one) == 800
+
+
+def test_case_34_what_comes_back_is_what_was_paid_however_often_it_is_rated_again() -> None:
+    one = world()
+    one.flow(1007)
+    one.emit()
+    for number, amount in enumerate(("0.3", "0.01", "0.5")):
+        one.publish(tariff(version=f"v{number}", amount=amount))
+        rerate(one, rows(one))
+    paid = [row.amount for row in one.usage if row.kind == "usage"]
+    back = [row.amount for row in one.usage if row.kind == "refund"]
+    assert (paid, back) == (["0.03", "0.3", "0.01", "0.5"], ["-0.03", "-0.3", "-0.01"])
