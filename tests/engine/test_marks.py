@@ -265,16 +265,15 @@ def test_a_standing_written_before_there_were_marks_can_be_read() -> None:
 
 
 def test_nothing_is_foretold_of_a_bucket_that_nothing_draws_from_any_more() -> None:
-    plan = {"allowances": [{**DATA, "overshoot_tolerance_octets": 600}]}
-    world = world_of(
-        plan,
-        {"id": "half", "bucket": bucket("used", 50), "charging": "free"},
-        {"id": "end", "bucket": bucket("exhausted"), "qos": {"arp": 9}},
-    )
-    world.flow(400)
-    assert {update.rule_id for update in world.updates if update.quota_octets} == {"half", "end", "default"}
+    plan = {"allowances": [{**DATA, "overshoot_tolerance_octets": 600}], "usage_prices": [PRICE]}
+    gold = {"id": "gold", "bucket": bucket("available"), "subscribers": {"tiers": ["gold"]}, "charging": "free"}
+    world = world_of(plan, gold, {"id": "end", "bucket": bucket("exhausted"), "qos": {"arp": 9}})
+    world.flow(500)
+    assert [update.rule_id for update in world.updates if update.quota_octets] == ["end", "default"]
     told = len(world.updates)
-    world.flow(100)
-    assert world.rules() == ["half", "default"]
+    # All traffic is free now, so the end that `gold` waits for does not come.
+    world.profile(tier="gold")
+    assert world.rules() == ["gold", "default"]
     assert not any(update.quota_octets for update in world.updates[told:])
     assert world.flow(10_000).free_octets == 10_000
+    assert world.left("p1/data") == 500
