@@ -248,6 +248,18 @@ class Allowance(_Model):
         return self
 
 
+class MoneyAllowance(_Model):
+    """Money that a product grants, such as promotional credit; it pays usage prices before the main balance does."""
+
+    id: CatalogueId = Field(description="Unique in the offering, among its allowances of octets, too.")
+    name: str = Field("", max_length=80, description="Name for people.")
+    amount: MoneyAmount = Field(gt=0, description="Granted money, per cycle or once.")
+    scope: Scope = Field(Scope(), description="The traffic whose prices it pays.")
+    priority: int = Field(100, ge=0, description="Among equally narrow ones: lower is spent first.")
+    validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
+    valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
+
+
 class PriceTier(_Model):
     """Where a usage price changes within a cycle: from the first octet, or connection, above `above`."""
 
@@ -463,6 +475,7 @@ class ProductOffering(_Model):
     prices: tuple[FlatPrice, ...] = Field((), description="Recurring and one-time prices.")
     usage_prices: tuple[UsagePrice, ...] = Field((), description="Out-of-bundle prices.")
     allowances: tuple[Allowance, ...] = Field((), description="Volume granted per cycle or once.")
+    money_allowances: tuple[MoneyAllowance, ...] = Field((), description="Money granted per cycle or once.")
     rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
     eligibility: SubscriberCondition | None = Field(None, description="Accounts that may order it; null = all.")
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
@@ -486,6 +499,14 @@ class ProductOffering(_Model):
         if self.valid_until_ms is not None and self.valid_until_ms <= self.valid_from_ms:
             detail = f"valid_until_ms {self.valid_until_ms} is not after valid_from_ms {self.valid_from_ms}"
             raise ValueError(f"offering {self.id!r}: {detail}; put the two in order")
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_names_of_its_own(self) -> Self:
+        ids = [item.id for item in self.allowances] + [item.id for item in self.money_allowances]
+        for item in self.money_allowances:
+            if ids.count(item.id) > 1:
+                raise ValueError(f"offering {self.id!r}: two allowances are called {item.id!r}; rename one")
         return self
 
     @model_validator(mode="after")

@@ -61,6 +61,7 @@ def _references(catalogue: "Catalogue") -> Iterator[tuple[str, str, str]]:
         yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
         yield from _held(holder, offering.eligibility)
         scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
+        scopes += [item.scope for item in offering.money_allowances]
         for scope in scopes:
             yield from _named(holder, scope)
 

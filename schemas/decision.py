@@ -55,6 +55,14 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     capped: Annotated[bool, Meta(description="True when the cycle's cap cut the amount.")] = False
 
 
+class Payment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one money bucket paid of this flow's prices."""
+
+    bucket_id: Annotated[str, Meta(description="Bucket of the account: `<product id>/<money allowance id>`.")]
+    amount: Annotated[Decimal, Meta(description="Amount paid, decimal string.")]
+    remaining: Annotated[Decimal, Meta(description="What the bucket held after it, decimal string.")]
+
+
 class ConnectionPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The price of one connection: price(to) - price(from), in connections of the cycle."""
 
@@ -106,6 +114,9 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     connection: Annotated[
         ConnectionPrice | None, Meta(description="Price of the connection that ended with this record, or null.")
     ] = None
+    payments: Annotated[
+        tuple[Payment, ...], Meta(description="Money buckets that paid a part of price and connection.")
+    ] = ()
 
 
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):

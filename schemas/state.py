@@ -37,6 +37,19 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = 0
 
 
+class Purse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is left of one grant of money (TMF654 Bucket): it pays usage prices before the main balance."""
+
+    bucket_id: Annotated[str, Meta(description="`<product id>/<money allowance id>`.")]
+    product_id: Annotated[str, Meta(description="Product that granted it.")]
+    offering_id: Annotated[str, Meta(description="Its offering.")]
+    allowance_id: Annotated[str, Meta(description="Money allowance of the offering.")]
+    remaining_micros: Annotated[int, Meta(description="Micro-units left.")]
+    granted_micros: Annotated[int, Meta(description="Micro-units granted.")]
+    valid_from_ms: Annotated[int, Meta(description="Start, inclusive.")]
+    valid_until_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
+
+
 class PaidFee(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A recurring price that was paid for a cycle, or for the rest of one, and can be told by the day."""
 
@@ -71,7 +84,8 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
         str,
         Meta(
             description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>`, "
-            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), or "
+            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), "
+            "`purses` (paid by them), or "
             "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),
     ]
@@ -84,6 +98,13 @@ class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     bucket_id: Annotated[str, Meta(description="The bucket.")]
     octets: Annotated[int, Meta(description="Octets drawn since the last emission.")]
+
+
+class PendingPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Money that one purse paid and that is not yet emitted to the ledger."""
+
+    bucket_id: Annotated[str, Meta(description="The purse.")]
+    micros: Annotated[int, Meta(description="Micro-units since the last emission.")]
 
 
 class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -120,6 +141,7 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     connections: Annotated[
         int, Meta(description="Connections priced; such an entry holds no octets, and counts them as price octets.")
     ] = 0
+    payments: Annotated[tuple[PendingPayment, ...], Meta(description="What purses paid of the money charged.")] = ()
 
 
 class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -212,6 +234,7 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         tuple[Provisional, ...], Meta(description="Flows that a better verdict may still correct, newest last.")
     ] = ()
     reclassified: Annotated[int, Meta(description="Flows that were corrected so, ever.")] = 0
+    purses: Annotated[tuple[Purse, ...], Meta(description="Money granted by products.")] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -91,3 +91,6 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     connections: Annotated[
         int, Meta(ge=0, description="Connections that were priced; such a row has no octets and no records of its own.")
     ] = 0
+    credit_amount: Annotated[
+        Decimal, Meta(description="Part of the amount that money buckets paid; the rest is the subscriber's to pay.")
+    ] = "0"

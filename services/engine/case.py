@@ -7,6 +7,7 @@ from schemas.decision import Draw
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
 from services.engine.outcome import Position
+from services.engine.purses import Paid
 from services.engine.select import Selection
 
 
@@ -19,6 +20,8 @@ class Connection(msgspec.Struct, gc=False):
     """The part of it that left the main balance (prepaid)."""
     number_from: int
     number_to: int
+    payments: tuple[Paid, ...] = ()
+    """What purses gave of it."""
 
 
 class Case(msgspec.Struct, gc=False):
@@ -56,6 +59,8 @@ class Case(msgspec.Struct, gc=False):
     price_capped: bool = False
     note: str | None = None
     connection: Connection | None = None
+    payments: tuple[Paid, ...] = ()
+    """What purses gave for octets."""
 
     def dominate(self) -> None:
         """Set the treatment to the largest part.

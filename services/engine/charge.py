@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from schemas.decision import Draw
 from schemas.notification import Notification
-from schemas.state import AccountState, Bucket, Counter
+from schemas.state import AccountState, Bucket, Counter, Purse
 from schemas.units import format_micros
 from services.engine.caps import (
     NEARING_PERCENT,
     SPENDING_LIMIT,
+    Means,
     Room,
     can_pay,
     cap_of,
@@ -30,6 +31,7 @@ from services.engine.case import Case, Connection
 from services.engine.marks import octets_until_mark, octets_until_spend
 from services.engine.notices import notify
 from services.engine.overshoot import look
+from services.engine.purses import PAID, Paid, credit_of, paid_from
 from services.engine.select import Selection, select
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
@@ -94,7 +96,9 @@ class _Session:
         return self._charge(left, selection) if left else 0
 
     def _charge(self, left: int, selection: Selection) -> int:
-        if selection.connection is not None and not can_pay(selection.connection, self.account):
+        if selection.connection is not None and not can_pay(
+            selection.connection, self.account, self._credit(selection)
+        ):
             return self._refuse(left, selection.connection)
         if selection.bucket_index >= 0:
             return self._draw(left, selection.bucket_index)
@@ -233,7 +237,9 @@ class _Session:
         """Charge out of bundle, until money reaches a mark where rules turn."""
         if price is None:
             return self._block(left, "no bucket has octets left and no product has a price for this traffic")
-        until = octets_until_spend(price, self.account, self._tariff)
+        until = octets_until_spend(
+            price, self.account, self._tariff, credit_micros=credit_of(self.account, self._selection.purses)
+        )
         if until is None or until > left:
             return self._sell_part(left, price)
         sold_to = self._counter(price.counter_id).octets + until
@@ -271,26 +277,25 @@ class _Session:
 
     def _refuse(self, left: int, price: CompiledPrice) -> int:
         """Block what belongs to a connection that nothing could pay for at its end."""
-        self._end(room_of(price, self.account), 0, left, price)
+        self._end(room_of(price, self.account, self._credit(self._selection)), 0, left, price)
         return 0
 
     def _connect(self, selection: Selection, price: CompiledPrice) -> None:
         """Charge the connection that ends with this flow, if one octet more of it would still pass."""
-        if not self._is_open(selection) or not can_pay(price, self.account):
+        if not self._is_open(selection) or not can_pay(price, self.account, self._credit(selection)):
             return
         number = self._counter(price.counter_id)
-        room = room_of(price, self.account)
+        room = room_of(price, self.account, self._credit(selection))
         if number.octets >= room.octets:
             at = number.octets
             self._case.connection = Connection(price.price.id, 0, 0, at, at)
             return
         micros = price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets)
         self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
-        money = micros if self.account.payment == "prepaid" else 0
-        self.account = replace(self.account, balance_micros=self.account.balance_micros - money)
-        self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1)
+        money, paid = self._take(micros)
+        self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1, paid)
         self._turn_by_spend()
-        room = room_of(price, self.account)
+        room = room_of(price, self.account, self._credit(selection))
         if number.octets + 1 >= room.octets and room.bound != "count":
             self._end(room, 1, 0, price)
         elif selection.bucket_index < 0 and not self._is_open(selection) and selection.price is not None:
@@ -315,10 +320,16 @@ class _Session:
             return True
         if selection.beyond == "blocked" or selection.price is None:
             return False
-        return can_pay(selection.price, self.account, reserve_of(selection.connection, self.account))
+        return can_pay(selection.price, self.account, self._means(selection))
 
     def _room(self, price: CompiledPrice, selection: Selection) -> Room:
-        return room_of(price, self.account, reserve_of(selection.connection, self.account))
+        return room_of(price, self.account, self._means(selection))
+
+    def _credit(self, selection: Selection) -> Means:
+        return Means(0, credit_of(self.account, selection.purses))
+
+    def _means(self, selection: Selection) -> Means:
+        return Means(reserve_of(selection.connection, self.account), credit_of(self.account, selection.purses))
 
     def _pay(self, price: CompiledPrice, used_octets: int, part: int) -> None:
         micros = price.amount_up_to(used_octets + part) - price.amount_up_to(used_octets)
@@ -331,9 +342,28 @@ class _Session:
         if part:
             spent = self._counter(price.counter_id).micros + micros
             self._count(Counter(price.counter_id, used_octets + part, spent))
-        if self.account.payment == "prepaid" and micros:
-            case.money += micros
-            self.account = replace(self.account, balance_micros=self.account.balance_micros - micros)
+        if micros:
+            money, paid = self._take(micros)
+            case.money += money
+            case.payments += paid
+
+    def _take(self, micros: int) -> tuple[int, tuple[Paid, ...]]:
+        """Take money from purses first, then from a prepaid balance; returns what that gave, and what purses did."""
+        self.account, paid = paid_from(self.account, self._selection.purses, micros)
+        given = sum(item.micros for item in paid)
+        if given:
+            self._count(Counter(PAID, 0, self._counter(PAID).micros + given))
+        for item in paid:
+            if not item.purse.remaining_micros:
+                self._tell_spent(item.purse)
+        money = micros - given if self.account.payment == "prepaid" else 0
+        self.account = replace(self.account, balance_micros=self.account.balance_micros - money)
+        return money, tuple(paid)
+
+    def _tell_spent(self, purse: Purse) -> None:
+        detail = f"all {self._money(purse.granted_micros)} of {purse.bucket_id} are spent; the next source pays"
+        self._tell("exhausted", detail, bucket=purse, percent=100)
+        self.cause = self.cause or "exhausted"
 
     def _near(self, price: CompiledPrice, part: int) -> None:
         """Tell once that the cap, or the subscriber's own limit, comes near."""
@@ -409,7 +439,7 @@ class _Session:
         self._tell(kind, detail, **more)
         return True
 
-    def _tell(self, kind: str, detail: str, *, bucket: Bucket | None = None, **more: Any) -> None:
+    def _tell(self, kind: str, detail: str, *, bucket: Bucket | Purse | None = None, **more: Any) -> None:
         self.account, notification = notify(
             self.account,
             kind,

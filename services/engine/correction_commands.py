@@ -23,6 +23,8 @@ def correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) ->
     """
     lines = command.lines if isinstance(command, RerateUsage) else (command.line,)
     refusal = _closed(lines, journal.account)
+    if refusal is None:
+        refusal = _granted(lines)
     if refusal is None and not isinstance(command, RefundUsage):
         refusal = _outdated(command, journal.account) or _counted(lines)
     if refusal is not None:
@@ -77,6 +79,15 @@ def _counted(lines: Sequence[CorrectedUsage]) -> Refusal | None:
         if not line.record_count:
             detail = f"usage_id: {line.usage_id!r} is of connections, which stay counted where their flows ended"
             return Refusal("connections", f"{detail}; give its money back with refund_usage")
+    return None
+
+
+def _granted(lines: Sequence[CorrectedUsage]) -> Refusal | None:
+    """Granted money must not come back as the subscriber's own."""
+    for line in lines:
+        if any(item.unit == "micros" and item.bucket_id != MAIN_BALANCE for item in line.movements):
+            detail = f"usage_id: {line.usage_id!r} was paid by money that a product granted"
+            return Refusal("granted_money", f"{detail}; credit the account instead")
     return None
 
 

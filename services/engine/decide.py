@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from schemas.classification import Classification
-from schemas.decision import ConnectionPrice, Draw, PolicyDecision, Price
+from schemas.decision import ConnectionPrice, Draw, Payment, PolicyDecision, Price
 from schemas.flow import FlowRecord
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, PendingUsage
@@ -235,6 +235,7 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         price=_price(case, account.currency),
         note=case.note,
         connection=_connection(case, account.currency),
+        payments=_payments(case),
     )
 
 
@@ -261,4 +262,16 @@ def _connection(case: Case, currency: str) -> ConnectionPrice | None:
         amount=format_micros(ended.micros),
         connections_from=ended.number_from,
         connections_to=ended.number_to,
+    )
+
+
+def _payments(case: Case) -> tuple[Payment, ...]:
+    paid = case.payments if case.connection is None else case.payments + case.connection.payments
+    return tuple(
+        Payment(
+            bucket_id=item.purse.bucket_id,
+            amount=format_micros(item.micros),
+            remaining=format_micros(item.purse.remaining_micros),
+        )
+        for item in paid
     )

@@ -13,11 +13,12 @@ from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState, Bucket, Product
-from services.engine.caps import can_pay, reserve_of
+from services.engine.caps import Means, can_pay, reserve_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
 from services.engine.periods import add_days, next_turn_ms
+from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
@@ -69,7 +70,12 @@ def _as_of(account: AccountState, at_ms: int) -> AccountState:
         for bucket in account.buckets
         if bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
     )
-    return replace(account, products=products, buckets=buckets, settled_ms=at_ms)
+    purses = tuple(
+        purse
+        for purse in account.purses
+        if purse.valid_from_ms <= at_ms and (purse.valid_until_ms is None or at_ms < purse.valid_until_ms)
+    )
+    return replace(account, products=products, buckets=buckets, purses=purses, settled_ms=at_ms)
 
 
 def _due_ms(account: AccountState, tariff: Tariff) -> int:
@@ -79,6 +85,7 @@ def _due_ms(account: AccountState, tariff: Tariff) -> int:
 def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
     yield account.cycle_end_ms
     yield from (bucket.valid_until_ms for bucket in account.buckets if bucket.valid_until_ms is not None)
+    yield from (purse.valid_until_ms for purse in account.purses if purse.valid_until_ms is not None)
     for product in account.products:
         if product.end_ms is not None:
             yield product.end_ms
@@ -133,8 +140,10 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     met = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
     covering = next((price for price in met if covers(price.reach, rule.reach)), None)
     # Where every connection has a price and none can be paid, nothing passes, whoever pays for the octets.
-    closed = covering is not None and not any(can_pay(price, account) for price in met)
-    reserve = reserve_of(covering, account)
+    purses = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
+    credit = credit_of(account, purses) if account.purses else 0
+    closed = covering is not None and not any(can_pay(price, account, Means(0, credit)) for price in met)
+    means = Means(reserve_of(covering, account), credit)
     for slot in plan.slots:
         if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
             continue
@@ -144,7 +153,7 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
         if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
     payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
-    return closed or not any(can_pay(price, account, reserve) for price in payers)
+    return closed or not any(can_pay(price, account, means) for price in payers)
 
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:

@@ -58,8 +58,10 @@ def octets_until_mark(bucket: Bucket, account: AccountState, tariff: Tariff) -> 
     return min((left - level for percent in percents if (level := _level(percent, granted)) < left), default=None)
 
 
-def octets_until_spend(price: CompiledPrice, account: AccountState, tariff: Tariff) -> int | None:
-    """What can be sold at `price` until the money spent reaches the next mark; None without one."""
+def octets_until_spend(
+    price: CompiledPrice, account: AccountState, tariff: Tariff, *, credit_micros: int
+) -> int | None:  # fmt: skip
+    """What can be sold at `price`, to purses first, until the money spent reaches the next mark; None without one."""
     held = {product.offering_id for product in account.products if product.status == "active"}
     asked = [micros for name in held if name in tariff.offerings for micros in tariff.offerings[name].spends]
     if not asked:
@@ -69,7 +71,7 @@ def octets_until_spend(price: CompiledPrice, account: AccountState, tariff: Tari
     if not ahead:
         return None
     used_octets = used_of(price.counter_id, account.counters).octets
-    octets = price.octets_to_reach(price.amount_up_to(used_octets) + min(ahead) - spent)
+    octets = price.octets_to_reach(price.amount_up_to(used_octets) + min(ahead) - spent + credit_micros)
     return None if octets is None else octets - used_octets
 
 

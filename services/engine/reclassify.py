@@ -40,8 +40,8 @@ def not_believed(classification: Classification) -> Classification:
 
 
 def kept(account: AccountState, case: Case) -> AccountState:
-    """`account` with a doubted flow kept for correction, if it was charged anything."""
-    if not case.charged or case.octets > MAX_GATHERED_OCTETS:
+    """`account` with a doubted flow kept for correction, if it was charged anything, and not to a money allowance."""
+    if not case.charged or case.payments or case.octets > MAX_GATHERED_OCTETS:
         return account
     flow, template = case.flow, case.selection.template
     entry = Provisional(

@@ -21,6 +21,7 @@ from services.engine.tariff import (
     BUILT_IN_RULE,
     CompiledAllowance,
     CompiledPrice,
+    CompiledPurse,
     CompiledRule,
     Reach,
     Tariff,
@@ -81,6 +82,8 @@ class Selection:
     price: CompiledPrice | None
     connection: CompiledPrice | None
     """What a connection of this traffic costs; None where connections have no price, or the rule lets nobody pay."""
+    purses: tuple[CompiledPurse, ...]
+    """Money that pays its prices before the main balance."""
     template: PolicyDecision
     """A decision with all that does not depend on the single flow filled in."""
     whole_index: int
@@ -143,6 +146,7 @@ class Plan:
     """Prices of octets."""
     connections: tuple[CompiledPrice, ...]
     """Prices of connections."""
+    purses: tuple[CompiledPurse, ...]
     kinds: Kinds
 
 
@@ -211,9 +215,11 @@ def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
     share = drawn.allowance.per_member_octets if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
+    purses = tuple(purse for purse in plan.purses if _reaches(purse.reach, traffic) and traffic.gets(purse.reach))
     whole_index = bucket_index if treatment == "charged" and share is None and connection is None else -1
     return Selection(
-        winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, template, whole_index
+        winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, purses, template,
+        whole_index,
     )  # fmt: skip
 
 
@@ -244,12 +250,15 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
     ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
     slots = tuple(_slot(text, facts, tariff) for text in facts.buckets)
     prices = tuple(_prices(facts, tariff))
-    payers = [price.reach for price in prices] + [slot.allowance.reach for slot in slots if slot.allowance is not None]
+    held = [tariff.offerings[offering_id] for offering_id in facts.held if offering_id in tariff.offerings]
+    purses = tuple(purse for offering in held for purse in offering.purses if _is_now(purse.reach, facts))
+    payers = [price.reach for price in prices] + [purse.reach for purse in purses]
+    payers += [slot.allowance.reach for slot in slots if slot.allowance is not None]
     kinds = Kinds.between([line.rule for line in ordered], payers, tariff.own_services)
     octets, connections = (
         tuple(price for price in prices if price.price.unit == unit) for unit in ("octets", "connection")
     )
-    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, octets, connections, kinds)
+    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, octets, connections, purses, kinds)
 
 
 def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:

@@ -224,6 +224,9 @@ class Run:
 
     def _book(self, row: RatedUsage, group: str) -> None:
         micros = 0 if row.kind in NO_REVENUE or row.amount == "0" else parse_micros(row.amount)
+        if row.credit_amount != "0":
+            # What granted money paid of the price is nobody's revenue.
+            micros -= parse_micros(row.credit_amount)
         if row.kind != "usage" and not micros and not row.octets:
             return
         # The money of a refund is negative; its octets, those that were taken back, are told without a sign.

@@ -16,6 +16,7 @@ from schemas.catalogue import (
     Allowance,
     Campaign,
     Catalogue,
+    MoneyAllowance,
     PccRule,
     ProductOffering,
     Scope,
@@ -181,6 +182,15 @@ class CompiledPrice:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CompiledPurse:
+    """A MoneyAllowance with its sets."""
+
+    offering_id: str
+    allowance: MoneyAllowance
+    reach: Reach
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CompiledOffering:
     """A ProductOffering with its parts compiled."""
 
@@ -200,6 +210,7 @@ class CompiledOffering:
     """Percentages used of its allowances, by their id, at which a rule turns; 0 = with the first octet."""
     spends: tuple[int, ...]
     """Micros spent in a cycle at which one of its rules turns, in ascending order."""
+    purses: tuple[CompiledPurse, ...] = ()
 
     def price_text(self, currency: str) -> str:
         """Its flat prices for people: `4.99 EUR a cycle and 1 EUR once`."""
@@ -289,7 +300,8 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
     brought = tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules))
     allowances = {item.id: _allowance(offering.id, item) for item in offering.allowances}
     prices = tuple(_price(offering.id, item) for item in offering.usage_prices)
-    reaches = [part.reach for parts in (brought, allowances.values(), prices) for part in parts]
+    purses = tuple(CompiledPurse(offering.id, item, Reach.of(item.scope)) for item in offering.money_allowances)
+    reaches = [part.reach for parts in (brought, allowances.values(), prices, purses) for part in parts]
     return CompiledOffering(
         offering=offering,
         rules=brought,
@@ -302,6 +314,7 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
         conditions={rule.rule.id: rule.rule.subscribers for rule in brought if rule.rule.subscribers},
         marks=_marks(brought),
         spends=tuple(sorted({micros for rule in brought for micros in _edges(rule.rule.spend)})),
+        purses=purses,
     )
 
 

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from schemas.classification import Classification
 from schemas.decision import Draw
-from schemas.state import AccountState, Bucket, PendingDraw, PendingUsage
+from schemas.state import AccountState, Bucket, PendingDraw, PendingPayment, PendingUsage
 from schemas.topics import FLOWS
 from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
 from services.engine.case import Case, Connection
 from services.engine.outcome import Outcome, Position
+from services.engine.purses import Paid
 
 MAIN_BALANCE = "main"
 
@@ -80,6 +81,8 @@ def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage,
 def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
     """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it."""
     pending = gather(pending, case)
+    if case.payments:
+        pending = _with_payments(pending, case)
     if case.connection is None or case.connection.number_to == case.connection.number_from:
         return pending
     fresh = _connected(case, case.connection)
@@ -94,6 +97,7 @@ def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUs
                 money=entry.money + fresh.money,
                 price_octets_to=fresh.price_octets_to,
                 connections=entry.connections + 1,
+                payments=_added_payments(entry.payments, fresh.payments),
             )
             return (*pending[:index], both, *pending[index + 1 :])
     return (*pending, fresh)
@@ -117,7 +121,31 @@ def _connected(case: Case, ended: Connection) -> PendingUsage:
         price_octets_from=ended.number_from,
         price_octets_to=ended.number_to,
         connections=1,
+        payments=_added_payments((), _payments(ended.payments)),
     )
+
+
+def _with_payments(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """What purses paid for octets, in the entry that the flow was just added to."""
+    return tuple(
+        replace(entry, payments=_added_payments(entry.payments, _payments(case.payments)))
+        if entry.last_offset == case.at.offset
+        else entry
+        for entry in pending
+    )
+
+
+def _payments(paid: tuple[Paid, ...]) -> tuple[PendingPayment, ...]:
+    return tuple(PendingPayment(item.purse.bucket_id, item.micros) for item in paid)
+
+
+def _added_payments(
+    payments: tuple[PendingPayment, ...], more: tuple[PendingPayment, ...]
+) -> tuple[PendingPayment, ...]:
+    totals = {payment.bucket_id: payment.micros for payment in payments}
+    for payment in more:
+        totals[payment.bucket_id] = totals.get(payment.bucket_id, 0) + payment.micros
+    return tuple(PendingPayment(*item) for item in totals.items())
 
 
 def _key(entry: PendingUsage) -> tuple[str | None, ...]:
@@ -191,8 +219,12 @@ def before_gathered(account: AccountState) -> dict[str, int]:
     remaining = {MAIN_BALANCE: account.balance_micros}
     for bucket in account.buckets:
         remaining[bucket.bucket_id] = remaining.get(bucket.bucket_id, 0) + bucket.remaining_octets
+    for purse in account.purses:
+        remaining[purse.bucket_id] = remaining.get(purse.bucket_id, 0) + purse.remaining_micros
     for pending in account.pending:
         remaining[MAIN_BALANCE] += pending.money
+        for payment in pending.payments:
+            remaining[payment.bucket_id] = remaining.get(payment.bucket_id, 0) + payment.micros
         for draw in pending.draws:
             remaining[draw.bucket_id] = remaining.get(draw.bucket_id, 0) + draw.octets
     return remaining
@@ -205,6 +237,9 @@ def _row(
     for draw in pending.draws:
         remaining[draw.bucket_id] -= draw.octets
         movements.append(movement(draw.bucket_id, "octets", -draw.octets, remaining[draw.bucket_id]))
+    for payment in pending.payments:
+        remaining[payment.bucket_id] -= payment.micros
+        movements.append(movement(payment.bucket_id, "micros", -payment.micros, remaining[payment.bucket_id]))
     if pending.money:
         remaining[MAIN_BALANCE] -= pending.money
         movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
@@ -292,6 +327,7 @@ def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms
         treatment=pending.treatment,
         sponsor_id=pending.sponsor_id,
         connections=pending.connections,
+        credit_amount=format_micros(sum(payment.micros for payment in pending.payments)),
     )
 
 

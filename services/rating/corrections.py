@@ -262,6 +262,8 @@ class _Desk:
         """Why a row cannot be rated again: it depended on something that the ledger does not keep."""
         if not row["record_count"]:
             return "is of connections, which stay counted where their flows ended; refund it"
+        if any(item["unit"] == "micros" and item["bucket_id"] != "main" for item in self._movements(row)):
+            return "was paid by money that a product granted; credit the account instead"
         scopes = self._scopes(row)
         if any(scope.get("rat_types") for scope in scopes) and self._rat_type(row) is None:
             return "was rated by several kinds of radio access; void or refund it"

@@ -29,6 +29,7 @@ class Reference:
         self.billed = 0
         self.products: list[dict[str, Any]] = []
         self.lots: list[dict[str, Any]] = []
+        self.purses: list[dict[str, Any]] = []
         self.totals: dict[Any, int] = {}
         self.limit: int | None = None
         self.raised: dict[Any, int | None] = {}
@@ -68,6 +69,7 @@ class Reference:
                 self.leave(product)
         self.products = [product for product in self.products if product["id"] != product_id]
         self.lots = [lot for lot in self.lots if lot["product"] != product_id]
+        self.purses = [purse for purse in self.purses if purse["product"] != product_id]
 
     def set_limit(self, micros: int | None, at: datetime) -> None:
         self.pass_time(at)
@@ -111,7 +113,7 @@ class Reference:
     def pass_time(self, until: datetime) -> None:
         while True:
             ends = [product["end"] for product in self.products if product["end"]]
-            ends += [lot["end"] for lot in self.lots if lot["end"]] + [self.cycle_end]
+            ends += [lot["end"] for lot in (*self.lots, *self.purses) if lot["end"]] + [self.cycle_end]
             due = min(ends)
             if due > until:
                 break
@@ -126,9 +128,11 @@ class Reference:
                 self.leave(product)
         self.products = [product for product in self.products if product["id"] not in over]
         self.lots = [lot for lot in self.lots if lot["product"] not in over]
+        self.purses = [purse for purse in self.purses if purse["product"] not in over]
         if self.cycle_end <= self.now:
             self.renew()
         self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
+        self.purses = [purse for purse in self.purses if not purse["end"] or purse["end"] > self.now]
 
     def renew(self) -> None:
         self.cycle_end = first_of_next_month(self.now)
@@ -158,6 +162,12 @@ class Reference:
                 lot |= {"product": product["id"], "offering": product["offering"], "left": allowance["octets"]}
                 lot["granted"] = allowance["octets"]
                 self.lots.append({**lot, "start": self.now, "end": end})
+
+        for money in self.offerings[product["offering"]].get("money_allowances", []):
+            if money["validity"] in validities:
+                end = self.ends(product) if money["validity"] == "cycle" else product["end"]
+                purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
+                self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
 
     def ends(self, product: dict[str, Any]) -> datetime:
         return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
@@ -201,7 +211,7 @@ class Reference:
         """Find the rule and the payer of one octet, and take it from there."""
         rule = self.rule_for(traffic)
         connection = self.connection_price(traffic) if rule["charging"] == "charge" else None
-        if rule["gate_status"] == "closed" or (connection and not self.can_connect(connection)):
+        if rule["gate_status"] == "closed" or (connection and not self.can_connect(connection, traffic)):
             return "blocked"
         if rule["charging"] == "free":
             return "free"
@@ -306,18 +316,12 @@ class Reference:
 
     def spend_is(self, condition: dict[str, int] | None) -> bool:
         """Whether the money of all prices in this cycle lies where the rule wants it."""
-        spent = sum(whole(exact_price(price, sold)) for price, sold in self.sold())
         wanted = condition or {}
-        return wanted.get("at_least", 0) <= spent and ("below" not in wanted or spent < wanted["below"])
+        return wanted.get("at_least", 0) <= self.spent and ("below" not in wanted or self.spent < wanted["below"])
 
     def is_for_us(self, condition: dict[str, Any] | None) -> bool:
         wanted = (condition or {}).get("offerings")
         return not wanted or any(product["offering"] in wanted for product in self.held())
-
-    def sold(self) -> list[tuple[dict[str, Any], int]]:
-        prices = {(name, price["id"]): price for name, item in self.offerings.items()
-                  for price in item.get("usage_prices", [])}  # fmt: skip
-        return [(prices[key[1:]], octets) for key, octets in self.totals.items() if key[0] == "price"]
 
     def sponsor_pays(self, campaign_id: str, member: str) -> bool:
         most = self.campaigns[campaign_id]["per_subscriber_octets"]
@@ -328,13 +332,13 @@ class Reference:
         return True
 
     def drawing_order(self) -> list[dict[str, Any]]:
-        def order(lot: dict[str, Any]) -> Any:
-            scope = lot["allowance"]["scope"]
-            further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
-            end = lot["end"] or datetime.max.replace(tzinfo=UTC)
-            return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
+        return sorted(self.lots, key=self.drawing_key)
 
-        return sorted(self.lots, key=order)
+    def drawing_key(self, lot: dict[str, Any]) -> tuple[Any, ...]:
+        scope = lot["allowance"]["scope"]
+        further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
+        end = lot["end"] or datetime.max.replace(tzinfo=UTC)
+        return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
 
     def width(self, lot: dict[str, Any]) -> int:
         scope = lot["allowance"]["scope"]
@@ -362,17 +366,18 @@ class Reference:
         ]
 
     def connection_price(self, traffic: Traffic) -> tuple[str, dict[str, Any]] | None:
-        return min(self.prices_for(traffic, "connection"), key=self.price_order, default=None)
+        return self.price_among(self.prices_for(traffic, "connection"), traffic)
 
-    def can_connect(self, offered: tuple[str, dict[str, Any]]) -> bool:
+    def can_connect(self, offered: tuple[str, dict[str, Any]], traffic: Traffic) -> bool:
         """Whether one more connection could be paid, or is free."""
         next_one, present = self.next_connection(offered)
         cap, limit = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"]), self.cap("limit", self.limit)
         if cap is not None and next_one > cap:
             return bool(offered[1]["on_cap"] == "free")
-        if limit is not None and next_one > present + max(0, limit - self.spent):
+        credit = sum(purse["left"] for purse in self.paying(traffic))
+        if limit is not None and next_one > present + credit + max(0, limit - self.spent):
             return False
-        return not self.prepaid or next_one <= present + self.balance
+        return not self.prepaid or next_one <= present + credit + self.balance
 
     def next_connection(self, offered: tuple[str, dict[str, Any]]) -> tuple[Fraction, int]:
         """What the cycle's connections cost with one more, exactly, and what they have cost."""
@@ -402,24 +407,47 @@ class Reference:
         self.totals["price", offered[0], offered[1]["id"]] = (
             self.totals.get(("price", offered[0], offered[1]["id"]), 0) + 1
         )
-        self.bill(whole(next_one) - present)
+        self.bill(whole(next_one) - present, traffic)
 
-    def bill(self, micros: int) -> None:
+    def paying(self, traffic: Traffic) -> list[dict[str, Any]]:
+        """Granted money that pays for such traffic, in the order in which it is spent."""
+        awake = [product["id"] for product in self.held()]
+        fitting = [
+            purse
+            for purse in self.purses
+            if purse["product"] in awake
+            and self.in_scope(purse["allowance"]["scope"], traffic)
+            and not (self.is_doubted(traffic) and narrow_by_kind(purse["allowance"]["scope"]))
+        ]
+        return sorted(fitting, key=lambda purse: (-self.width(purse), *self.drawing_key(purse)))
+
+    def bill(self, micros: int, traffic: Traffic) -> None:
         self.billed += micros
+        for purse in self.paying(traffic):
+            part = min(micros, purse["left"])
+            purse["left"] -= part
+            micros -= part
         self.spent += micros
         if self.prepaid:
             self.balance -= micros
 
+    def price_among(
+        self, prices: list[tuple[str, dict[str, Any]]], traffic: Traffic
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The narrowest price; in doubt the general one, unless that is cheaper."""
+        narrowest = min(prices, key=self.price_order, default=None)
+        general = [item for item in prices if not narrow_by_kind(item[1]["scope"])]
+        if narrowest and general and self.is_doubted(traffic):
+            cheapest = min(general, key=self.price_order)
+            return cheapest if long_run(cheapest[1]) >= long_run(narrowest[1]) else narrowest
+        return narrowest
+
     def sell(self, traffic: Traffic, kept_back: int) -> str:
         prices = self.prices_for(traffic, "octets")
-        if not prices:
+        offered = self.price_among(prices, traffic)
+        if offered is None:
             return "blocked"
-        offering_id, price = min(prices, key=self.price_order)
-        general = [item for item in prices if not narrow_by_kind(item[1]["scope"])]
-        if self.is_doubted(traffic) and general:
-            cheapest = min(general, key=self.price_order)
-            if long_run(cheapest[1]) >= long_run(price):
-                offering_id, price = cheapest
+        offering_id, price = offered
         key = ("price", offering_id, price["id"])
         sold = self.totals.get(key, 0)
         bill = whole(exact_price(price, sold))
@@ -427,12 +455,13 @@ class Reference:
         cap, limit = self.cap((offering_id, price["id"]), price["cap"]), self.cap("limit", self.limit)
         if cap is not None and dearer > cap:
             return {"block": "blocked", "free": "free"}[price["on_cap"]]
-        if limit is not None and dearer > bill + max(0, limit - self.spent - kept_back):
-            return "blocked"
-        if self.prepaid and dearer > bill + max(0, self.balance - kept_back):
+        credit = sum(purse["left"] for purse in self.paying(traffic))
+        own = [self.balance] if self.prepaid else []
+        own += [] if limit is None else [max(0, limit - self.spent)]
+        if own and dearer > bill + max(0, credit + min(own) - kept_back):
             return "blocked"
         self.totals[key] = sold + 1
-        self.bill(whole(dearer) - bill)
+        self.bill(whole(dearer) - bill, traffic)
         return "charged"
 
     def price_order(self, offered: tuple[str, dict[str, Any]]) -> Any:

@@ -120,6 +120,11 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
                            {"id": f"{name}-rent", "type": "recurring", "amount": dice.choice([0, 0, 1_000_000]),
                             "proration": dice.choice(["none", "daily"]), "refund": dice.choice(["none", "daily"])}],
                 "term_days": 1 if name == "pass" else None,
+                "money_allowances": [
+                    {"id": f"m{n}", "amount": dice.choice([1, 700_000, 4_000_000]), "scope": a_scope(dice),
+                     "priority": dice.choice([1, 100]), "validity": dice.choice(["cycle", "once"])}
+                    for n in range(dice.choice([0, 0, 1, 2]))
+                ],
             }
         )  # fmt: skip
     return {
@@ -245,6 +250,8 @@ class Day:
         account = self.engine.account
         assert account is not None
         assert account.balance_micros == (self.model.balance)
+        purses = sorted((purse.bucket_id, purse.remaining_micros) for purse in account.purses)
+        assert purses == sorted((purse["bucket"], purse["left"]) for purse in self.model.purses)
         left: dict[str, int] = {}
         for lot in self.model.lots:
             left[lot["bucket"]] = left.get(lot["bucket"], 0) + lot["left"]

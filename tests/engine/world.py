@@ -311,6 +311,9 @@ def check_nothing_rises(before: AccountState, after: AccountState) -> None:
     for bucket in after.buckets:
         assert bucket.remaining_octets <= held.get(id_of(bucket), bucket.granted_octets)
     assert after.balance_micros <= before.balance_micros
+    purses = {id_of(purse): purse.remaining_micros for purse in before.purses}
+    for purse in after.purses:
+        assert 0 <= purse.remaining_micros <= purses.get(id_of(purse), purse.granted_micros)
 
 
 def packed(account: AccountState) -> PackedAccount:
@@ -341,9 +344,13 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
         sums["main"] -= entry.money
         for draw in entry.draws:
             sums[draw.bucket_id] -= draw.octets
+        for payment in entry.payments:
+            sums[payment.bucket_id] -= payment.micros
     held: Counter[str] = Counter({"main": account.balance_micros})
     for bucket in account.buckets:
         held[bucket.bucket_id] += bucket.remaining_octets
+    for purse in account.purses:
+        held[purse.bucket_id] += purse.remaining_micros
     assert {name: total for name, total in sums.items() if total} == {
         name: total for name, total in held.items() if total
     }
