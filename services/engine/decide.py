@@ -146,7 +146,7 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
     alone = replace(after, pending=gather_all((), case))
     rows += late_rows(alone, drawn_from_lapsed(before, after), at=case.at, at_ms=case.at_ms, now_ms=now_ms)
     rows += tuple(replace(row, cause=cause) for row in gathered_rows(alone, partition=partition, now_ms=now_ms))
-    return Outcome(without_gathered(after), _decision(case, after), usage=rows)
+    return Outcome(without_gathered(after), _paid(case, _decision(case, after), after.currency), usage=rows)
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
@@ -168,6 +168,7 @@ def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
 def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
     """The outcome of a flow that went down the waterfall."""
     told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
+    told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
     if charged.cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.
@@ -218,12 +219,7 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         free_octets=case.free,
         draws=case.draws,
     )
-    if (
-        case.charged + case.free == case.octets
-        and case.note is None
-        and case.price_id is None
-        and case.connection is None
-    ):
+    if case.charged + case.free == case.octets and case.note is None and case.price_id is None:
         return decision if case.treatment == decision.treatment else replace(decision, treatment=case.treatment)
     return replace(
         decision,
@@ -234,8 +230,6 @@ def _decision(case: Case, account: AccountState) -> PolicyDecision:
         not_charged_octets=case.not_charged,
         price=_price(case, account.currency),
         note=case.note,
-        connection=_connection(case, account.currency),
-        payments=_payments(case),
     )
 
 
@@ -250,6 +244,13 @@ def _price(case: Case, currency: str) -> Price | None:
         octets_to=case.price_to,
         capped=case.price_capped,
     )
+
+
+def _paid(case: Case, decision: PolicyDecision | None, currency: str) -> PolicyDecision | None:
+    """The decision with the connection that ended, and what granted money paid; common flows have neither."""
+    if decision is None or (case.connection is None and not case.payments):
+        return decision
+    return replace(decision, connection=_connection(case, currency), payments=_payments(case))
 
 
 def _connection(case: Case, currency: str) -> ConnectionPrice | None:
