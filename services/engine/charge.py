@@ -290,11 +290,17 @@ class _Session:
             at = number.octets
             self._case.connection = Connection(price.price.id, 0, 0, at, at)
             return
-        micros = price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets)
+        micros, was_open = (
+            price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets),
+            can_pay(price, self.account),
+        )
         self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
         money, paid = self._take(micros)
         self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1, paid)
         self._turn_by_spend()
+        if can_pay(price, self.account) != was_open:
+            # A tier has turned for traffic that granted money does not pay for.
+            self.cause = self.cause or "balance"
         room = room_of(price, self.account, self._credit(selection))
         if number.octets + 1 >= room.octets and room.bound != "count":
             self._end(room, 1, 0, price)
