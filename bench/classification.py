@@ -15,14 +15,16 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from schemas.catalogue import Application, Pfd
-from schemas.flow import FlowRecord
+from schemas.flow import FlowRecord, octets_of
 from services.engine.classify import Classifier, SubscriberMemory
+from services.engine.unknowns import UnknownNames
 from services.rating.catalogue_files import load_catalogue
 
 SIZES = (100, 3_000, 30_000, 300_000)
@@ -136,18 +138,21 @@ def flood(names: int) -> dict[str, float]:
     """Resident memory before and after a flood of random names, from random subscribers to random addresses."""
     numbers = random.Random(11)
     classifier, memory = Classifier(load_catalogue().applications, cache_entries=CACHE_ENTRIES), SubscriberMemory()
-    sizes = []
+    unknown = UnknownNames()
+    make = partial(FlowRecord, **{**_flow_fields(0), "remote_ip": "", "subscriber_id": ""})
+    sizes, started = [], time.process_time()
     for turn in range(names):
         octets = numbers.randbytes(12)
-        fields = _flow_fields(turn) | {
-            "server_name": f"{octets.hex()}.com", "remote_ip": ".".join(map(str, (20, *octets[:3]))),
-            "subscriber_id": octets[4:].hex(),
-        }  # fmt: skip
-        classifier.classify(FlowRecord(**fields), memory)
+        flow = make(
+            server_name=f"{octets.hex()}.com", remote_ip=f"20.{octets[0]}.{octets[1]}.{octets[2]}",
+            subscriber_id=octets[4:].hex(),
+        )  # fmt: skip
+        unknown.add(flow.exporter_id, classifier.classify(flow, memory), octets_of(flow))
         if turn in {names // 4, names - 1}:
             sizes.append(_resident_kib() / 1024)
     return {
         "names": names,
+        "core_seconds": round(time.process_time() - started, 1),
         "resident_mib_at_a_quarter": round(sizes[0], 1),
         "resident_mib_at_the_end": round(sizes[-1], 1),
     }

@@ -4,45 +4,21 @@ Topic `ott.catalogue.v1` carries one `CatalogueEntry` per object and one version
 Names follow TMF620 (offering, price), TS 29.122/29.251 (PFD) and TS 23.503 (PCC rule).
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.catalogue_amounts import MAX_AMOUNT_OCTETS, AsNumber, CatalogueId, MoneyAmount, OctetAmount
+from schemas.catalogue_references import problems_of
 from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
-from schemas.units import format_micros, parse_micros, parse_octets
 
 CATALOGUE_VERSION = "1.1"
 
+DEFAULT_MIN_CONFIDENCE = 31
+"""Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
 
-def _octets(value: object) -> object:
-    return parse_octets(value) if isinstance(value, str) else value
-
-
-def _micros(value: object) -> object:
-    return parse_micros(value) if isinstance(value, str) else value
-
-
-MAX_AMOUNT_OCTETS = 2**60
-MAX_AMOUNT_MICROS = 10**15
-"""The largest volume (1 EiB) and price (1 000 000 000 units) of a catalogue: totals of them still fit into 64 bits."""
-
-OctetAmount = Annotated[int, Field(ge=0, le=MAX_AMOUNT_OCTETS, strict=True), BeforeValidator(_octets)]
-"""Octets; files may write `5 GB`."""
-
-MoneyAmount = Annotated[
-    int, Field(ge=0, le=MAX_AMOUNT_MICROS, strict=True), BeforeValidator(_micros),
-    PlainSerializer(format_micros, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$"}, mode="serialization"),
-]  # fmt: skip
-"""Micro-units of the catalogue's currency inside; a decimal string such as `4.99` in files and on the wire."""
-
-CatalogueId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-
-AsNumber = Annotated[int, Field(ge=1, le=2**32 - 1, strict=True)]
-"""Autonomous system number (RFC 6793)."""
 
 Behaviour = Literal["voice_codec", "voice", "mpeg_ts"]
 """Rhythms of UDP packets: a constant-rate voice codec's, one like a conversation, seven transport packets each."""
@@ -245,19 +221,38 @@ class Allowance(_Model):
         return self
 
 
-class PriceTier(_Model):
-    """Where a usage price changes within a cycle: from the first octet above `above`."""
+class MoneyAllowance(_Model):
+    """Money that a product grants, such as promotional credit; it pays usage prices before the main balance does."""
 
-    above: OctetAmount = Field(gt=0, description="Out-of-bundle octets of the cycle that the tiers before it cover.")
+    id: CatalogueId = Field(description="Unique in the offering, among its allowances of octets, too.")
+    name: str = Field("", max_length=80, description="Name for people.")
+    amount: MoneyAmount = Field(gt=0, description="Granted money, per cycle or once.")
+    scope: Scope = Field(Scope(), description="The traffic whose prices it pays.")
+    priority: int = Field(100, ge=0, description="Among equally narrow ones: lower is spent first.")
+    validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
+    valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
+
+
+class PriceTier(_Model):
+    """Where a usage price changes within a cycle: from the first octet, or connection, above `above`."""
+
+    above: OctetAmount = Field(
+        gt=0, description="Out-of-bundle octets, or connections, of the cycle that the tiers before it cover."
+    )
     amount: MoneyAmount = Field(description="Price of one unit from there on.")
 
 
 class UsagePrice(_Model):
-    """Out-of-bundle price (TMF620 ProductOfferingPrice of type usage): money per `per_octets`."""
+    """Usage price (TMF620 ProductOfferingPrice of type usage): per octets beyond the buckets, or per connection."""
 
     id: CatalogueId = Field(description="Names the price in decisions, usage and its running total.")
     amount: MoneyAmount = Field(description="Price of one unit; with tiers, in the first of them.")
+    unit: Literal["octets", "connection"] = Field(
+        "octets",
+        description="What it prices: octets beyond the buckets, or connections, whoever pays for their octets.",
+    )
     per_octets: OctetAmount = Field(10**6, description="Octets in one unit.")
+    per_connections: int = Field(1, ge=1, le=10**9, description="Connections in one unit, for unit `connection`.")
     whole_units: bool = Field(False, description="Each unit that is begun in a cycle is charged whole (package price).")
     tiers: tuple[PriceTier, ...] = Field((), max_length=16, description="Further tiers, in ascending order.")
     tier_mode: Literal["graduated", "volume"] = Field(
@@ -271,6 +266,13 @@ class UsagePrice(_Model):
     def _unit_is_not_empty(self) -> Self:
         if self.per_octets < 1:
             raise ValueError(f"price {self.id!r}: per_octets is {self.per_octets}; a unit has at least 1 octet")
+        return self
+
+    @model_validator(mode="after")
+    def _unit_is_one(self) -> Self:
+        other = "per_octets" if self.unit == "connection" else "per_connections"
+        if getattr(self, other) != type(self).model_fields[other].default:
+            raise ValueError(f"price {self.id!r}: {other} says nothing where the unit is {self.unit}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -330,7 +332,35 @@ class BucketCondition(_Model):
     """A condition on the state of one allowance of the product that brings the rule."""
 
     allowance: CatalogueId = Field(description="Allowance of the same product.")
-    state: Literal["available", "exhausted"] = Field(description="What its bucket has to be for the rule to apply.")
+    state: Literal["available", "exhausted", "fresh", "used"] = Field(
+        description="What its bucket has to be: something or nothing left; less, or at least, `percent` of it used."
+    )
+    percent: int | None = Field(
+        None, ge=1, le=99, description="For `fresh` and `used`, of what was granted; null with `fresh` = untouched."
+    )
+
+    @model_validator(mode="after")
+    def _percent_goes_with_its_state(self) -> Self:
+        if self.state == "used" and self.percent is None:
+            raise ValueError(f"allowance {self.allowance!r}: state 'used' needs a percent, e.g. 80")
+        if self.state in ("available", "exhausted") and self.percent is not None:
+            raise ValueError(f"allowance {self.allowance!r}: percent goes with 'fresh' and 'used'; remove it")
+        return self
+
+
+class SpendCondition(_Model):
+    """A condition on what the account's usage prices have come to in the billing cycle; fees do not count."""
+
+    at_least: MoneyAmount | None = Field(None, gt=0, description="Holds from this amount on; null = from nothing.")
+    below: MoneyAmount | None = Field(None, gt=0, description="Holds below this amount; null = without end.")
+
+    @model_validator(mode="after")
+    def _some_amount_is_between(self) -> Self:
+        if self.at_least is None and self.below is None:
+            raise ValueError("spend asks for nothing; give at_least, below or both")
+        if self.at_least is not None and self.below is not None and self.at_least >= self.below:
+            raise ValueError("spend: at_least is not less than below; no amount is both")
+        return self
 
 
 class PccRule(_Model):
@@ -342,6 +372,7 @@ class PccRule(_Model):
     scope: Scope = Field(Scope(), description="Which traffic it is about.")
     bucket: BucketCondition | None = Field(None, description="Applies only in this state of a bucket; null = always.")
     subscribers: SubscriberCondition | None = Field(None, description="Accounts that it applies to; null = all.")
+    spend: SpendCondition | None = Field(None, description="Applies while this much is spent; null = always.")
     min_confidence: int = Field(0, ge=0, le=100, description="Below it, or when suspect, the rule does not apply.")
     suspect: Literal["any", "never", "only"] = Field(
         "any", description="Traffic whose evidence disagrees: as any other, not for this rule, or for this rule alone."
@@ -461,6 +492,7 @@ class ProductOffering(_Model):
     prices: tuple[FlatPrice, ...] = Field((), description="Recurring and one-time prices.")
     usage_prices: tuple[UsagePrice, ...] = Field((), description="Out-of-bundle prices.")
     allowances: tuple[Allowance, ...] = Field((), description="Volume granted per cycle or once.")
+    money_allowances: tuple[MoneyAllowance, ...] = Field((), description="Money granted per cycle or once.")
     rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
     eligibility: SubscriberCondition | None = Field(None, description="Accounts that may order it; null = all.")
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
@@ -487,6 +519,14 @@ class ProductOffering(_Model):
         return self
 
     @model_validator(mode="after")
+    def _money_has_names_of_its_own(self) -> Self:
+        ids = [item.id for item in self.allowances] + [item.id for item in self.money_allowances]
+        for item in self.money_allowances:
+            if ids.count(item.id) > 1:
+                raise ValueError(f"offering {self.id!r}: two allowances are called {item.id!r}; rename one")
+        return self
+
+    @model_validator(mode="after")
     def _rent_is_a_plans(self) -> Self:
         if self.minimum_rent and self.kind != "base_plan":
             raise ValueError(f"offering {self.id!r}: minimum_rent is for a base_plan; this is a {self.kind}")
@@ -498,6 +538,9 @@ class Catalogue(_Model):
 
     version: str = Field(min_length=1, max_length=64)
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    min_confidence: int = Field(DEFAULT_MIN_CONFIDENCE, ge=0, le=100)
+    """Below it, and whenever its evidence disagrees, a verdict is not believed: the flow is charged at the general
+    rate, by nothing that looks at applications, categories or services; closed gates keep to their own threshold."""
     applications: tuple[Application, ...] = ()
     offerings: tuple[ProductOffering, ...] = ()
     rules: tuple[PccRule, ...] = ()
@@ -506,67 +549,10 @@ class Catalogue(_Model):
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
-        problems = list(_problems(self))
+        problems = list(problems_of(self))
         if problems:
             raise ValueError("; ".join(problems[:20]))
         return self
-
-
-def _problems(catalogue: Catalogue) -> Iterator[str]:
-    groups: dict[str, list[str]] = {
-        "application": [item.id for item in catalogue.applications],
-        "offering": [item.id for item in catalogue.offerings],
-        "rule": [item.id for item in catalogue.rules],
-        "campaign": [item.id for item in catalogue.campaigns],
-        "zone": [item.id for item in catalogue.zones],
-    }
-    for kind, ids in groups.items():
-        for duplicate in sorted({item for item in ids if ids.count(item) > 1} if len(ids) != len(set(ids)) else ()):
-            yield f"{kind} {duplicate!r} is defined twice; keep one"
-    known = {kind: set(ids) for kind, ids in groups.items()}
-    for holder, kind, reference in _references(catalogue):
-        if reference not in known[kind]:
-            yield f"{holder} names {kind} {reference!r}, which does not exist; define it or mend the name"
-    yield from _zone_problems(catalogue.zones)
-
-
-def _zone_problems(zones: tuple[Zone, ...]) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    for zone in zones:
-        if zone.home and zone.rest:
-            yield f"zone {zone.id!r} is home and rest; remove one of the two"
-        for plmn in zone.plmns:
-            if (owner := owners.setdefault(plmn, zone.id)) != zone.id:
-                yield f"zone {zone.id!r} lists network {plmn!r}, which zone {owner!r} lists already; keep one"
-    for quality in ("home", "rest"):
-        having = [zone.id for zone in zones if getattr(zone, quality)]
-        for zone_id in having[1:]:
-            yield f"zone {zone_id!r} is {quality}, and so is zone {having[0]!r}; keep one"
-
-
-def _references(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
-    for rule in catalogue.rules:
-        yield from _named(f"rule {rule.id!r}", rule.scope)
-        yield from _held(f"rule {rule.id!r}", rule.subscribers)
-        if rule.campaign:
-            yield f"rule {rule.id!r}", "campaign", rule.campaign
-    for offering in catalogue.offerings:
-        holder = f"offering {offering.id!r}"
-        yield from ((holder, "rule", item) for item in offering.rules)
-        yield from ((holder, "offering", item) for item in (*offering.requires, *offering.excludes))
-        yield from _held(holder, offering.eligibility)
-        scopes = [item.scope for item in offering.allowances] + [item.scope for item in offering.usage_prices]
-        for scope in scopes:
-            yield from _named(holder, scope)
-
-
-def _named(holder: str, scope: Scope) -> Iterator[tuple[str, str, str]]:
-    yield from ((holder, "application", item) for item in scope.applications)
-    yield from ((holder, "zone", item) for item in scope.zones)
-
-
-def _held(holder: str, condition: SubscriberCondition | None) -> Iterator[tuple[str, str, str]]:
-    yield from ((holder, "offering", item) for item in (condition.offerings if condition else ()))
 
 
 class VersionMarker(_Model):
@@ -575,6 +561,9 @@ class VersionMarker(_Model):
     version: str = Field(min_length=1, max_length=64, description="Version of the catalogue.")
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code of every amount in the catalogue.")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 over the entries, in the order of their keys.")
+    min_confidence: int = Field(
+        DEFAULT_MIN_CONFIDENCE, ge=0, le=100, description="Below it a verdict is not believed: general rate."
+    )
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from schemas.fields import Currency, Decimal, EpochMs, Id, Version
+from schemas.fields import Category, Currency, Decimal, EpochMs, Id, RatType, Treatment, Version
+from schemas.usage import Movement
 
 COMMAND_MAJOR = "1"
 COMMAND_VERSION = "1.1"
+
+MAX_LINES = 1_000
+"""Most rows of usage that one command corrects."""
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
@@ -124,6 +128,61 @@ class GrantLease(_Command, frozen=True, kw_only=True, tag="grant_lease"):
     ask_again_ms: Annotated[EpochMs, Meta(description="Before this time another ask would bring nothing.")] = 0
 
 
+class CorrectedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A row of the ledger that is to be corrected, as far as the lane needs it; see RatedUsage for the fields."""
+
+    usage_id: Annotated[Id, Meta(description="The row.")]
+    subscriber_id: Annotated[Id, Meta(description="Whose usage it was.")]
+    start_ms: Annotated[EpochMs, Meta(description="Earliest event time; the usage is charged again as of then.")]
+    end_ms: Annotated[EpochMs, Meta(description="Latest event time.")]
+    category: Annotated[Category, Meta(description="OTT category.")]
+    catalogue_version: Annotated[str, Meta(description="Catalogue version of the rating.")]
+    application: Annotated[str | None, Meta(description="Application id, or null.")] = None
+    service: Annotated[str | None, Meta(description="Service inside the application, or null.")] = None
+    rat_type: Annotated[RatType | None, Meta(description="Radio access, where it is known.")] = None
+    rule_id: Annotated[str | None, Meta(description="PCC rule.")] = None
+    rating_group: Annotated[int | None, Meta(description="Charging key.")] = None
+    treatment: Annotated[Treatment | None, Meta(description="Who paid.")] = None
+    sponsor_id: Annotated[str | None, Meta(description="Sponsor, or null.")] = None
+    record_count: Annotated[int, Meta(ge=0, description="Flow records.")] = 0
+    charged_octets: Annotated[int, Meta(ge=0, description="Octets paid from buckets or by price.")] = 0
+    free_octets: Annotated[int, Meta(ge=0, description="Octets free of charge.")] = 0
+    sponsored_octets: Annotated[int, Meta(ge=0, description="Octets paid by a sponsor.")] = 0
+    amount: Annotated[Decimal, Meta(description="Money charged.")] = "0"
+    price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
+    movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
+    evidence: Annotated[str | None, Meta(description="What decided the application.")] = None
+
+
+class RefundUsage(_Command, frozen=True, kw_only=True, tag="refund_usage"):
+    """Give back a part of what a row of usage was charged: money, octets of its buckets, or both. The usage stays."""
+
+    line: Annotated[CorrectedUsage, Meta(description="The row.")]
+    amount: Annotated[Decimal, Meta(description="Money to give back, decimal string, 0 or more.")] = "0"
+    octets: Annotated[int, Meta(ge=0, description="Drawn octets to put back into their buckets.")] = 0
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
+class VoidUsage(_Command, frozen=True, kw_only=True, tag="void_usage"):
+    """Take back all that a row of usage was charged, as if it had not been: octets, money, totals of the cycle."""
+
+    line: Annotated[CorrectedUsage, Meta(description="The row.")]
+    reclassified: Annotated[
+        int, Meta(ge=0, description="Corrections by the lane itself that the ledger knew; with others it is refused.")
+    ]
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
+class RerateUsage(_Command, frozen=True, kw_only=True, tag="rerate_usage"):
+    """Take back what rows of usage were charged, all first, and charge them again under the present catalogue."""
+
+    lines: Annotated[
+        tuple[CorrectedUsage, ...], Meta(min_length=1, max_length=MAX_LINES, description="The rows, of one account.")
+    ]
+    reclassified: Annotated[int, Meta(ge=0, description="As in void_usage.")]
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
 AccountCommand = (
     ChangeProfile
     | ActivateProduct
@@ -135,6 +194,9 @@ AccountCommand = (
     | ConfirmProduct
     | SetSpendingLimit
     | RaiseCap
+    | RefundUsage
+    | VoidUsage
+    | RerateUsage
 )
 """Told apart by the field `type`."""
 

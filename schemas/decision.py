@@ -67,6 +67,26 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     capped: Annotated[bool, Meta(description="True when the cycle's cap cut the amount.")] = False
 
 
+class Payment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one money bucket paid of this flow's prices."""
+
+    bucket_id: Annotated[str, Meta(description="Bucket of the account: `<product id>/<money allowance id>`.")]
+    amount: Annotated[Decimal, Meta(description="Amount paid, decimal string.")]
+    remaining: Annotated[Decimal, Meta(description="What the bucket held after it, decimal string.")]
+
+
+class ConnectionPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The price of one connection: price(to) - price(from), in connections of the cycle."""
+
+    price_id: Annotated[str, Meta(description="ProductOfferingPrice that was used.")]
+    currency: Annotated[Currency, Meta(description="ISO 4217 code.")]
+    amount: Annotated[Decimal, Meta(description="Amount charged, decimal string, at most six places.")]
+    connections_from: Annotated[int, Meta(ge=0, description="Connections of the cycle before this one.")]
+    connections_to: Annotated[
+        int, Meta(ge=0, description="Connections of the cycle after it; the same where it is free beyond the cap.")
+    ]
+
+
 class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
@@ -103,6 +123,12 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     redirect_url: Annotated[str | None, Meta(description="Where web requests of the rule are sent, or null.")] = None
     steering: Annotated[Steering | None, Meta(description="The access that the rule asks for, or null.")] = None
     own_service: Annotated[bool, Meta(description="The application is the operator's own service.")] = False
+    connection: Annotated[
+        ConnectionPrice | None, Meta(description="Price of the connection that ended with this record, or null.")
+    ] = None
+    payments: Annotated[
+        tuple[Payment, ...], Meta(description="Money buckets that paid a part of price and connection.")
+    ] = ()
     sponsorships: Annotated[
         tuple[Sponsorship, ...], Meta(description="Campaigns asked to pay, in order; they add up to sponsored_octets.")
     ] = ()
@@ -146,6 +172,13 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_congestion: Annotated[
         int, Meta(ge=0, le=MAX_CONGESTION, description="The rule applies up to this congestion level, inclusive.")
     ] = MAX_CONGESTION
+    suspect: Annotated[
+        Literal["any", "never", "only"],
+        Meta(
+            description="Traffic whose evidence disagrees: as any other, not for the rule, or for it alone. A gateway "
+            "that cannot tell leaves out a rule with `only` and takes `never` for `any`."
+        ),
+    ] = "any"
     redirect_url: Annotated[
         str | None, Meta(description="Where web requests are sent instead (TS 29.512 RedirectInformation).")
     ] = None

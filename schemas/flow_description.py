@@ -82,8 +82,8 @@ def _clauses(words: list[str]) -> tuple[str, str, str, list[str], list[str]]:
 def _protocol(word: str) -> int | None:
     if word in PROTOCOLS:
         return PROTOCOLS[word]
-    if word.isascii() and word.isdigit() and int(word[:4]) <= 255:
-        return int(word[:4])
+    if word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255:
+        return int(word)
     raise ValueError(f"protocol {word!r} is not 'ip', a number up to 255, or one of {', '.join(PROTOCOLS)}")
 
 

@@ -34,13 +34,17 @@ from schemas.command import (
     CancelProduct,
     ChangeProfile,
     ConfirmProduct,
+    CorrectedUsage,
     Credit,
     Debit,
     EmitUsage,
     GrantLease,
     RaiseCap,
+    RefundUsage,
+    RerateUsage,
     Reserve,
     SetSpendingLimit,
+    VoidUsage,
 )
 from schemas.dead_letter import DEAD_LETTER_VERSION, DeadLetter
 from schemas.decision import (
@@ -110,6 +114,18 @@ FLOWS = (
     ),
 )  # fmt: skip
 
+CORRECTED = CorrectedUsage(
+    usage_id="f-5-120934-120940-0", subscriber_id=SUBSCRIBER, start_ms=EVENING_MS, end_ms=EVENING_MS + 120_000,
+    category="streaming", application="youtube", service="video", catalogue_version=CATALOGUE_NOW, rule_id="video",
+    rating_group=20, treatment="charged", record_count=2, charged_octets=63_000_000, amount="0.03",
+    price_id="extra-mb",
+    movements=(
+        Movement(bucket_id="p-2/video", unit="octets", amount="-50000000", remaining="0"),
+        Movement(bucket_id="p-1/general", unit="octets", amount="-10000000", remaining="0"),
+    ),
+    evidence="server_name:googlevideo.com",
+)  # fmt: skip
+
 COMMANDS = (
     ChangeProfile(
         version=COMMAND_VERSION, command_id="cmd-1001", account_id=ACCOUNT, issued_at_ms=MONTH_START_MS,
@@ -148,6 +164,18 @@ COMMANDS = (
         price_id="extra-mb", amount="40",
     ),
     EmitUsage(version=COMMAND_VERSION, command_id="cmd-1007", account_id=ACCOUNT, issued_at_ms=EVENING_MS),
+    RefundUsage(
+        version=COMMAND_VERSION, command_id="cmd-1011", account_id=ACCOUNT, issued_at_ms=EVENING_MS + 600_000,
+        line=CORRECTED, amount="0.01", octets=10_000_000, reason="goodwill",
+    ),
+    VoidUsage(
+        version=COMMAND_VERSION, command_id="cmd-1012", account_id=ACCOUNT, issued_at_ms=EVENING_MS + 600_000,
+        line=CORRECTED, reclassified=0, reason="wrong subscriber",
+    ),
+    RerateUsage(
+        version=COMMAND_VERSION, command_id="cmd-1013", account_id=ACCOUNT, issued_at_ms=EVENING_MS + 600_000,
+        lines=(CORRECTED,), reclassified=0, reason="the new catalogue is valid from the first",
+    ),
     GrantLease(
         version=COMMAND_VERSION, command_id="lease:social-spring:5:4", account_id="lane/5",
         issued_at_ms=EVENING_MS + 151_300, campaign_id="social-spring", sequence=4, octets=10**9,

@@ -37,6 +37,19 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = 0
 
 
+class Purse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is left of one grant of money (TMF654 Bucket): it pays usage prices before the main balance."""
+
+    bucket_id: Annotated[str, Meta(description="`<product id>/<money allowance id>`.")]
+    product_id: Annotated[str, Meta(description="Product that granted it.")]
+    offering_id: Annotated[str, Meta(description="Its offering.")]
+    allowance_id: Annotated[str, Meta(description="Money allowance of the offering.")]
+    remaining_micros: Annotated[int, Meta(description="Micro-units left.")]
+    granted_micros: Annotated[int, Meta(description="Micro-units granted.")]
+    valid_from_ms: Annotated[int, Meta(description="Start, inclusive.")]
+    valid_until_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
+
+
 class PaidFee(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A recurring price that was paid for a cycle, or for the rest of one, and can be told by the day."""
 
@@ -71,11 +84,12 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
         str,
         Meta(
             description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>`, "
-            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), or "
+            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), "
+            "`purses` (paid by them), or "
             "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),
     ]
-    octets: Annotated[int, Meta(description="Octets counted in this cycle.")]
+    octets: Annotated[int, Meta(description="Octets counted in this cycle; of a price per connection, connections.")]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
 
 
@@ -92,6 +106,13 @@ class PendingSponsorship(msgspec.Struct, frozen=True, array_like=True, gc=False)
     campaign_id: Annotated[str, Meta(description="The campaign.")]
     octets: Annotated[int, Meta(description="Octets paid for since the last emission.")]
     budget_octets: Annotated[int, Meta(description="Those of them that were drawn from its budget.")] = 0
+
+
+class PendingPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Money that one purse paid and that is not yet emitted to the ledger."""
+
+    bucket_id: Annotated[str, Meta(description="The purse.")]
+    micros: Annotated[int, Meta(description="Micro-units since the last emission.")]
 
 
 class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -125,6 +146,10 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
         int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow.")
     ] = None
     price_octets_to: Annotated[int | None, Meta(description="The same after the last priced flow.")] = None
+    connections: Annotated[
+        int, Meta(description="Connections priced; such an entry holds no octets, and counts them as price octets.")
+    ] = 0
+    payments: Annotated[tuple[PendingPayment, ...], Meta(description="What purses paid of the money charged.")] = ()
     sponsorships: Annotated[tuple[PendingSponsorship, ...], Meta(description="Campaigns that paid.")] = ()
 
 
@@ -133,6 +158,29 @@ class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     reservation_id: Annotated[str, Meta(description="Unique in the account.")]
     micros: Annotated[int, Meta(description="Held amount.")]
+
+
+class Provisional(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A flow that was charged at the general rate because its verdict was not believed; it may be corrected once."""
+
+    flow: Annotated[bytes, Meta(description="Digest (BLAKE2b, eight octets) of protocol, addresses and ports.")]
+    subscriber_id: Annotated[str, Meta(description="Whose flow.")]
+    offset: Annotated[int, Meta(description="Offset of the flow record.")]
+    start_ms: Annotated[int, Meta(description="Start of its interval.")]
+    end_ms: Annotated[int, Meta(description="End of its interval.")]
+    rat_type: Annotated[str | None, Meta(description="Radio access technology.")]
+    serving_plmn: Annotated[str | None, Meta(description="Serving network.")]
+    congestion_level: Annotated[int | None, Meta(description="Congestion level.")]
+    rule_id: Annotated[str, Meta(description="PCC rule that applied.")]
+    treatment: Annotated[str, Meta(description="Who paid.")]
+    rating_group: Annotated[int, Meta(description="Charging key.")]
+    catalogue_version: Annotated[str, Meta(description="Catalogue version of the rating.")]
+    charged_octets: Annotated[int, Meta(description="Paid from buckets or by price.")]
+    free_octets: Annotated[int, Meta(description="Free.")]
+    draws: Annotated[tuple[PendingDraw, ...], Meta(description="Bucket draws.")] = ()
+    counter_id: Annotated[str | None, Meta(description="Counter of the price used.")] = None
+    micros: Annotated[int, Meta(description="Money charged, micro-units.")] = 0
+    money: Annotated[int, Meta(description="Micros of it taken from the main balance (prepaid).")] = 0
 
 
 class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -191,6 +239,11 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     spending_limit_micros: Annotated[
         int | None, Meta(description="Most that the subscriber wants usage to cost in a cycle; null = no limit.")
     ] = None
+    provisional: Annotated[
+        tuple[Provisional, ...], Meta(description="Flows that a better verdict may still correct, newest last.")
+    ] = ()
+    reclassified: Annotated[int, Meta(description="Flows that were corrected so, ever.")] = 0
+    purses: Annotated[tuple[Purse, ...], Meta(description="Money granted by products.")] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -70,16 +70,31 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     amount: Annotated[Decimal, Meta(description="Money charged (positive) or given back (negative).")] = "0"
     price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
     price_octets_from: Annotated[
-        int | None, Meta(description="Out-of-bundle octets of the cycle before the first priced flow; null = no price.")
+        int | None, Meta(description="Out-of-bundle octets, or connections, of the cycle before the first priced flow.")
     ] = None
     price_octets_to: Annotated[
-        int | None, Meta(description="Out-of-bundle octets of the cycle after the last priced flow; null = no price.")
+        int | None, Meta(description="Out-of-bundle octets, or connections, of the cycle after the last priced flow.")
     ] = None
     movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
     evidence: Annotated[
         str | None, Meta(description="What decided the application of the last record: `<kind>:<matched>`.")
     ] = None
-    cause: Annotated[str | None, Meta(description="For movements: the command id or timer that caused it.")] = None
+    cause: Annotated[
+        str | None, Meta(description="For movements: the command id or timer that caused it; `reclassified`; `late`.")
+    ] = None
+    corrects: Annotated[
+        str | None,
+        Meta(
+            description="In a correction: the usage id of the row that was wrong, or the decision id of the flow. "
+            "A `refund` takes its octets back, a `usage` charges them again."
+        ),
+    ] = None
+    connections: Annotated[
+        int, Meta(ge=0, description="Connections that were priced; such a row has no octets and no records of its own.")
+    ] = 0
+    credit_amount: Annotated[
+        Decimal, Meta(description="Part of the amount that money buckets paid; the rest is the subscriber's to pay.")
+    ] = "0"
     sponsorships: Annotated[
         tuple[Sponsorship, ...], Meta(description="Campaigns that paid; they add up to sponsored_octets.")
     ] = ()

@@ -26,6 +26,8 @@ LABEL_VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("ott_policy_unknown_flows_total", "reason"): frozenset(get_args(UnknownReason)),
     ("ott_policy_unknown_octets_total", "reason"): frozenset(get_args(UnknownReason)),
     ("ott_rating_ledger_refused_total", "cause"): frozenset({"duplicate", "malformed"}),
+    ("ott_rating_lease_refused_total", "cause"): frozenset({"duplicate", "malformed"}),
+    ("ott_policy_lease_requests_total", "kind"): frozenset({"ask", "return"}),
 }
 """Closed sets of label values, so that a condition on a value that never occurs is found."""
 

@@ -133,6 +133,42 @@ def diff(
     raise typer.Exit(1 if changes else 0)
 
 
+@app.command()
+def publish(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of catalogue files; the shipped ones by default.")
+    ] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the differences, and stop there.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Publish without asking.")] = False,
+    version: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the version; by default what the files say, or a digest."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Folder of the ledger file.")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option("--database-url", metavar="URL", help="SQLAlchemy URL of the ledger's database.")
+    ] = None,
+) -> None:
+    """Put a catalogue in force: lint it, show what changes, ask, and hand it to the rating service's outbox.
+
+    The rating service may be running; it relays the new version to the workers at once. Exit code 1 if lint finds
+    an error.
+    """
+    from services.cli.publish import publish_folder
+    from services.runtime.settings import load_settings
+
+    settings = load_settings(data_dir=str(data_dir) if data_dir else None, database_url=database_url)
+
+    def may_publish() -> bool:
+        return not dry_run and (yes or typer.confirm("publish?"))
+
+    code = publish_folder(folder, settings, version=version, say=typer.echo, may_publish=may_publish)
+    raise typer.Exit(code)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="The file to read; for v2fly, lists that it includes lie beside it.")],

@@ -6,6 +6,7 @@ from services.ingest.jsonlines import JsonLinesError
 from services.rating.accounts import CommandRefused
 from services.rating.catalogue_files import CatalogueFilesError
 from services.rating.catalogue_store import CatalogueRefused
+from services.rating.corrections import CorrectionRefused
 from services.rating.database import DatabaseDown
 from services.rating.patience import OutageTooLong
 from services.runtime.log import LogError
@@ -17,6 +18,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     CatalogueFilesError,
     CatalogueRefused,
     CommandRefused,
+    CorrectionRefused,
     DatabaseDown,
     JsonLinesError,
     OutageTooLong,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from services.cli import flows
+from services.cli import correct, flows
 from services.cli.catalogue import app as catalogue_app
 from services.runtime.settings import Settings, load_settings
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(flows.app, name="flows")
 app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(correct.app, name="correct")
 
 KafkaOption = Annotated[
     str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the embedded log.")
@@ -242,6 +243,53 @@ def simulate(
     )  # fmt: skip
     answer = _run(simulate_topics(question, settings)) if topic else simulate_files(question, settings)
     print_answer(answer, as_json=json_)
+
+
+@app.command("recommend")
+def recommend_(
+    *,
+    flows_: Annotated[
+        str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
+    ] = None,
+    topic: Annotated[
+        bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")
+    ] = False,
+    accounts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --flows: recorded account commands as JSON Lines.")
+    ] = None,
+    subscribe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")] = "UTC",
+    account: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Only this account; repeat for more. Default: all.")
+    ] = None,
+    steer_own: Annotated[
+        bool, typer.Option("--steer-own", help="Prefer packages for the operator's own services; each says so.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the recommendations as JSON.")] = False,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The tariff; by default the shipped one, with --topic the log's."),
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataOption = None,
+) -> None:
+    """Recommend at most three packages per account, each with its reason and saving on recorded usage."""
+    if topic == (flows_ is not None):
+        raise typer.BadParameter("give one of --flows FILE and --topic")
+    settings = _settings(kafka, data_dir)
+    from services.cli.recommend import Request, print_recommendations, recommend_from_files, recommend_from_topics
+    from services.cli.simulate import subscription_of
+
+    request = Request(
+        catalogue=catalogue, flows=flows_, accounts=accounts,
+        subscription=subscription_of(subscribe or [], time_zone), account_ids=frozenset(account or ()),
+        steer_own=steer_own,
+    )  # fmt: skip
+    found = _run(recommend_from_topics(request, settings)) if topic else recommend_from_files(request, settings)
+    print_recommendations(found, as_json=json_)
 
 
 @app.command()

@@ -76,6 +76,12 @@ CHECKS: Mapping[str, Claim] = {
     "draws_by_bucket": Claim(
         "draws of rated usage = draws of the decisions",
         "What decisions drew from a bucket is not what rated usage took out of it."),
+    "corrections_even": Claim(
+        "a correction charges again what it took back",
+        "A correction took back other octets than it charged again: usage was lost or doubled."),
+    "corrections_once": Claim(
+        "nothing is corrected twice",
+        "A row or flow that was charged again was corrected once more: somebody was refunded or charged twice."),
     "usage_ids_once": Claim(
         "no row of rated usage is told twice",
         "A row of rated usage was told twice: the ledger has to refuse it."),

@@ -29,6 +29,7 @@ from schemas.usage import Movement, RatedUsage
 from services.cli.reconcile import Findings
 from services.cli.reconcile_books import Place, TwoSums
 from services.cli.reconcile_commands import CommandAudit
+from services.cli.reconcile_corrections import CorrectionAudit
 from services.cli.reconcile_flows import FlowAudit
 from services.cli.reconcile_leases import LeaseAudit
 from services.cli.reconcile_ledger import LedgerAudit
@@ -83,6 +84,7 @@ class LaneAudit:
             decisions_whole=not view.firsts.get(DECISIONS, 0),
             requests_first=view.firsts.get(LEASE_REQUESTS, 0),
         )
+        self._corrections = CorrectionAudit(findings)
         self._accounts: set[str] = set()
 
     # --- dead letters ---------------------------------------------------------------------------------------------
@@ -156,7 +158,9 @@ class LaneAudit:
             self._ledger.expect(row, place, micros)
         elif self._ledger is not None:
             self._findings.waiting["usage"] += 1
-        if row.kind == "usage":
+        if row.corrects is not None:
+            self._corrections.take(row)
+        elif row.kind == "usage":
             self._usage_parts(row, micros)
         for movement, amount, remaining in amounts:
             self._movement(row, movement, amount, remaining, opened=booked and self._opened)
@@ -181,7 +185,7 @@ class LaneAudit:
             findings.looked("no_bucket_negative")
             if remaining < 0:
                 report_negative(findings, account, bucket, remaining)
-            if row.kind == "usage":
+            if row.kind == "usage" and row.corrects is None:
                 self._sums.draws.right[account, bucket] -= amount
         if opened:
             return
@@ -227,6 +231,9 @@ class LaneAudit:
             try:
                 if decision.charged_octets or decision.price is not None or decision.draws:
                     self._decided_charge(decision)
+                if decision.connection is not None:
+                    micros = parse_micros(decision.connection.amount)
+                    self._sums.money.left[decision.account_id, decision.connection.currency] += micros
                 entered.append(decision)
             except ValueError as error:
                 self.unreadable(DECISIONS, f"the price of decision {decision.decision_id!r}", error)
@@ -328,6 +335,7 @@ class LaneAudit:
         self._findings.waiting["lanes"] += not self._view.settled
         self._commands.finish(settled=self._view.settled)
         self._flows.finish()
+        self._corrections.finish(whole=self._view.whole(USAGE))
         self._finish_accounts()
         self._compare("volume_by_subscriber", self._sums.volume, "octets in its records", "decided")
         self._compare_usage()

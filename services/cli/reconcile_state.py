@@ -91,6 +91,10 @@ class StateAudit:
             remaining[account.account_id, bucket.bucket_id, "octets"] += bucket.remaining_octets
             if bucket.remaining_octets < 0:
                 report_negative(self._findings, account.account_id, bucket.bucket_id, bucket.remaining_octets)
+        for purse in account.purses:
+            remaining[account.account_id, purse.bucket_id, "micros"] += purse.remaining_micros
+            if purse.remaining_micros < 0:
+                report_negative(self._findings, account.account_id, purse.bucket_id, purse.remaining_micros)
         remaining[account.account_id, MAIN_BALANCE, "micros"] += account.balance_micros
         if account.payment == "prepaid" and account.balance_micros < 0:
             report_negative(self._findings, account.account_id, MAIN_BALANCE, account.balance_micros)
@@ -107,6 +111,8 @@ class StateAudit:
             self._sums.buckets.right[name, MAIN_BALANCE, "micros"] += usage.money
             for paid in usage.sponsorships:
                 self._sums.sponsored.right[name, paid.campaign_id] += paid.octets
+            for payment in usage.payments:
+                self._sums.buckets.right[name, payment.bucket_id, "micros"] += payment.micros
             for draw in usage.draws:
                 self._sums.draws.right[name, draw.bucket_id] += draw.octets
                 self._sums.buckets.right[name, draw.bucket_id, "octets"] += draw.octets

@@ -67,8 +67,9 @@ class Summary:
             for part, field in PART_FIELDS:
                 if octets := getattr(decision, field):
                     self.octets[category, part] += octets
-            if decision.price is not None:
-                self.money[category, decision.price.currency] += parse_micros(decision.price.amount)
+            for price in (decision.price, decision.connection):
+                if price is not None:
+                    self.money[category, price.currency] += parse_micros(price.amount)
             application = decision.classification.application or "(unknown)"
             self._category_of[application] = category
             _add(self.applications, application, decision.octets)
@@ -79,7 +80,7 @@ class Summary:
         for row in rows:
             if row.offering_id is not None:
                 self._offering(row, row.offering_id)
-            elif row.kind == "usage":
+            elif row.kind in ("usage", "refund"):
                 for movement in row.movements:
                     if movement.unit == "octets":
                         offering = self._offering_of.get((row.account_id, movement.bucket_id), "(unknown)")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from schemas.state import AccountState, Counter
+from services.engine.purses import PAID
 from services.engine.tariff import CompiledPrice
 
 SPENDING_LIMIT = "spending_limit"
@@ -28,7 +29,16 @@ class Room(NamedTuple):
     bound: Bound
 
 
-def room_of(price: CompiledPrice, account: AccountState) -> Room:
+class Means(NamedTuple):
+    """What else there is to a price's room than cap, limit and balance."""
+
+    reserve_micros: int = 0
+    """Of limit and balance, kept for something else: the end of the connection."""
+    credit_micros: int = 0
+    """In purses that pay before the balance, and do not count for the limit."""
+
+
+def room_of(price: CompiledPrice, account: AccountState, means: Means = Means()) -> Room:  # noqa: B008 - immutable
     """How far `price` can go in this cycle as things stand. Where two bounds coincide, the cap comes first."""
     rooms = [Room(price.most_octets, "count")]
     cap = cap_of(price, account)
@@ -38,18 +48,40 @@ def room_of(price: CompiledPrice, account: AccountState) -> Room:
     if limit is not None or account.payment == "prepaid":
         charged = price.amount_up_to(used_of(price.counter_id, account.counters).octets)
         if limit is not None:
-            rooms.append(_room(price, charged + max(0, limit - spent_micros(account.counters)), "limit"))
+            rooms.append(_room(price, charged + _beyond(limit - spent_micros(account.counters), means), "limit"))
         if account.payment == "prepaid":
-            rooms.append(_room(price, charged + max(0, account.balance_micros), "balance"))
+            rooms.append(_room(price, charged + _beyond(account.balance_micros, means), "balance"))
     return min(rooms, key=lambda room: (room.octets, _ORDER.index(room.bound)))
 
 
-def can_pay(price: CompiledPrice, account: AccountState) -> bool:
+def _beyond(own_micros: int, means: Means) -> int:
+    return max(0, means.credit_micros + max(0, own_micros) - means.reserve_micros)
+
+
+def reserve_of(connection: CompiledPrice | None, account: AccountState) -> int:
+    """Micros that limit and balance must still hold when a connection ends; 0 where it costs nothing."""
+    if connection is None or _is_free(connection, account):
+        return 0
+    number = used_of(connection.counter_id, account.counters).octets
+    charged = connection.amount_up_to(number)
+    micros = connection.amount_up_to(number + 1) - charged
+    covered = connection.octets_within(charged + micros)
+    # What rounding gives away is no reason to let more pass: the exact price has to be covered.
+    return micros if covered is None or covered > number else micros + 1
+
+
+def _is_free(price: CompiledPrice, account: AccountState) -> bool:
+    room = room_of(price, account)
+    reached = used_of(price.counter_id, account.counters).octets >= room.octets
+    return reached and room.bound == "cap" and price.price.on_cap == "free"
+
+
+def can_pay(price: CompiledPrice, account: AccountState, means: Means = Means()) -> bool:  # noqa: B008 - immutable
     """Whether `price` is open: not at a cap that blocks, nor at the end of limit or balance.
 
     What is too large to be counted is blocked flow by flow, and closes no gate.
     """
-    room = room_of(price, account)
+    room = room_of(price, account, means)
     if room.bound == "count" or used_of(price.counter_id, account.counters).octets < room.octets:
         return True
     return room.bound == "cap" and price.price.on_cap == "free"
@@ -66,8 +98,12 @@ def limit_of(account: AccountState) -> int | None:
 
 
 def spent_micros(counters: Iterable[Counter]) -> int:
-    """What all usage prices have come to."""
-    return sum(counter.micros for counter in counters if counter.counter_id.startswith("price:"))
+    """What all usage prices have come to for the subscriber; what purses paid is not the subscriber's."""
+    totals = list(counters)
+    return (
+        sum(counter.micros for counter in totals if counter.counter_id.startswith("price:"))
+        - used_of(PAID, totals).micros
+    )
 
 
 def used_of(counter_id: str, counters: Iterable[Counter]) -> Counter:

@@ -9,7 +9,21 @@ from schemas.decision import Draw, Sponsorship
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
 from services.engine.outcome import Position
+from services.engine.purses import Paid
 from services.engine.select import Selection
+
+
+class Connection(msgspec.Struct, gc=False):
+    """A connection that ended with the flow, and what it cost."""
+
+    price_id: str
+    micros: int
+    money: int
+    """The part of it that left the main balance (prepaid)."""
+    number_from: int
+    number_to: int
+    payments: tuple[Paid, ...] = ()
+    """What purses gave of it."""
 
 
 class Case(msgspec.Struct, gc=False):
@@ -42,10 +56,15 @@ class Case(msgspec.Struct, gc=False):
     money: int = 0
     """The part of it that left the main balance (prepaid)."""
     price_id: str | None = None
+    counter_id: str | None = None
+    """The price's running total."""
     price_from: int | None = None
     price_to: int | None = None
     price_capped: bool = False
     note: str | None = None
+    connection: Connection | None = None
+    payments: tuple[Paid, ...] = ()
+    """What purses gave for octets."""
     sponsorships: tuple[Sponsorship, ...] = ()
 
     def dominate(self) -> None:

@@ -12,21 +12,27 @@ from msgspec.structs import replace
 from schemas.catalogue import Campaign
 from schemas.decision import Draw, Sponsorship
 from schemas.notification import Notification
-from schemas.state import AccountState, Bucket, Counter
+from schemas.state import AccountState, Bucket, Counter, Purse
 from schemas.units import format_micros
 from services.engine.caps import (
     NEARING_PERCENT,
     SPENDING_LIMIT,
+    Means,
+    Room,
+    can_pay,
     cap_of,
     limit_of,
     marks_of,
+    reserve_of,
     room_of,
     spent_micros,
     used_of,
 )
-from services.engine.case import Case
+from services.engine.case import Case, Connection
+from services.engine.marks import octets_until_mark, octets_until_spend
 from services.engine.notices import notify
 from services.engine.overshoot import look
+from services.engine.purses import PAID, Paid, credit_of, paid_from
 from services.engine.select import Selection, select
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
@@ -41,9 +47,9 @@ class Charged(NamedTuple):
     account: AccountState
     notifications: tuple[Notification, ...]
     cause: str | None
-    """Why rules in force may have changed and the ledger should hear at once.
+    """Why the rules in force may have changed and the ledger should hear at once.
 
-    One of exhausted, cap_reached, limit_reached, balance, quota (a bucket's end is near).
+    One of exhausted, threshold, spend, cap_reached, limit_reached, balance, quota (a bucket's end is near).
     """
 
 
@@ -77,6 +83,8 @@ class _Session:
             if self._selection is selection:
                 raise RuntimeError(f"rule {selection.rule.rule.id} leaves {left} octets without a payer; this is a bug")
             selection, left = self._selection, self._next_part(left, self._selection)
+        if self._selection.connection is not None and self._case.flow.end_reason != "active":
+            self._connect(self._selection, self._selection.connection)
 
     def _next_part(self, left: int, selection: Selection) -> int:
         """Let the next payer take its part of `left` octets; returns what is left after it."""
@@ -89,6 +97,10 @@ class _Session:
         return self._charge(left, selection) if left else 0
 
     def _charge(self, left: int, selection: Selection) -> int:
+        if selection.connection is not None and not can_pay(
+            selection.connection, self.account, self._credit(selection)
+        ):
+            return self._refuse(left, selection.connection)
         if selection.bucket_index >= 0:
             return self._draw(left, selection.bucket_index)
         if selection.beyond == "free":
@@ -156,23 +168,33 @@ class _Session:
 
     def _draw(self, left: int, index: int) -> int:
         bucket = self.account.buckets[index]
-        part = min(left, bucket.remaining_octets)
+        until = octets_until_mark(bucket, self.account, self._tariff)
+        part = min(left, bucket.remaining_octets, bucket.remaining_octets if until is None else until)
         share = self._selection.share_octets
         if share is not None:
             part = self._take_share(bucket, part, share)
         after = replace(bucket, remaining_octets=bucket.remaining_octets - part)
-        drawn = Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=after.remaining_octets)
         self._case.charged += part
-        self._case.draws = (*self._case.draws, drawn)
+        self._note_draw(bucket, part)
         if after.remaining_octets <= after.notice_at_octets:
             after = self._passed(after)
         buckets = self.account.buckets
         self.account = replace(self.account, buckets=(*buckets[:index], after, *buckets[index + 1 :]))
         if not after.remaining_octets:
             self.cause = "exhausted"
-        if not after.remaining_octets or share is not None:
+        elif part == until:
+            self.cause = self.cause or "threshold"
+        if not after.remaining_octets or share is not None or until is not None:
             self._look_again()
         return left - part
+
+    def _note_draw(self, bucket: Bucket, part: int) -> None:
+        left = bucket.remaining_octets - part
+        draws = self._case.draws
+        if draws and (draws[-1].bucket_id, draws[-1].remaining_octets) == (bucket.bucket_id, bucket.remaining_octets):
+            # A mark divided the draw, not the bucket's end.
+            draws, part = draws[:-1], draws[-1].octets + part
+        self._case.draws = (*draws, Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=left))
 
     def _take_share(self, bucket: Bucket, part: int, share: int) -> int:
         """What of `part` the member may still draw from a bucket that has a limit for each."""
@@ -203,7 +225,9 @@ class _Session:
         if not bucket.remaining_octets:
             if not self._has_sibling(bucket):
                 self._tell_end(bucket, compiled)
-            return replace(bucket, notified_percent=100, notice_at_octets=0)
+            # A correction may put octets back: then the end has to be looked for again.
+            look_at_octets = compiled.allowance.overshoot_tolerance_octets or 0
+            return replace(bucket, notified_percent=100, notice_at_octets=look_at_octets)
         used_octets = bucket.granted_octets - bucket.remaining_octets
         passed = (p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
         percent = max(passed, default=0)
@@ -239,38 +263,142 @@ class _Session:
             self._tell("exhausted", f"{used_up}; {beyond}", bucket=bucket, percent=100)
 
     def _sell(self, left: int, price: CompiledPrice | None) -> int:
-        """Charge out of bundle: the interval of the cycle's total that this part is, up to cap and balance."""
+        """Charge out of bundle, until money reaches a mark where rules turn."""
         if price is None:
             return self._block(left, "no bucket has octets left and no product has a price for this traffic")
+        until = octets_until_spend(
+            price, self.account, self._tariff, credit_micros=credit_of(self.account, self._selection.purses)
+        )
+        if until is None or until > left:
+            return self._sell_part(left, price)
+        sold_to = self._counter(price.counter_id).octets + until
+        self._sell_part(until, price)
+        if self._counter(price.counter_id).octets < sold_to:
+            # A cap or the balance ended it before the mark; the rest meets the same.
+            return self._sell_part(left - until, price) if left > until else 0
+        self.cause = self.cause or "spend"
+        self._look_again()
+        return left - until
+
+    def _sell_part(self, left: int, price: CompiledPrice) -> int:
+        """Charge the interval of the cycle's total that this part is, up to cap and balance."""
         used_octets = self._counter(price.counter_id).octets
-        room = room_of(price, self.account)
+        room = self._room(price, self._selection)
         part = max(0, min(left, room.octets - used_octets))
         self._pay(price, used_octets, part)
         rest = left - part
         if used_octets + part < room.octets:
             self._near(price, part)
-        elif room.bound == "cap":
-            self._capped(part, rest, price)
-        elif room.bound == "limit":
-            self._limited(part, rest)
-        elif room.bound == "balance":
-            self._broke(part, rest)
+        elif room.bound != "count":
+            self._end(room, part, rest, price)
         elif rest:
             return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
+
+    def _end(self, room: Room, part: int, rest: int, price: CompiledPrice) -> None:
+        """Cap, limit or balance are at their end, after `part`; `rest` is beyond."""
+        if room.bound == "cap":
+            self._capped(part, rest, price)
+        elif room.bound == "limit":
+            self._limited(part, rest)
+        else:
+            self._broke(part, rest)
+
+    def _refuse(self, left: int, price: CompiledPrice) -> int:
+        """Block what belongs to a connection that nothing could pay for at its end."""
+        self._end(room_of(price, self.account, self._credit(self._selection)), 0, left, price)
+        return 0
+
+    def _connect(self, selection: Selection, price: CompiledPrice) -> None:
+        """Charge the connection that ends with this flow, if one octet more of it would still pass."""
+        if not self._is_open(selection) or not can_pay(price, self.account, self._credit(selection)):
+            return
+        number = self._counter(price.counter_id)
+        room = room_of(price, self.account, self._credit(selection))
+        if number.octets >= room.octets:
+            at = number.octets
+            self._case.connection = Connection(price.price.id, 0, 0, at, at)
+            return
+        micros, was_open = (
+            price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets),
+            can_pay(price, self.account),
+        )
+        self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
+        money, paid = self._take(micros)
+        self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1, paid)
+        self._turn_by_spend()
+        if can_pay(price, self.account) != was_open:
+            # A tier has turned for traffic that granted money does not pay for.
+            self.cause = self.cause or "balance"
+        room = room_of(price, self.account, self._credit(selection))
+        if number.octets + 1 >= room.octets and room.bound != "count":
+            self._end(room, 1, 0, price)
+        elif selection.bucket_index < 0 and not self._is_open(selection) and selection.price is not None:
+            # The connection took what the next octet would have cost.
+            self._end(self._room(selection.price, selection), 1, 0, selection.price)
+        else:
+            self._near(price, 1)
+
+    def _turn_by_spend(self) -> None:
+        """Rules may turn with the money that a connection cost."""
+        held = (self._tariff.offerings.get(product.offering_id) for product in self.account.products)
+        if not any(offering.spends for offering in held if offering):
+            return
+        before = self.account.standing
+        self._look_again()
+        if self.account.standing != before:
+            self.cause = self.cause or "spend"
+
+    def _is_open(self, selection: Selection) -> bool:
+        """Whether one octet more of such traffic would pass."""
+        if selection.bucket_index >= 0 or selection.beyond == "free":
+            return True
+        if selection.beyond == "blocked" or selection.price is None:
+            return False
+        return can_pay(selection.price, self.account, self._means(selection))
+
+    def _room(self, price: CompiledPrice, selection: Selection) -> Room:
+        return room_of(price, self.account, self._means(selection))
+
+    def _credit(self, selection: Selection) -> Means:
+        return Means(0, credit_of(self.account, selection.purses))
+
+    def _means(self, selection: Selection) -> Means:
+        return Means(reserve_of(selection.connection, self.account), credit_of(self.account, selection.purses))
 
     def _pay(self, price: CompiledPrice, used_octets: int, part: int) -> None:
         micros = price.amount_up_to(used_octets + part) - price.amount_up_to(used_octets)
         case = self._case
         case.charged += part
         case.micros += micros
-        case.price_id, case.price_from, case.price_to = price.price.id, used_octets, used_octets + part
+        start = used_octets if case.price_from is None else case.price_from
+        case.price_id, case.price_from, case.price_to = price.price.id, start, used_octets + part
+        case.counter_id = price.counter_id
         if part:
             spent = self._counter(price.counter_id).micros + micros
             self._count(Counter(price.counter_id, used_octets + part, spent))
-        if self.account.payment == "prepaid" and micros:
-            case.money += micros
-            self.account = replace(self.account, balance_micros=self.account.balance_micros - micros)
+        if micros:
+            money, paid = self._take(micros)
+            case.money += money
+            case.payments += paid
+
+    def _take(self, micros: int) -> tuple[int, tuple[Paid, ...]]:
+        """Take money from purses first, then from a prepaid balance; returns what that gave, and what purses did."""
+        self.account, paid = paid_from(self.account, self._selection.purses, micros)
+        given = sum(item.micros for item in paid)
+        if given:
+            self._count(Counter(PAID, 0, self._counter(PAID).micros + given))
+        for item in paid:
+            if not item.purse.remaining_micros:
+                self._tell_spent(item.purse)
+        money = micros - given if self.account.payment == "prepaid" else 0
+        self.account = replace(self.account, balance_micros=self.account.balance_micros - money)
+        return money, tuple(paid)
+
+    def _tell_spent(self, purse: Purse) -> None:
+        detail = f"all {self._money(purse.granted_micros)} of {purse.bucket_id} are spent; the next source pays"
+        self._tell("exhausted", detail, bucket=purse, percent=100)
+        self.cause = self.cause or "exhausted"
 
     def _near(self, price: CompiledPrice, part: int) -> None:
         """Tell once that the cap, or the subscriber's own limit, comes near."""
@@ -346,7 +474,7 @@ class _Session:
         self._tell(kind, detail, **more)
         return True
 
-    def _tell(self, kind: str, detail: str, *, bucket: Bucket | None = None, **more: Any) -> None:
+    def _tell(self, kind: str, detail: str, *, bucket: Bucket | Purse | None = None, **more: Any) -> None:
         self.account, notification = notify(
             self.account,
             kind,

@@ -50,6 +50,7 @@ from services.engine.hostnames import canonical_address, is_address, normalise, 
 __all__ = ["Classifier", "SubscriberMemory"]
 
 DNS_PORT = 53
+STUN_PORT = 3478
 
 FLOW_NAMES = frozenset(("server_name", "http_host"))
 """The names that stand for the server of the flow itself."""
@@ -192,6 +193,8 @@ class Classifier:
             owner = owner or system
         self._add_texts(found, flow)
         self._add_ports(found, flow)
+        if flow.stun_realm is not None:
+            self._add_relay(found, flow)
         final = not nameless and not shared and (flow.ip_protocol != UDP or flow.remote_port in WEB_PORTS)
         alone = conclude(found, names, owner, media=False, upload=upload)
         as_media = alone if final else conclude(found, names, owner, media=True, upload=upload)
@@ -261,6 +264,12 @@ class Classifier:
         bare = self._tables.ip_protocols.get(protocol)
         if bare is not None:
             found.append(find(IP_PROTOCOL, "port", f"ip/{protocol}", *bare))
+
+    def _add_relay(self, found: list[Found], flow: FlowRecord) -> None:
+        """Whose realm it is or not, and at any port: what asks for a realm is STUN, and opens somebody's media."""
+        hit = self._tables.port(UDP, STUN_PORT)
+        if hit is not None and hit[1].carries_media and not any(item.target.carries_media for item in found):
+            found.append(find(PORT, "stun_realm", flow.stun_realm or "", *hit))
 
     def _is_backed(self, item: Found, record: _Record, flow: FlowRecord, trail: Trail | None) -> bool:
         """What serves several applications counts only beside something else that points at the same one."""

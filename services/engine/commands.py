@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from schemas.catalogue import MAX_AMOUNT_MICROS
+from schemas.catalogue_amounts import MAX_AMOUNT_MICROS
 from schemas.command import (
     AccountCommand,
     ActivateProduct,
@@ -20,13 +20,17 @@ from schemas.command import (
     Debit,
     EmitUsage,
     RaiseCap,
+    RefundUsage,
+    RerateUsage,
     Reserve,
     SetSpendingLimit,
+    VoidUsage,
 )
 from schemas.state import STATE_VERSION, AccountState, Counter, Product, Reservation
 from schemas.units import format_micros, parse_micros
 from services.engine.caps import LIFTED, SPENDING_LIMIT, cap_of, limit_of, marks_of, raised_id
 from services.engine.charge import BALANCE_MARK
+from services.engine.correction_commands import correct
 from services.engine.effective import hand_over
 from services.engine.eligibility import unmet_by
 from services.engine.fees import give_back, is_on_trial
@@ -388,6 +392,12 @@ def _emit(journal: Journal, _command: EmitUsage) -> None:
     journal.emit_gathered()
 
 
+def _correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) -> None:
+    refusal = correct(journal, command)
+    if refusal is not None:
+        raise _RefusedError(*refusal)
+
+
 def _affordable(journal: Journal, amount: str) -> int:
     micros = _amount(amount)
     if journal.account.payment == "prepaid" and micros > journal.account.balance_micros:
@@ -430,4 +440,7 @@ _STEPS: dict[type, Callable[[Journal, Any], None]] = {
     SetSpendingLimit: _set_limit,
     RaiseCap: _raise_cap,
     EmitUsage: _emit,
+    RefundUsage: _correct,
+    VoidUsage: _correct,
+    RerateUsage: _correct,
 }

@@ -4,15 +4,15 @@ Nearly all flows are whole draws from one bucket, or free, or blocked again; the
 down the waterfall of `services.engine.charge`. Both ways give the same answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
 from schemas.classification import Classification
-from schemas.decision import Draw, PolicyDecision, Price
+from schemas.decision import ConnectionPrice, Draw, Payment, PolicyDecision, Price
 from schemas.flow import FlowRecord
 from schemas.notification import Notification
-from schemas.state import AccountState, Bucket
+from schemas.state import AccountState, Bucket, PendingUsage
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import Charged, charge
@@ -20,6 +20,7 @@ from services.engine.effective import settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
+from services.engine.reclassify import kept, not_believed, reclassify
 from services.engine.select import select
 from services.engine.standing import standing_for
 from services.engine.tariff import Tariff
@@ -29,6 +30,7 @@ from services.engine.usage import (
     MAX_PENDING,
     emit_usage,
     gather,
+    gather_all,
     gathered_rows,
     late_rows,
     without_gathered,
@@ -72,6 +74,12 @@ def decide(
         selection = select(standing_for(view, flow.subscriber_id), classification, flow, tariff)
         case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment, leases)
         return _decide_late(case, account, view, tariff)
+    if account.provisional:
+        corrected = reclassify(account, flow, classification, tariff, at=at, now_ms=now_ms)
+        if corrected is not None:
+            # What was found is forgotten, so the second look goes on below.
+            again = decide(flow, classification, corrected.account, tariff, at=at, now_ms=now_ms, leases=leases)
+            return joined(corrected, again)
     standing = standing_for(account, flow.subscriber_id) if account.member_standings else account.standing
     selection = select(standing, classification, flow, tariff)
     case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment, leases)
@@ -91,8 +99,8 @@ def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
     if selection.treatment == "free":
         case.free = octets
         return _told(case, account)
-    index = selection.bucket_index
-    if index >= 0 and octets and selection.treatment == "charged" and selection.share_octets is None:
+    index = selection.whole_index
+    if index >= 0 and octets:
         bucket = account.buckets[index]
         left = bucket.remaining_octets - octets
         if left > bucket.notice_at_octets:
@@ -118,8 +126,14 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
         _not_charged(case, _FAILED)
         return _told(case, account)
     charged = charge(case, view, tariff)
+    if case.selection.doubted:
+        return _told_as_unknown(case, lambda: _told_late(case, charged, account, tariff))
+    return _told_late(case, charged, account, tariff)
+
+
+def _told_late(case: Case, charged: Charged, account: AccountState, tariff: Tariff) -> Outcome:
     after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
-    if not past and after.lapsed == account.lapsed:
+    if not past and not drawn_from_lapsed(account, after):
         return _told_with_rules(case, charged._replace(account=after), tariff)
     if past:
         case.note = case.note or "charged in the cycle before, when it happened"
@@ -132,19 +146,32 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
     """The outcome of a late flow: everything gathered before it, what it takes back from expiries, its own row."""
     partition, now_ms = case.at.partition, case.now_ms
     rows = gathered_rows(before, partition=partition, now_ms=now_ms)
-    alone = replace(after, pending=gather((), case))
+    alone = replace(after, pending=gather_all((), case))
     rows += late_rows(alone, drawn_from_lapsed(before, after), at=case.at, at_ms=case.at_ms, now_ms=now_ms)
     rows += tuple(replace(row, cause=cause) for row in gathered_rows(alone, partition=partition, now_ms=now_ms))
-    return Outcome(without_gathered(after), _decision(case, after), usage=rows)
+    return Outcome(without_gathered(after), _paid(case, _decision(case, after), after.currency), usage=rows)
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
-    return _told_with_rules(case, charge(case, unpacked(account), tariff), tariff)
+    charged = charge(case, unpacked(account), tariff)
+    if not case.selection.doubted:
+        return _told_with_rules(case, charged, tariff)
+    charged = charged._replace(account=kept(charged.account, case))
+    return _told_as_unknown(case, lambda: _told_with_rules(case, charged, tariff))
+
+
+def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
+    """What is not believed is not booked on the application either; the decision says what was seen."""
+    seen, case.classification = case.classification, not_believed(case.classification)
+    told = tell()
+    decision = None if told.decision is None else replace(told.decision, classification=seen)
+    return told._replace(decision=decision)
 
 
 def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
     """The outcome of a flow that went down the waterfall."""
-    told = _told(case, charged.account, notifications=charged.notifications)
+    told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
+    told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
     if charged.cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.
@@ -159,9 +186,10 @@ def _told(
     *,
     buckets: tuple[Bucket, ...] | None = None,
     notifications: tuple[Notification, ...] = (),
+    gatherer: Callable[[tuple[PendingUsage, ...], Case], tuple[PendingUsage, ...]] = gather,
 ) -> Outcome:
     """The outcome of a charged flow: its decision, and its usage gathered, or emitted when the keys are too many."""
-    pending = gather(account.pending, case)
+    pending = gatherer(account.pending, case)
     account = replace(
         account,
         buckets=account.buckets if buckets is None else buckets,
@@ -219,4 +247,36 @@ def _price(case: Case, currency: str) -> Price | None:
         octets_from=case.price_from,
         octets_to=case.price_to,
         capped=case.price_capped,
+    )
+
+
+def _paid(case: Case, decision: PolicyDecision | None, currency: str) -> PolicyDecision | None:
+    """The decision with the connection that ended, and what granted money paid; common flows have neither."""
+    if decision is None or (case.connection is None and not case.payments):
+        return decision
+    return replace(decision, connection=_connection(case, currency), payments=_payments(case))
+
+
+def _connection(case: Case, currency: str) -> ConnectionPrice | None:
+    ended = case.connection
+    if ended is None:
+        return None
+    return ConnectionPrice(
+        price_id=ended.price_id,
+        currency=currency,
+        amount=format_micros(ended.micros),
+        connections_from=ended.number_from,
+        connections_to=ended.number_to,
+    )
+
+
+def _payments(case: Case) -> tuple[Payment, ...]:
+    paid = case.payments if case.connection is None else case.payments + case.connection.payments
+    return tuple(
+        Payment(
+            bucket_id=item.purse.bucket_id,
+            amount=format_micros(item.micros),
+            remaining=format_micros(item.purse.remaining_micros),
+        )
+        for item in paid
     )

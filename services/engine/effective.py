@@ -13,11 +13,12 @@ from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState, Bucket, Product
-from services.engine.caps import can_pay
+from services.engine.caps import Means, can_pay, reserve_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
 from services.engine.periods import add_days, next_turn_ms
+from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
@@ -69,7 +70,12 @@ def _as_of(account: AccountState, at_ms: int) -> AccountState:
         for bucket in account.buckets
         if bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
     )
-    return replace(account, products=products, buckets=buckets, settled_ms=at_ms)
+    purses = tuple(
+        purse
+        for purse in account.purses
+        if purse.valid_from_ms <= at_ms and (purse.valid_until_ms is None or at_ms < purse.valid_until_ms)
+    )
+    return replace(account, products=products, buckets=buckets, purses=purses, settled_ms=at_ms)
 
 
 def _due_ms(account: AccountState, tariff: Tariff) -> int:
@@ -79,6 +85,7 @@ def _due_ms(account: AccountState, tariff: Tariff) -> int:
 def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
     yield account.cycle_end_ms
     yield from (bucket.valid_until_ms for bucket in account.buckets if bucket.valid_until_ms is not None)
+    yield from (purse.valid_until_ms for purse in account.purses if purse.valid_until_ms is not None)
     for product in account.products:
         if product.end_ms is not None:
             yield product.end_ms
@@ -130,15 +137,23 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     """Whether nothing could pay for any traffic that meets the rule; what rules before it take does not meet it."""
     if rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
         return False
+    met = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
+    covering = next((price for price in met if covers(price.reach, rule.reach)), None)
+    # Where every connection has a price and none can be paid, nothing passes, whoever pays for the octets.
+    purses = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
+    credit = credit_of(account, purses) if account.purses else 0
+    closed = covering is not None and not any(can_pay(price, account, Means(0, credit)) for price in met)
+    means = Means(reserve_of(covering, account), credit)
     for slot in plan.slots:
         if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
             continue
         on_exhausted = slot.allowance.allowance.on_exhausted
         if slot.available or on_exhausted == "throttle":
-            return False
+            return closed
         if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
-    return not any(_serves(price.reach, rule, taken, tariff) and can_pay(price, account) for price in plan.prices)
+    payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
+    return closed or not any(can_pay(price, account, means) for price in payers)
 
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
@@ -215,6 +230,9 @@ def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tu
         for rule, barred in _in_force(account, plan_of(account.standing, tariff), tariff)
         if not barred and rule.rule.charging != "free" and meet(compiled.reach, rule.reach, tariff.category_of)
     )
+    if not users:
+        # Nothing draws from it as things stand, so it comes to no end.
+        return []
     return [(mark, replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users)) for mark, update in changed]
 
 
@@ -306,6 +324,7 @@ def _draft(
         dnns=rule.rule.scope.dnns,
         min_congestion=rule.rule.min_congestion,
         max_congestion=rule.rule.max_congestion,
+        suspect=rule.rule.suspect,
         redirect_url=rule.rule.redirect_url,
         steering=rule.rule.steering,
     )

@@ -19,6 +19,8 @@ KINDS = {
 }  # fmt: skip
 """What an entry can be, and the list of the catalogue that holds it."""
 
+_SETTINGS = ("version", "currency", "min_confidence")
+
 
 def entries_of(catalogue: Catalogue) -> Iterator[CatalogueEntry]:
     """Every object of `catalogue` as an entry, the marker last."""
@@ -28,8 +30,13 @@ def entries_of(catalogue: Catalogue) -> Iterator[CatalogueEntry]:
         for item in getattr(catalogue, field)
     ]
     yield from entries
-    marker = {"version": catalogue.version, "currency": catalogue.currency, "digest": _digest(entries)}
-    yield CatalogueEntry(version=CATALOGUE_VERSION, entry_key=MARKER_KEY, kind="version", body=marker)
+    yield marker_of(catalogue.version, catalogue.currency, _digest(entries), catalogue.min_confidence)
+
+
+def marker_of(version: str, currency: str, digest: str, min_confidence: int) -> CatalogueEntry:
+    """The marker of a version whose entries have this digest."""
+    body = {"version": version, "currency": currency, "digest": digest, "min_confidence": min_confidence}
+    return CatalogueEntry(version=CATALOGUE_VERSION, entry_key=MARKER_KEY, kind="version", body=body)
 
 
 def changes(
@@ -84,9 +91,8 @@ class CatalogueFeed:
         for key in sorted(self._entries):
             entry = self._entries[key]
             parts[KINDS[entry.kind]].append(entry.body)
-        return Catalogue.model_validate(
-            {"version": marker.body["version"], "currency": marker.body["currency"], **parts}
-        )
+        settings = {name: marker.body[name] for name in _SETTINGS if name in marker.body}
+        return Catalogue.model_validate({**settings, **parts})
 
 
 def _body(item: object) -> dict[str, object]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from schemas.catalogue import FlatPrice
 from schemas.state import AccountState, Counter, PaidFee, Product
 from schemas.units import format_micros
+from services.engine.caps import spent_micros
 from services.engine.journal import Journal
 from services.engine.periods import add_days, days_between
 from services.engine.tariff import CompiledOffering, Tariff
@@ -97,7 +98,7 @@ def close_rent(journal: Journal) -> None:
     """
     account = journal.account
     totals = {counter.counter_id: counter.micros for counter in account.past_counters}
-    spent = sum(micros for name, micros in totals.items() if name == _FEES or name.startswith("price:"))
+    spent = spent_micros(account.past_counters) + totals.get(_FEES, 0)
     micros = totals.get(_OWED, 0) - spent
     prepaid = account.payment == "prepaid"
     if prepaid:

@@ -28,20 +28,30 @@ from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without
 class Source:
     """Where the rows of a journal come from: their ids, and the cause written into each."""
 
-    __slots__ = ("cause", "first_offset", "last_offset", "partition", "prefix", "topic")
+    __slots__ = ("cause", "first_offset", "first_ordinal", "last_offset", "partition", "prefix", "topic")
 
-    def __init__(self, topic: str, partition: int, number: int, prefix: str, cause: str) -> None:
+    def __init__(
+        self, topic: str, partition: int, number: int, prefix: str, cause: str, *, first_ordinal: int = 0
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.first_offset = self.last_offset = number
         self.prefix = prefix
         self.cause = cause
+        self.first_ordinal = first_ordinal
 
     @classmethod
     def command(cls, at: Position, command_id: str) -> "Source":
         """Rows of a command: `c-<partition>-<offset>-<offset>-<ordinal>`."""
         prefix = f"c-{at.partition}-{at.offset}-{at.offset}"
         return cls(at.topic, at.partition, at.offset, prefix, command_id)
+
+    @classmethod
+    def flow(cls, at: Position, cause: str) -> "Source":
+        """Rows that a flow brings about beside its own, which has the ordinal 0: `f-<p>-<offset>-<offset>-<n>`."""
+        return cls(
+            at.topic, at.partition, at.offset, f"f-{at.partition}-{at.offset}-{at.offset}", cause, first_ordinal=1
+        )
 
     @classmethod
     def timer(cls, account_id: str, partition: int, due_ms: int) -> "Source":
@@ -59,10 +69,20 @@ class Journal:
         self.at_ms = at_ms
         self._source = source
         self._now_ms = now_ms
-        self._ordinal = 0
+        self._ordinal = source.first_ordinal
         self._usage: list[RatedUsage] = []
         self._notifications: list[Notification] = []
         self._updates: list[PolicyUpdate] = []
+
+    @property
+    def position(self) -> Position:
+        """Where the cause stood."""
+        return Position(self._source.topic, self._source.partition, self._source.first_offset)
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock of the transaction."""
+        return self._now_ms
 
     def outcome(self) -> Outcome:
         """What has been written so far."""
@@ -78,6 +98,29 @@ class Journal:
         """Bring standing, due time and installed rules in order."""
         self.account, updates = settle(self.account, self.tariff, at_ms=self.at_ms, cause=cause)
         self._updates += updates
+
+    def take(self, account: AccountState, notifications: tuple[Notification, ...] = ()) -> None:
+        """Take a state, and what was told on the way to it."""
+        self.account = account
+        self._notifications += notifications
+
+    def add(self, row: RatedUsage) -> None:
+        """Write a row that was made elsewhere, under an id of this journal."""
+        source = self._source
+        self._usage.append(
+            replace(
+                row,
+                usage_id=f"{source.prefix}-{self._ordinal}",
+                source_topic=source.topic,
+                partition=source.partition,
+                first_offset=source.first_offset,
+                last_offset=source.last_offset,
+                ordinal=self._ordinal,
+                rated_at_ms=self._now_ms,
+                cause=source.cause,
+            )
+        )
+        self._ordinal += 1
 
     def update(self, account: AccountState, updates: tuple[PolicyUpdate, ...]) -> None:
         """Take a state and the updates that led to it."""
@@ -102,7 +145,7 @@ class Journal:
         for compiled in allowances:
             bucket = first_look(self._bucket(product, compiled, days), compiled, at_ms=self.at_ms)
             self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
-            movements.append(_granted(bucket, self._left(bucket.bucket_id)))
+            movements.append(_granted(bucket, self.left(bucket.bucket_id)))
         if movements:
             self.book("grant", product=product, movements=tuple(movements))
 
@@ -117,7 +160,7 @@ class Journal:
         for index, bucket in enumerate(buckets):
             if bucket.remaining_octets:
                 # Several buckets of one allowance can go at once; each movement says what was left after it.
-                left = self._left(bucket.bucket_id, beside=buckets[index + 1 :])
+                left = self.left(bucket.bucket_id, beside=buckets[index + 1 :])
                 taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, left)
                 self.book("expiry", product=Product(bucket.product_id, bucket.offering_id, 0, None), movements=(taken,))
 
@@ -185,7 +228,8 @@ class Journal:
         )
         self._ordinal += 1
 
-    def _left(self, bucket_id: str, *, beside: Sequence[Bucket] = ()) -> int:
+    def left(self, bucket_id: str, *, beside: Sequence[Bucket] = ()) -> int:
+        """Octets left under a bucket id."""
         held = (*self.account.buckets, *beside)
         return sum(bucket.remaining_octets for bucket in held if bucket.bucket_id == bucket_id)
 

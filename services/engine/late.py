@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from schemas.state import AccountState, Bucket, Product
+from services.engine.purses import key_of
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
 
@@ -52,6 +53,7 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         products=tuple(replace(product, status="active") for product in products),
         buckets=tuple(sorted(buckets, key=lambda bucket: draw_order(bucket, tariff))),
         counters=account.past_counters if past else account.counters,
+        purses=tuple(purse for purse in account.purses if not past or purse.valid_from_ms <= at_ms),
         settled_ms=at_ms,
     )
     return with_standing(view, tariff)
@@ -60,11 +62,13 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
 def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
     """`account` after a flow was charged to its `view`. What a past cycle would tell its owner, it keeps to itself."""
     drawn = {_key(bucket): bucket for bucket in view.buckets}
+    spent = {key_of(purse): purse for purse in view.purses}
     after = replace(
         account,
         buckets=tuple(drawn.get(_key(bucket), bucket) for bucket in account.buckets),
         lapsed=tuple(drawn.get(_key(bucket), bucket) for bucket in account.lapsed),
         balance_micros=view.balance_micros,
+        purses=tuple(spent.get(key_of(purse), purse) for purse in account.purses),
     )
     if in_past_cycle(account, at_ms):
         after = replace(after, past_counters=view.counters)

@@ -18,7 +18,7 @@ class Step(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """The price of a cycle's octets. It never falls: one octet more never costs less."""
+    """The price of a cycle's octets, or connections. It never falls: one more never costs less."""
 
     unit_octets: int
     steps: tuple[Step, ...]
@@ -39,7 +39,14 @@ class Curve(NamedTuple):
 
         Exact, so that what rounding gives away is never a reason to let more traffic pass.
         """
-        shares = micros * self.unit_octets
+        return self._within(micros * self.unit_octets)
+
+    def octets_to_reach(self, micros: int) -> int | None:
+        """The fewest octets that cost `micros` or more; None when no number does."""
+        octets = self._within(micros * self.unit_octets - 1) if micros > 0 else -1
+        return None if octets is None else octets + 1
+
+    def _within(self, shares: int) -> int | None:
         octets = self._volume_within(shares) if self.volume else self._graduated_within(shares)
         if octets is None or not self.whole_units:
             return octets
@@ -87,4 +94,5 @@ def curve_of(price: UsagePrice) -> Curve:
     ends = [*starts[1:], None]
     amounts = [price.amount, *(tier.amount for tier in price.tiers)]
     steps = tuple(Step(*parts) for parts in zip(starts, ends, amounts, strict=True))
-    return Curve(price.per_octets, steps, price.tier_mode == "volume", price.whole_units)
+    unit = price.per_connections if price.unit == "connection" else price.per_octets
+    return Curve(unit, steps, price.tier_mode == "volume", price.whole_units)

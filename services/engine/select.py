@@ -10,15 +10,18 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from schemas.catalogue import BucketCondition
 from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
+from services.engine.marks import holds, is_spent, mark_of
 from services.engine.standing import ASLEEP, Facts, facts_of
 from services.engine.tariff import (
     BUILT_IN_RULE,
     CompiledAllowance,
     CompiledPrice,
+    CompiledPurse,
     CompiledRule,
     Reach,
     Tariff,
@@ -77,8 +80,16 @@ class Selection:
     share_octets: int | None
     """Most that one member may draw from that bucket in a cycle; None = no limit."""
     price: CompiledPrice | None
+    connection: CompiledPrice | None
+    """What a connection of this traffic costs; None where connections have no price, or the rule lets nobody pay."""
+    purses: tuple[CompiledPurse, ...]
+    """Money that pays its prices before the main balance."""
     template: PolicyDecision
     """A decision with all that does not depend on the single flow filled in."""
+    whole_index: int
+    """The bucket that a flow is drawn from without a second look, as long as it lasts; -1 where one is needed."""
+    doubted: bool = False
+    """True when the verdict is not believed, and the traffic would be treated otherwise if it were."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,6 +143,10 @@ class Plan:
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     prices: tuple[CompiledPrice, ...]
+    """Prices of octets."""
+    connections: tuple[CompiledPrice, ...]
+    """Prices of connections."""
+    purses: tuple[CompiledPurse, ...]
     kinds: Kinds
 
 
@@ -161,24 +176,58 @@ def select(standing: str, classification: Classification, flow: FlowRecord, tari
     return _look_up(key, tariff) if found is None else found
 
 
+def is_believed(classification: Classification, tariff: Tariff) -> bool:
+    """Whether a verdict may decide what its traffic costs. One that names no application claims nothing."""
+    confidence = -1 if classification.suspect else classification.confidence
+    return not _is_doubted(classification.application, confidence, tariff)
+
+
 def select_for(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
-    """The answer, worked out."""
+    """The answer, worked out as far as the verdict is believed; doubt that makes no difference is not marked."""
+    answer = _select(plan, traffic, tariff)
+    if not traffic.doubted:
+        return answer
+    believed = _select(plan, traffic._replace(confidence=100, doubted=False), tariff)
+    if _payers(believed) == _payers(answer):
+        return answer
+    return dataclasses.replace(answer, whole_index=-1, doubted=True)
+
+
+def _is_doubted(application: str | None, confidence: int, tariff: Tariff) -> bool:
+    return confidence < 0 or (application is not None and confidence < tariff.min_confidence)
+
+
+def _payers(selection: Selection) -> tuple[object, ...]:
+    return (
+        selection.treatment, selection.rule.campaign, selection.bucket_index, selection.beyond,
+        selection.beyond_index, selection.price,
+    )  # fmt: skip
+
+
+def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     misses = [(line, line.unmet or _miss(line.rule, traffic)) for line in plan.lines]
     winner = next(line.rule for line, miss in misses if miss is None)
     losers = _losers(((line.rule, miss) for line, miss in misses), winner)
     treatment: Treatment = "blocked" if winner.rule.gate_status == "closed" else _TREATMENTS[winner.rule.charging]
     bucket_index, beyond, beyond_index = _first_source(plan.slots, traffic)
-    price = next((price for price in plan.prices if _reaches(price.reach, traffic)), None)
+    price = _price(plan.prices, traffic)
+    connection = _price(plan.connections, traffic) if treatment == "charged" else None
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
     share = drawn.allowance.per_member_octets if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
-    return Selection(winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, template)
+    purses = tuple(purse for purse in plan.purses if _reaches(purse.reach, traffic) and traffic.gets(purse.reach))
+    whole_index = bucket_index if treatment == "charged" and share is None and connection is None else -1
+    return Selection(
+        winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, purses, template,
+        whole_index,
+    )  # fmt: skip
 
 
 def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
     """The answer for the kind that the traffic of `key` is of, remembered for both."""
     plan = plan_of(key[0], tariff)
-    kind = plan.kinds.of(Traffic(*key[1:]))
+    seen = Traffic(*key[1:])
+    kind = plan.kinds.of(seen._replace(doubted=_is_doubted(seen.application, seen.confidence, tariff)))
     answer: Selection | None = tariff.answers.get((plan.standing, kind))
     if answer is None:
         if len(tariff.answers) >= MAX_ANSWERS:
@@ -201,9 +250,15 @@ def _read_standing(standing: str, tariff: Tariff) -> Plan:
     ordered = sorted(lines.values(), key=lambda line: (line.rule.rule.precedence, line.rule.rule.id))
     slots = tuple(_slot(text, facts, tariff) for text in facts.buckets)
     prices = tuple(_prices(facts, tariff))
-    payers = [price.reach for price in prices] + [slot.allowance.reach for slot in slots if slot.allowance is not None]
+    held = [tariff.offerings[offering_id] for offering_id in facts.held if offering_id in tariff.offerings]
+    purses = tuple(purse for offering in held for purse in offering.purses if _is_now(purse.reach, facts))
+    payers = [price.reach for price in prices] + [purse.reach for purse in purses]
+    payers += [slot.allowance.reach for slot in slots if slot.allowance is not None]
     kinds = Kinds.between([line.rule for line in ordered], payers, tariff.own_services)
-    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, prices, kinds)
+    octets, connections = (
+        tuple(price for price in prices if price.price.unit == unit) for unit in ("octets", "connection")
+    )
+    return Plan(standing, (*ordered, Line(tariff.built_in, None)), slots, octets, connections, purses, kinds)
 
 
 def _slot(text: str, facts: Facts, tariff: Tariff) -> Slot:
@@ -226,13 +281,21 @@ def _lines(facts: Facts, tariff: Tariff) -> Iterator[Line]:
 def _unmet(rule: CompiledRule, offering_id: str, facts: Facts) -> str | None:
     """The condition on the account that keeps a rule out, by the reason that a decision gives for it."""
     bucket = rule.rule.bucket
-    if bucket and (f"{offering_id}/{bucket.allowance}" in facts.available) != (bucket.state == "available"):
+    if bucket and not _is_so(bucket, offering_id, facts):
         return f"bucket_not_{bucket.state}"
+    if rule.rule.spend and not is_spent(rule.rule.spend, facts.reached):
+        return "spend"
     if rule.rule.id in facts.strangers:
         return facts.strangers[rule.rule.id]
     if rule.campaign and rule.campaign.id in facts.idle:
         return "campaign_not_running"
     return None if _is_now(rule.reach, facts) else "time_window"
+
+
+def _is_so(bucket: BucketCondition, offering_id: str, facts: Facts) -> bool:
+    if mark_of(bucket) is not None:
+        return holds(bucket, offering_id, facts.reached)
+    return (f"{offering_id}/{bucket.allowance}" in facts.available) == (bucket.state == "available")
 
 
 def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
@@ -247,7 +310,7 @@ def _prices(facts: Facts, tariff: Tariff) -> list[CompiledPrice]:
     return sorted(
         found,
         key=lambda price: (
-            price.reach.order(), price.curve.micros(10**12) if price.curve else 0, price.counter_id,
+            price.reach.order(), _long_run(price), price.counter_id,
         ),
     )  # fmt: skip
 
@@ -256,11 +319,17 @@ def _miss(rule: CompiledRule, traffic: Traffic) -> str | None:
     miss = rule.reach.miss(traffic)
     if miss is not None:
         return miss
-    if max(traffic.confidence, 0) < rule.rule.min_confidence:
-        return "suspect" if traffic.confidence < 0 else "confidence"
+    unsure = "suspect" if traffic.confidence < 0 else "confidence"
+    if max(traffic.confidence, 0) < rule.rule.min_confidence or (_gives(rule) and not traffic.gets(rule.reach)):
+        return unsure
     if rule.rule.suspect != "any" and (rule.rule.suspect == "only") != (traffic.confidence < 0):
         return "suspect" if traffic.confidence < 0 else "not_suspect"
     return None if rule.rule.min_congestion <= traffic.congestion <= rule.rule.max_congestion else "congestion"
+
+
+def _gives(rule: CompiledRule) -> bool:
+    """Whether the rule gives something away. A charge and a closed gate do not, so doubt is no way around them."""
+    return rule.rule.charging != "charge" and rule.rule.gate_status == "open" and rule.rule.suspect != "only"
 
 
 def _losers(misses: Iterable[tuple[CompiledRule, str | None]], winner: CompiledRule) -> tuple[Loser, ...]:
@@ -282,14 +351,30 @@ def _first_source(slots: tuple[Slot, ...], traffic: Traffic) -> tuple[int, Beyon
     ]
     for _, group in itertools.groupby(fitting, key=lambda item: item[1].reach.specificity):
         members = list(group)
-        first = next((index for index, _, available in members if available), None)
+        full = [(index, allowance) for index, allowance, available in members if available]
+        first = next((index for index, allowance in full if traffic.gets(allowance.reach)), None)
         if first is not None:
             return first, "price", -1
         # Equally narrow buckets are one supply: the last of them says what follows when all are empty.
         last_index, last, _ = members[-1]
-        if last.allowance.on_exhausted != "continue":
+        gives = last.allowance.on_exhausted == "throttle"
+        if not full and last.allowance.on_exhausted != "continue" and not (gives and not traffic.gets(last.reach)):
             return -1, _BEYOND[last.allowance.on_exhausted], last_index
     return -1, "price", -1
+
+
+def _price(prices: Iterable[CompiledPrice], traffic: Traffic) -> CompiledPrice | None:
+    """The narrowest price; where the verdict is doubted, the general one unless the narrower one is dearer."""
+    fitting = [price for price in prices if _reaches(price.reach, traffic)]
+    general = next((price for price in fitting if traffic.gets(price.reach)), None)
+    if not fitting or general is None or _long_run(fitting[0]) > _long_run(general):
+        return next(iter(fitting), None)
+    return general
+
+
+def _long_run(price: CompiledPrice) -> int:
+    """Micros of a terabyte, by which prices are compared."""
+    return price.curve.micros(10**12) if price.curve else 0
 
 
 def _reaches(reach: Reach, traffic: Traffic) -> bool:

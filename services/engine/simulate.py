@@ -24,7 +24,7 @@ from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.overshoot_seen import OvershootMeter, OvershootReport
-from services.engine.tariff import Tariff
+from services.engine.tariff import CompiledRule, Tariff
 from services.engine.timers import MAX_AHEAD_MS, on_timer
 from services.engine.usage import emit_usage
 
@@ -58,7 +58,7 @@ class Figures(msgspec.Struct):
     free_octets: int = 0
     sponsored_octets: int = 0
     throttled_octets: int = 0
-    """Of the octets that passed, those under a rule with a maximum bit rate, or free since a bucket had ended."""
+    """Of the octets that passed, those under a rule that limits the rate, or free since a bucket had ended."""
     blocked_octets: int = 0
     not_charged_octets: int = 0
     blocked_calls: int = 0
@@ -126,6 +126,7 @@ class Run:
         by: GroupBy = "segment",
         subscription: Subscription | None = None,
         instead: Mapping[str, str] | None = None,
+        tell: Callable[[RatedUsage], None] | None = None,
     ) -> None:
         self.tariff = tariff
         self.groups: dict[tuple[str, str], Figures] = {}
@@ -137,18 +138,23 @@ class Run:
         self._by = by
         self._subscription = subscription
         self._instead = instead or {}
+        self._tell = tell
         self._accounts: dict[str, bytes] = {}
         self._offset = -1
-        self._slow = {
-            rule.rule.id
-            for rule in tariff.rules.values()
-            if rule.qos and (rule.qos.mbr_up_bps is not None or rule.qos.mbr_down_bps is not None)
-        }
+        self._slow = {rule.rule.id for rule in tariff.rules.values() if has_limit(rule) and not has_priority(rule)}
 
     def account(self, account_id: str) -> AccountState | None:
         """An account as it stands now."""
         raw = self._accounts.get(account_id)
         return None if raw is None else _decode(raw)
+
+    def account_for(self, flow: FlowRecord, *, now_ms: int) -> AccountState | None:
+        """The account of a flow, made on the stated plan where nobody knows it; None when no plan is stated."""
+        return self.account(account_of(flow)) or self._subscribed(flow, now_ms)
+
+    def put(self, account: AccountState) -> None:
+        """Go on with an account as it is given."""
+        self._accounts[account.account_id] = _encode(account)
 
     def command(self, command: AccountCommand, *, now_ms: int) -> Refusal | None:
         """Apply a recorded command; what this tariff refuses is counted, and returned."""
@@ -164,7 +170,7 @@ class Run:
 
     def flow(self, flow: FlowRecord, classification: Classification, *, now_ms: int) -> Outcome | None:
         """Decide a recorded flow; None when nobody knows its account."""
-        account = self.account(account_of(flow)) or self._subscribed(flow, now_ms)
+        account = self.account_for(flow, now_ms=now_ms)
         if account is None:
             return None
         outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms)
@@ -194,9 +200,11 @@ class Run:
 
     def _keep(self, outcome: Outcome) -> None:
         account = outcome.account
-        self._accounts[account.account_id] = _encode(account)
+        self.put(account)
         for row in outcome.usage:
             self._book(row, getattr(account, self._by))
+            if self._tell is not None:
+                self._tell(row)
 
     def _subscribed(self, flow: FlowRecord, now_ms: int) -> AccountState | None:
         """The account of a stranger, made on the stated plan; None when none is stated."""
@@ -216,25 +224,30 @@ class Run:
 
     def _book(self, row: RatedUsage, group: str) -> None:
         micros = 0 if row.kind in NO_REVENUE or row.amount == "0" else parse_micros(row.amount)
-        if row.kind != "usage" and not micros:
+        if row.credit_amount != "0":
+            # What granted money paid of the price is nobody's revenue.
+            micros -= parse_micros(row.credit_amount)
+        if row.kind != "usage" and not micros and not row.octets:
             return
-        throttled = self._throttled_octets(row)
+        # The money of a refund is negative; its octets, those that were taken back, are told without a sign.
+        sign = -1 if row.kind == "refund" else 1
+        throttled = sign * self._throttled_octets(row)
         figures = self._group(group, row.category or FEES)
-        figures.flows += row.record_count
+        figures.flows += sign * row.record_count
         figures.revenue_micros += micros
-        figures.octets += row.octets
-        figures.charged_octets += row.charged_octets
-        figures.free_octets += row.free_octets
-        figures.sponsored_octets += row.sponsored_octets
+        figures.octets += sign * row.octets
+        figures.charged_octets += sign * row.charged_octets
+        figures.free_octets += sign * row.free_octets
+        figures.sponsored_octets += sign * row.sponsored_octets
         figures.throttled_octets += throttled
-        figures.blocked_octets += row.blocked_octets
-        figures.not_charged_octets += row.not_charged_octets
+        figures.blocked_octets += sign * row.blocked_octets
+        figures.not_charged_octets += sign * row.not_charged_octets
         if row.treatment == "blocked" and row.service == CALL:
-            figures.blocked_calls += row.record_count
+            figures.blocked_calls += sign * row.record_count
         bill = self.bills.setdefault(row.account_id, Bill())
         bill.group = group
         bill.micros += micros
-        bill.blocked_octets += row.blocked_octets
+        bill.blocked_octets += sign * row.blocked_octets
         bill.throttled_octets += throttled
 
     def _throttled_octets(self, row: RatedUsage) -> int:
@@ -243,6 +256,18 @@ class Run:
         rule = self.tariff.rules.get(row.rule_id or "", self.tariff.built_in)
         # A rule that charges, and octets pass free: an empty bucket throttles, unless a price has reached its cap.
         return row.free_octets if rule.rule.charging == "charge" and row.price_id is None else 0
+
+
+def has_limit(rule: CompiledRule) -> bool:
+    """Whether a rule limits the bit rate."""
+    return rule.qos is not None and (rule.qos.mbr_up_bps is not None or rule.qos.mbr_down_bps is not None)
+
+
+def has_priority(rule: CompiledRule) -> bool:
+    """Whether a rule gives a class, a priority or a guaranteed rate; a limit beside it does not make it a throttle."""
+    qos = rule.qos
+    given = (qos.five_qi, qos.arp, qos.gbr_up_bps, qos.gbr_down_bps) if qos else ()
+    return any(value is not None for value in given)
 
 
 def subscribing(

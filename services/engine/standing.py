@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from schemas.catalogue import Campaign
 from schemas.state import AccountState, Bucket
 from services.engine.eligibility import unmet_by
+from services.engine.marks import marks_of, with_notices
 from services.engine.periods import is_open
 from services.engine.tariff import CompiledOffering, Tariff
 
@@ -28,6 +29,7 @@ def with_standing(account: AccountState, tariff: Tariff) -> AccountState:
 
     Buckets must be in the order they are drawn. The time is that of the last change, `settled_ms`.
     """
+    account = with_notices(account, tariff)
     return replace(account, standing=standing_of(account, tariff), member_standings=_member_standings(account, tariff))
 
 
@@ -53,7 +55,9 @@ def standing_of(account: AccountState, tariff: Tariff, used_up: frozenset[str] =
     ]
     offerings = [tariff.offerings[offering_id] for offering_id in held if offering_id in tariff.offerings]
     running, opened = _times(account, offerings)
-    parts = (held, buckets, _conditions(account, offerings), running, opened)
+    # Marks are the account's: a member whose share is used up meets the same ones.
+    marks = [f"{name}{'+' if reached else '-'}" for name, reached in marks_of(account, offerings)]
+    parts = (held, buckets, _conditions(account, offerings) + marks, running, opened)
     return "|".join(map(",".join, parts))
 
 
@@ -102,6 +106,8 @@ class Facts(NamedTuple):
     """Allowances with octets left."""
     strangers: Mapping[str, str]
     """Rules that are not for this account, and why."""
+    reached: frozenset[str]
+    """Marks of use and money that are reached; see `services.engine.marks`."""
     idle: frozenset[str]
     """Campaigns that do not run."""
     opened: frozenset[str]
@@ -113,9 +119,11 @@ def facts_of(standing: str) -> Facts:
     held, buckets, conditions, campaigns, windows = (
         tuple(filter(None, part.split(","))) for part in standing.split("|")
     )
-    unmet = (text.partition("!") for text in _marked(conditions, "-"))
+    unmet = (text.partition("!") for text in _marked(conditions, "-") if "@" not in text)
     strangers = {name: reason or "subscriber" for name, _, reason in unmet}
-    return Facts(held, buckets, _marked(buckets, "+"), strangers, _marked(campaigns, "-"), _marked(windows, "+"))
+    reached = frozenset(text for text in _marked(conditions, "+") if "@" in text)
+    available, idle, opened = _marked(buckets, "+"), _marked(campaigns, "-"), _marked(windows, "+")
+    return Facts(held, buckets, available, strangers, reached, idle, opened)
 
 
 def _marked(texts: Iterable[str], sign: str) -> frozenset[str]:

@@ -99,6 +99,7 @@ def _scopes(catalogue: Catalogue) -> Iterator[Scope]:
     yield from (rule.scope for rule in catalogue.rules)
     for offering in catalogue.offerings:
         yield from (allowance.scope for allowance in offering.allowances)
+        yield from (allowance.scope for allowance in offering.money_allowances)
         yield from (price.scope for price in offering.usage_prices)
 
 

@@ -16,9 +16,11 @@ from schemas.catalogue import (
     Allowance,
     Campaign,
     Catalogue,
+    MoneyAllowance,
     PccRule,
     ProductOffering,
     Scope,
+    SpendCondition,
     SubscriberCondition,
     TimeWindow,
     UsagePrice,
@@ -32,7 +34,7 @@ from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundin
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
 
-_FURTHER = {"min_congestion", "max_congestion", "redirect_url", "steering"}
+_FURTHER = {"min_congestion", "max_congestion", "suspect", "redirect_url", "steering"}
 _FURTHER_OF_SCOPE = {"services", "rat_types", "dnns"}
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -54,6 +56,12 @@ class Traffic(NamedTuple):
     zone: str | None = None
     dnn: str | None = None
     congestion: int = 0
+    doubted: bool = False
+    """The verdict is not believed: nothing that rests on it may give anything away."""
+
+    def gets(self, reach: "Reach") -> bool:
+        """Whether what is meant for `reach` may make this traffic free or cheaper."""
+        return not (self.doubted and reach.by_kind)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +95,11 @@ class Reach:
             frozenset(scope.zones),
             frozenset(map(network_identifier, scope.dnns)),
         )
+
+    @property
+    def by_kind(self) -> bool:
+        """Whether it depends on what the traffic was taken for."""
+        return bool(self.applications or self.categories or self.services)
 
     def order(self) -> tuple[int, int]:
         """Sorts the narrowest first: by specificity, then by how many other lists it has."""
@@ -163,6 +176,19 @@ class CompiledPrice:
         """The most octets of a cycle whose exact price is within `micros`; None when any number is."""
         return (self.curve or curve_of(self.price)).octets_within(micros)
 
+    def octets_to_reach(self, micros: int) -> int | None:
+        """The fewest octets of a cycle that cost `micros` or more, whatever caps it; None when no number does."""
+        return (self.curve or curve_of(self.price)).octets_to_reach(micros)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledPurse:
+    """A MoneyAllowance with its sets."""
+
+    offering_id: str
+    allowance: MoneyAllowance
+    reach: Reach
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CompiledOffering:
@@ -180,6 +206,11 @@ class CompiledOffering:
     """The time windows of its rules, allowances and prices, by their key."""
     conditions: Mapping[str, SubscriberCondition]
     """The conditions that its rules have on the account, by the rule's id."""
+    marks: Mapping[str, tuple[int, ...]]
+    """Percentages used of its allowances, by their id, at which a rule turns; 0 = with the first octet."""
+    spends: tuple[int, ...]
+    """Micros spent in a cycle at which one of its rules turns, in ascending order."""
+    purses: tuple[CompiledPurse, ...] = ()
 
     def price_text(self, currency: str) -> str:
         """Its flat prices for people: `4.99 EUR a cycle and 1 EUR once`."""
@@ -204,6 +235,8 @@ class Tariff:
     built_in: CompiledRule
     surroundings: Surroundings | None = None
     """What the catalogue looks at around a flow; None when it looks at nothing there."""
+    min_confidence: int = 0
+    """Below it a verdict is not believed."""
     plans: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What `services.engine.select` has worked out for a standing; it only saves work."""
     answers: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -237,6 +270,7 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
         own_services=frozenset(application.id for application in catalogue.applications if application.own),
         built_in=_rule(BUILT_IN_RULE, campaigns, places),
         surroundings=surroundings_of(catalogue, places),
+        min_confidence=catalogue.min_confidence,
     )
 
 
@@ -266,7 +300,8 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
     brought = tuple(rules[rule_id] for rule_id in dict.fromkeys(offering.rules))
     allowances = {item.id: _allowance(offering.id, item) for item in offering.allowances}
     prices = tuple(_price(offering.id, item) for item in offering.usage_prices)
-    reaches = [part.reach for parts in (brought, allowances.values(), prices) for part in parts]
+    purses = tuple(CompiledPurse(offering.id, item, Reach.of(item.scope)) for item in offering.money_allowances)
+    reaches = [part.reach for parts in (brought, allowances.values(), prices, purses) for part in parts]
     return CompiledOffering(
         offering=offering,
         rules=brought,
@@ -277,7 +312,24 @@ def _offering(offering: ProductOffering, rules: Mapping[str, CompiledRule]) -> C
         campaigns=tuple({rule.campaign.id: rule.campaign for rule in brought if rule.campaign}.values()),
         windows={reach.windows_key: reach.windows for reach in reaches if reach.windows},
         conditions={rule.rule.id: rule.rule.subscribers for rule in brought if rule.rule.subscribers},
+        marks=_marks(brought),
+        spends=tuple(sorted({micros for rule in brought for micros in _edges(rule.rule.spend)})),
+        purses=purses,
     )
+
+
+def _marks(rules: tuple[CompiledRule, ...]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, set[int]] = {}
+    for rule in rules:
+        condition = rule.rule.bucket
+        if condition is not None and condition.state in ("fresh", "used"):
+            found.setdefault(condition.allowance, set()).add(condition.percent or 0)
+    return {allowance_id: tuple(sorted(percents)) for allowance_id, percents in found.items()}
+
+
+def _edges(spend: SpendCondition | None) -> list[int]:
+    amounts = (spend.at_least, spend.below) if spend else ()
+    return [amount for amount in amounts if amount is not None]
 
 
 def _allowance(offering_id: str, allowance: Allowance) -> CompiledAllowance:

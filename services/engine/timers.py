@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from schemas.catalogue import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
+from services.engine.credits import expire_money, grant_money
 from services.engine.effective import reminder_ms
 from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
@@ -85,6 +86,7 @@ def start_product(journal: Journal, product: Product) -> int | None:
         _begin_trial(journal, product, offering)
     days = days_of_cycle(journal.account, product, product.start_ms)
     journal.grant(product, list(offering.allowances.values()), days=days)
+    grant_money(journal, product, offering, ("cycle", "once"))
     return micros
 
 
@@ -100,6 +102,7 @@ def resume_suspended(journal: Journal) -> bool:
 def end_product(journal: Journal, product: Product) -> None:
     """Remove a product; what is left in its buckets expires. Late flows may still find it for a while."""
     owe_rent(journal, product, journal.at_ms)
+    expire_money(journal, [purse for purse in journal.account.purses if purse.product_id == product.product_id])
     journal.expire([bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id])
     account = journal.account
     kept = tuple(held for held in account.products if held.product_id != product.product_id)
@@ -209,7 +212,13 @@ def _trials(journal: Journal, trial: str) -> list[Product]:
 def _end_buckets(journal: Journal) -> int:
     over = [bucket for bucket in _over(journal) if _rollover(journal, bucket) is None]
     journal.expire(over)
-    return len(over)
+    spent = [
+        purse
+        for purse in journal.account.purses
+        if purse.valid_until_ms is not None and purse.valid_until_ms <= journal.at_ms
+    ]
+    expire_money(journal, spent)
+    return len(over) + len(spent)
 
 
 def _over(journal: Journal) -> list[Bucket]:
@@ -266,6 +275,7 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
     if offering is not None:
         renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
         journal.grant(product, renewed, days=days_of_cycle(journal.account, product, journal.at_ms))
+        grant_money(journal, product, offering, ("cycle",))
     return True
 
 

@@ -8,17 +8,21 @@ from msgspec.structs import replace
 
 from schemas.classification import Classification
 from schemas.decision import Draw, Sponsorship
-from schemas.state import AccountState, Bucket, PendingDraw, PendingSponsorship, PendingUsage
+from schemas.state import AccountState, Bucket, PendingDraw, PendingPayment, PendingSponsorship, PendingUsage
 from schemas.topics import FLOWS
 from schemas.units import format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
-from services.engine.case import Case
+from services.engine.case import Case, Connection
 from services.engine.outcome import Outcome, Position
+from services.engine.purses import Paid
 
 MAIN_BALANCE = "main"
 
 MAX_PENDING = 16
 """Most rating keys that an account gathers; when one more would be needed, all are emitted."""
+
+CONNECTIONS_ORDINAL = 1_000_000
+"""Of rows of connections: beyond all that corrections and late flows can add at one offset."""
 
 MAX_GATHERED_OCTETS = 2**40
 """A flow of more than a tebioctet is told at once, so that no gathered total outgrows 64 bits."""
@@ -39,12 +43,18 @@ def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tupl
     """The rows of what is gathered, in the order in which its keys were first used.
 
     `usage_id` is `f-<partition>-<first offset>-<last offset>-0`: a flow contributes to one key only, so no two rows
-    begin at the same offset.
+    begin at the same offset. A row of connections has an ordinal of its own.
     """
     if not account.pending:
         return ()
     remaining = before_gathered(account)
-    return tuple(_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
+    rows = (_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
+    return tuple(_of_connections(row) if row.connections else row for row in rows)
+
+
+def _of_connections(row: RatedUsage) -> RatedUsage:
+    name, _, _ = row.usage_id.rpartition("-")
+    return replace(row, usage_id=f"{name}-{CONNECTIONS_ORDINAL}", ordinal=CONNECTIONS_ORDINAL)
 
 
 def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
@@ -68,6 +78,83 @@ def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage,
     return (*pending, _fresh(case))
 
 
+def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it."""
+    pending = gather(pending, case)
+    if case.payments:
+        pending = _with_payments(pending, case)
+    if case.connection is None or case.connection.number_to == case.connection.number_from:
+        return pending
+    fresh = _connected(case, case.connection)
+    for index, entry in enumerate(pending):
+        if entry.connections and _key(entry) == _key(fresh):
+            both = replace(
+                entry,
+                last_offset=fresh.last_offset,
+                start_ms=min(entry.start_ms, fresh.start_ms),
+                end_ms=max(entry.end_ms, fresh.end_ms),
+                micros=entry.micros + fresh.micros,
+                money=entry.money + fresh.money,
+                price_octets_to=fresh.price_octets_to,
+                connections=entry.connections + 1,
+                payments=_added_payments(entry.payments, fresh.payments),
+            )
+            return (*pending[:index], both, *pending[index + 1 :])
+    return (*pending, fresh)
+
+
+def _connected(case: Case, ended: Connection) -> PendingUsage:
+    return replace(
+        _fresh(case),
+        treatment="charged",
+        sponsor_id=None,
+        price_id=ended.price_id,
+        record_count=0,
+        charged_octets=0,
+        free_octets=0,
+        sponsored_octets=0,
+        blocked_octets=0,
+        not_charged_octets=0,
+        micros=ended.micros,
+        draws=(),
+        money=ended.money,
+        price_octets_from=ended.number_from,
+        price_octets_to=ended.number_to,
+        connections=1,
+        payments=_added_payments((), _payments(ended.payments)),
+        sponsorships=(),
+    )
+
+
+def _with_payments(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """What purses paid for octets, in the entry that the flow was just added to."""
+    return tuple(
+        replace(entry, payments=_added_payments(entry.payments, _payments(case.payments)))
+        if entry.last_offset == case.at.offset
+        else entry
+        for entry in pending
+    )
+
+
+def _payments(paid: tuple[Paid, ...]) -> tuple[PendingPayment, ...]:
+    return tuple(PendingPayment(item.purse.bucket_id, item.micros) for item in paid)
+
+
+def _added_payments(
+    payments: tuple[PendingPayment, ...], more: tuple[PendingPayment, ...]
+) -> tuple[PendingPayment, ...]:
+    totals = {payment.bucket_id: payment.micros for payment in payments}
+    for payment in more:
+        totals[payment.bucket_id] = totals.get(payment.bucket_id, 0) + payment.micros
+    return tuple(PendingPayment(*item) for item in totals.items())
+
+
+def _key(entry: PendingUsage) -> tuple[str | None, ...]:
+    return (
+        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.price_id,
+    )  # fmt: skip
+
+
 def _fresh(case: Case) -> PendingUsage:
     flow, classification, template = case.flow, case.classification, case.selection.template
     return PendingUsage(
@@ -76,7 +163,7 @@ def _fresh(case: Case) -> PendingUsage:
         template.catalogue_version, case.at.offset, case.at.offset, flow.start_ms, flow.end_ms, 1,
         case.charged, case.free, case.sponsored, case.blocked, case.not_charged, case.micros,
         tuple([PendingDraw(draw.bucket_id, draw.octets) for draw in case.draws]),
-        case.money, _evidence(classification), case.price_from, case.price_to,
+        case.money, _evidence(classification), case.price_from, case.price_to, 0, (),
         _added_sponsorships((), case.sponsorships) if case.sponsorships else (),
     )  # fmt: skip
 
@@ -150,8 +237,12 @@ def before_gathered(account: AccountState) -> dict[str, int]:
     remaining = {MAIN_BALANCE: account.balance_micros}
     for bucket in account.buckets:
         remaining[bucket.bucket_id] = remaining.get(bucket.bucket_id, 0) + bucket.remaining_octets
+    for purse in account.purses:
+        remaining[purse.bucket_id] = remaining.get(purse.bucket_id, 0) + purse.remaining_micros
     for pending in account.pending:
         remaining[MAIN_BALANCE] += pending.money
+        for payment in pending.payments:
+            remaining[payment.bucket_id] = remaining.get(payment.bucket_id, 0) + payment.micros
         for draw in pending.draws:
             remaining[draw.bucket_id] = remaining.get(draw.bucket_id, 0) + draw.octets
     return remaining
@@ -164,6 +255,9 @@ def _row(
     for draw in pending.draws:
         remaining[draw.bucket_id] -= draw.octets
         movements.append(movement(draw.bucket_id, "octets", -draw.octets, remaining[draw.bucket_id]))
+    for payment in pending.payments:
+        remaining[payment.bucket_id] -= payment.micros
+        movements.append(movement(payment.bucket_id, "micros", -payment.micros, remaining[payment.bucket_id]))
     if pending.money:
         remaining[MAIN_BALANCE] -= pending.money
         movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
@@ -255,6 +349,8 @@ def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms
         rating_group=pending.rating_group,
         treatment=pending.treatment,
         sponsor_id=pending.sponsor_id,
+        connections=pending.connections,
+        credit_amount=format_micros(sum(payment.micros for payment in pending.payments)),
     )
 
 

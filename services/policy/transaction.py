@@ -237,6 +237,9 @@ class Transaction:
         for usage in outcome.usage:
             self._usage.append((key, _json(usage)))
             tally.usage_rows += 1
+            if usage.connections and usage.currency is not None:
+                # Counted here and not per decision, where each flow would pay for the question.
+                tally.micros[usage.currency] += parse_micros(usage.amount)
         for notification in outcome.notifications:
             lane.append(NOTIFICATIONS, key=key, value=_json(notification), timestamp_ms=now_ms)
             tally.notifications[notification.kind] += 1

@@ -17,7 +17,10 @@ from schemas.command import (
     ConfirmProduct,
     Credit,
     Debit,
+    RefundUsage,
+    RerateUsage,
     Reserve,
+    VoidUsage,
 )
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
@@ -299,6 +302,10 @@ class _Desk:
         product.update(end_ms=command.issued_at_ms, cancelled_by=command.command_id)
         self._changed_products.append(product)
 
+    def refuse_correction(self, command: RefundUsage | VoidUsage | RerateUsage) -> None:
+        """A correction is made from the ledger, which knows what was paid and what was corrected before."""
+        raise CommandRefused(command, "type", "corrections are ordered by `smartpipe correct`, which reads the ledger")
+
     def move_money(self, command: Credit | Debit | Reserve) -> None:
         """Check an amount of money; the balance is the lane's."""
         if isinstance(command, Reserve) and command.action != "hold":
@@ -314,6 +321,9 @@ class _Desk:
 
 
 _STEPS: dict[type, Callable[[_Desk, Any], None]] = {
+    RefundUsage: _Desk.refuse_correction,
+    VoidUsage: _Desk.refuse_correction,
+    RerateUsage: _Desk.refuse_correction,
     ChangeProfile: _Desk.change_profile,
     ActivateProduct: _Desk.activate,
     CancelProduct: _Desk.cancel,

@@ -27,7 +27,7 @@ _SAME = (
     "start_ms", "end_ms", "rated_at_ms", "catalogue_version", "category", "application", "service", "rule_id",
     "rating_group", "treatment", "product_id", "offering_id", "sponsor_id", "record_count", "octets", "charged_octets",
     "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets", "currency", "price_id",
-    "price_octets_from", "price_octets_to", "evidence", "cause",
+    "price_octets_from", "price_octets_to", "evidence", "cause", "corrects",
 )  # fmt: skip
 """Columns that are named like the fields they hold."""
 

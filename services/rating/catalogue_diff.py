@@ -39,10 +39,10 @@ def diff_catalogues(old: Catalogue, new: Catalogue) -> tuple[Change, ...]:
 
 
 def _settings(old: Catalogue, new: Catalogue) -> Iterator[Change]:
-    for name in ("version", "currency"):
+    for name in ("version", "currency", "min_confidence"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
-            yield Change("changed", "catalogue", name, "", before, after)
+            yield Change("changed", "catalogue", name, "", str(before), str(after))
 
 
 def _plain(item: Any) -> dict[str, Any]:

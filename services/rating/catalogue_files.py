@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.catalogue import Application, Campaign, Catalogue, CatalogueId, PccRule, Pfd, ProductOffering, Zone
+from schemas.catalogue import Application, Campaign, Catalogue, PccRule, Pfd, ProductOffering, Zone
+from schemas.catalogue_amounts import CatalogueId
 from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
 
 
@@ -41,12 +42,14 @@ PARTS: Mapping[str, type[BaseModel]] = {
 
 ADDITIONS = "additional_pfds"
 
-MONEY_KEYS = frozenset({"amount", "cap"})
+MONEY_KEYS = frozenset({"amount", "at_least", "below", "cap", "minimum_rent"})
 """Keys whose value is money: `5` in a file means five units of the currency, never five micro-units."""
 
 DEFAULT_CURRENCY = "EUR"
 
-_SETTINGS = ("currency", "version")
+_SETTINGS = {"currency": str, "version": str, "min_confidence": int}
+"""The settings of a whole catalogue, and what each of them is."""
+
 _MODELS: Mapping[str, type[BaseModel]] = {**PARTS, ADDITIONS: AdditionalPfds}
 _KNOWN_KEYS = ", ".join((*_MODELS, *_SETTINGS))
 _HOLDER = re.compile(r"(application|offering|rule|campaign|zone) '([^']+)'")
@@ -107,8 +110,9 @@ def shipped_folder() -> Traversable:
 def content_version(catalogue: Catalogue) -> str:
     """Twelve hexadecimal digits of a SHA-256 over the content, whatever the version and the order of its items."""
     body = catalogue.model_dump(mode="json", exclude_defaults=True, exclude={"version", "currency"})
+    settings = [catalogue.currency, *([body.pop("min_confidence")] if "min_confidence" in body else [])]
     ordered = {part: sorted(items, key=lambda item: str(item["id"])) for part, items in body.items()}
-    text = json.dumps([catalogue.currency, ordered], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([*settings, ordered], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -133,7 +137,7 @@ class _Reader:
         self._items: dict[str, list[Any]] = {part: [] for part in PARTS}
         self._additions: list[tuple[AdditionalPfds, dict[KeyPath, Location]]] = []
         self._locations: dict[tuple[str, str], dict[KeyPath, Location]] = {}
-        self._settings: dict[str, tuple[str, Location]] = {}
+        self._settings: dict[str, tuple[Any, Location]] = {}
 
     def read(self, name: str, file: Traversable) -> None:
         if name.endswith(".yml"):
@@ -159,7 +163,7 @@ class _Reader:
         self._stop_on_problems()
         settings = {key: value for key, (value, _) in self._settings.items()}
         stated = version if version is not None else settings.get("version")
-        content = {**self._items, "currency": settings.get("currency", DEFAULT_CURRENCY)}
+        content = {"currency": DEFAULT_CURRENCY, **self._items, **settings}
         try:
             catalogue = Catalogue.model_validate({**content, "version": stated if stated is not None else "unstated"})
         except ValidationError as error:
@@ -183,8 +187,9 @@ class _Reader:
                 self._report(location, "key", key, rule, "remove it or mend its spelling")
 
     def _read_setting(self, location: Location, key: str, value: object) -> None:
-        if not isinstance(value, str):
-            self._report(location, key, value, f"{key} is text", "put it in quotes")
+        if type(value) is not _SETTINGS[key]:
+            rule, step = ("text", "put it in quotes") if _SETTINGS[key] is str else ("a whole number", "write digits")
+            self._report(location, key, value, f"{key} is {rule}", step)
             return
         stated, elsewhere = self._settings.setdefault(key, (value, location))
         if stated != value:

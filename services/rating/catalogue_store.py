@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.catalogue import CATALOGUE_VERSION, Catalogue, CatalogueEntry
 from schemas.topics import CATALOGUE
-from services.engine.feed import KINDS, MARKER_KEY, changes, entries_of
+from services.engine.feed import KINDS, changes, entries_of, marker_of
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, reading, writing
 from services.rating.repositories import catalogue as shelf
@@ -28,18 +28,26 @@ class Publication(NamedTuple):
     changed: int
 
 
-def publish_catalogue(engine: Engine, catalogue: Catalogue, *, clock: Clock = wall_clock_ms) -> Publication:
+def publish_catalogue(
+    engine: Engine, catalogue: Catalogue, *, replacing: str | None = None, clock: Clock = wall_clock_ms
+) -> Publication:
     """Put a version in force: store it, and announce what differs from the one before.
 
     Publishing the version that is in force again changes nothing. Raises CatalogueRefused for a version name that was
-    already used, and DatabaseDown.
+    already used, or when `replacing` is given and another version is in force; and DatabaseDown.
     """
     *entries, marker = entries_of(catalogue)
     with writing(engine) as connection:
         shelf.lock(connection)
         before = shelf.current(connection)
-        if before is not None and (before.version, before.digest) == (catalogue.version, marker.body["digest"]):
+        wanted = (catalogue.version, marker.body["digest"], catalogue.min_confidence)
+        if before is not None and (before.version, before.digest, before.min_confidence) == wanted:
             return Publication(catalogue.version, 0)
+        if replacing is not None and (before is None or before.version != replacing):
+            raise CatalogueRefused(
+                f"catalogue version {before.version if before else None!r} is in force, not {replacing!r} any more; "
+                "look at the differences again"
+            )
         _refuse_used_name(connection, catalogue.version)
         at_ms = clock()
         records = [
@@ -52,6 +60,7 @@ def publish_catalogue(engine: Engine, catalogue: Catalogue, *, clock: Clock = wa
             name=catalogue.version,
             currency=catalogue.currency,
             digest=marker.body["digest"],
+            min_confidence=catalogue.min_confidence,
             at_ms=at_ms,
             stored=[StoredObject(entry.kind, entry.entry_key.partition("/")[2], entry.body) for entry in entries],
         )
@@ -82,7 +91,8 @@ def stored_catalogue(engine: Engine, version: str | None = None) -> Catalogue | 
     parts: dict[str, list[object]] = {part: [] for part in KINDS.values()}
     for item in objects:
         parts[KINDS[item.kind]].append(item.body)
-    return Catalogue.model_validate({"version": found.version, "currency": found.currency, **parts})
+    settings = {"version": found.version, "currency": found.currency, "min_confidence": found.min_confidence}
+    return Catalogue.model_validate({**settings, **parts})
 
 
 def _refuse_used_name(connection: Connection, name: str) -> None:
@@ -107,8 +117,7 @@ def _entries(connection: Connection, version: StoredVersion) -> list[CatalogueEn
 
 
 def _marker(version: StoredVersion) -> CatalogueEntry:
-    body = {"version": version.version, "currency": version.currency, "digest": version.digest}
-    return CatalogueEntry(version=CATALOGUE_VERSION, entry_key=MARKER_KEY, kind="version", body=body)
+    return marker_of(version.version, version.currency, version.digest, version.min_confidence)
 
 
 def _record(key: str, entry: CatalogueEntry | None) -> OutboxRecord:

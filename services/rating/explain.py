@@ -13,8 +13,10 @@ from schemas.catalogue import PccRule, ProductOffering, UsagePrice
 from schemas.fields import MAX_CONGESTION
 from schemas.topics import DECISIONS, FLOWS, USAGE
 from schemas.units import format_micros, format_octets
+from services.engine.reclassify import CAUSE as RECLASSIFIED
 from services.engine.tariff import BUILT_IN_RULE, CompiledPrice, Reach, Traffic
 from services.rating.documents import Document, TmfModel, present, timestamp
+from services.rating.explain_corrections import correction_notes
 from services.rating.published import Published
 from services.rating.tmf_balance import bucket_names, quantity, value_text
 from services.rating.tmf_catalogue import scope_text
@@ -71,6 +73,8 @@ class Facts:
     command: str | None
     """The command that caused a movement, as JSON."""
     booked_until_ms: int | None
+    corrections: Sequence[Row] = ()
+    """Rows of the ledger that correct this one, oldest first."""
 
 
 class ExplainedOctets(TmfModel):
@@ -183,6 +187,8 @@ class Explanation(TmfModel):
     rated_at: str
     booked_until: str | None = Field(None, description="Everything rated and emitted until then is in the ledger.")
     catalogue_version: str
+    corrects: str | None = Field(None, description="The row, or the decision of the flow, that this row corrects.")
+    corrected_by: tuple[str, ...] = Field((), description="Rows that correct this one, oldest first.")
     traffic: ExplainedTraffic | None = None
     evidence: ExplainedEvidence | None = None
     rule: ExplainedRule | None = None
@@ -209,7 +215,9 @@ def explain(facts: Facts) -> Document:
             "ratedAt": timestamp(row["rated_at_ms"]),
             "bookedUntil": None if facts.booked_until_ms is None else timestamp(facts.booked_until_ms),
             "catalogueVersion": row["catalogue_version"],
-            "traffic": _traffic(facts) if is_usage else None,
+            "corrects": row["corrects"],
+            "correctedBy": [correction["usage_id"] for correction in facts.corrections],
+            "traffic": _traffic(facts) if is_usage or row["octets"] else None,
             "evidence": _evidence(row),
             "rule": _rule(facts) if row["rule_id"] else None,
             "losers": list(_losers(facts)) if row["rule_id"] else [],
@@ -269,7 +277,7 @@ def _evidence(row: Row) -> Document | None:
     kind, _, matched = row["evidence"].partition(":")
     seen = _EVIDENCE.get(kind, kind)
     if row["application"] is None:
-        meaning = f"{seen} was {matched!r}, which fits no application of the catalogue"
+        meaning = f"{seen} was {matched!r}, which fits no application of the catalogue, or was not believed"
     else:
         meaning = f"{seen} matched {matched!r} in the catalogue"
     return {"kind": kind, "matched": matched, "meaning": meaning}
@@ -327,7 +335,11 @@ def _why_not(rule: PccRule, winner: PccRule, row: Row) -> tuple[str, str]:
 def _may_have_failed(rule: PccRule) -> Iterator[tuple[str, str]]:
     """Conditions that a row of many flows cannot be held against, the likeliest first."""
     if rule.bucket:
-        yield f"bucket_not_{rule.bucket.state}", f"it applies while {rule.bucket.allowance} is {rule.bucket.state}"
+        percent = f" ({rule.bucket.percent} %)" if rule.bucket.percent else ""
+        text = f"it applies while {rule.bucket.allowance} is {rule.bucket.state}{percent}"
+        yield f"bucket_not_{rule.bucket.state}", text
+    if rule.spend:
+        yield "spend", "it applies while a certain amount is spent in the billing cycle"
     if rule.subscribers:
         yield "subscriber", "it is for certain accounts only, by profile, products or age"
     if rule.charging == "sponsored":
@@ -395,11 +407,14 @@ def _calculation(row: Row, price: UsagePrice | None) -> str:
         return (
             "the price of the cycle's out-of-bundle octets after each flow less that before it, summed over the flows"
         )
+    connections = price.unit == "connection"
+    counted = "connections" if connections else "octets"
+    unit = f"{price.per_connections} connections" if connections else format_octets(price.per_octets)
     compiled = CompiledPrice(price, Reach.of(price.scope), "")
     before, after = compiled.amount_up_to(start), compiled.amount_up_to(end)
     text = (
-        f"price({end} octets) − price({start} octets) = {format_micros(after)} − {format_micros(before)} = "
-        f"{format_micros(after - before)}, at {format_micros(price.amount)} per {format_octets(price.per_octets)}"
+        f"price({end} {counted}) − price({start} {counted}) = {format_micros(after)} − {format_micros(before)} = "
+        f"{format_micros(after - before)}, at {format_micros(price.amount)} per {unit}"
     )
     if price.cap is not None:
         text += f", at most {format_micros(price.cap)} a cycle unless the subscriber raised it"
@@ -429,7 +444,7 @@ def _source(facts: Facts) -> Document:
             "usageTopic": USAGE,
             "usagePartition": row["log_partition"],
             "usageOffset": row["log_offset"],
-            "commandId": row["cause"],
+            "commandId": None if row["cause"] == RECLASSIFIED else row["cause"],
             "command": facts.command,
         }
     )
@@ -445,6 +460,7 @@ def _notes(facts: Facts) -> Iterator[str]:
         )
     if facts.row["evidence"] and facts.row["record_count"] > 1:
         yield "the evidence is that of the last flow record; each decision has its own"
+    yield from correction_notes(facts.row, facts.corrections)
 
 
 def _held(facts: Facts) -> list[ProductOffering]:

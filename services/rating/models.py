@@ -116,6 +116,7 @@ catalogue_versions = Table(
     Column("currency", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("published_at_ms", BigInteger, nullable=False),
+    Column("min_confidence", Integer, nullable=False, server_default="31"),
     sqlite_autoincrement=True,
 )
 
@@ -233,6 +234,7 @@ usage = Table(
     Column("price_octets_to", WholeNumber),
     Column("evidence", Text),
     Column("cause", Text),
+    Column("corrects", Text),
     Column("log_partition", Integer, nullable=False),
     Column("log_offset", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
@@ -240,6 +242,20 @@ usage = Table(
     Index("ix_usage_account", "account_id", "end_ms", "usage_id"),
     Index("ix_usage_subscriber", "subscriber_id", "end_ms", "usage_id"),
     Index("ix_usage_end", "end_ms", "usage_id"),
+    Index("ix_usage_corrects", "corrects"),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("usage_id", Text, ForeignKey("usage.usage_id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("command_id", Text, ForeignKey("commands.command_id"), nullable=False),
+    Column("account_id", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("amount_micros", WholeNumber, nullable=False),
+    Column("octets", WholeNumber, nullable=False),
+    Column("ordered_at_ms", BigInteger, nullable=False),
 )
 
 movements = Table(

@@ -1,5 +1,6 @@
 """Lint of offerings and campaigns: traffic that nothing pays for, words that are never heard, sales that cannot be."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from schemas.catalogue import Allowance, Campaign, ProductOffering, Scope, UsagePrice
@@ -15,15 +16,18 @@ _LABELS = ("RAT", "zone", "data network")
 
 
 def gaps(view: View) -> Iterator[Finding]:
-    """Traffic that an offering pays for at some times, networks or places, while at others nothing does."""
+    """Traffic that an offering pays for at some times, networks or places, while at others nothing does.
+
+    Where all of it is paid for by something, the usage prices are looked at alone: what is left when buckets are empty.
+    """
     for offering in view.catalogue.offerings:
         payers = view.payers(offering)
-        if not any(_is_bounded(payer.reach) for payer in payers):
-            continue
-        under = [()] if offering.kind == "base_plan" else [view.payers(plan) for plan in _plans(view, offering)]
-        for below in under or [()]:
-            found = list(_holes(view, offering, payers, below))[:MAX_GAPS]
-            yield from (_gap(view, payers[0], offering, hole) for hole in found)
+        prices = [payer for payer in payers if isinstance(payer.part, UsagePrice)]
+        for own, kinds, when in (
+            (payers, (Allowance, UsagePrice), ""), (prices, (UsagePrice,), ", once its buckets are empty"),
+        ):  # fmt: skip
+            found = _first_holes(view, offering, own, kinds)
+            yield from (_gap(view, own[0], hole, when) for hole in found)
             if found:
                 break
 
@@ -87,7 +91,7 @@ def campaigns(view: View) -> Iterator[Finding]:
 
 def _campaign(view: View, campaign: Campaign, rule_ids: list[str]) -> Iterator[Finding]:
     place, others = ("campaigns", campaign.id), tuple(f"rule {rule_id}" for rule_id in rule_ids)
-    if getattr(campaign, "budget", None) is None and campaign.per_subscriber_octets is None:
+    if campaign.budget is None and campaign.per_subscriber_octets is None:
         yield view.finding(
             "sponsor-budget", place, f"campaign {campaign.id!r} has no limit: sponsor {campaign.sponsor_id!r} pays "
             "for whatever is used",
@@ -119,6 +123,21 @@ def _is_bounded(reach: Reach) -> bool:
 
 def _plans(view: View, offering: ProductOffering) -> list[ProductOffering]:
     return [plan for plan in view.plans if view.holdings.together(plan, offering)]
+
+
+def _first_holes(
+    view: View, offering: ProductOffering, own: Sequence[Payer], kinds: tuple[type, ...]
+) -> list[tuple[Names, int]]:
+    """The holes that are left where the offering stands on the first plan whose parts of `kinds` do not fill them."""
+    if not any(_is_bounded(payer.reach) for payer in own):
+        return []
+    plans = [] if offering.kind == "base_plan" else [view.payers(plan) for plan in _plans(view, offering)]
+    for below in plans or [[]]:
+        alike = [payer for payer in below if isinstance(payer.part, kinds)]
+        found = list(itertools.islice(_holes(view, offering, own, alike), MAX_GAPS))
+        if found:
+            return found
+    return []
 
 
 def _holes(
@@ -154,19 +173,18 @@ def _is_plausible(view: View, names: Names) -> bool:
     return application is None or category is None or view.category_of.get(application, category) == category
 
 
-def _gap(view: View, payer: Payer, offering: ProductOffering, hole: tuple[Names, int]) -> Finding:
-    names, minutes = hole
+def _gap(view: View, payer: Payer, hole: tuple[Names, int], when: str) -> Finding:
+    offering, (names, minutes) = payer.offering, hole
     what = next((name for name in (names[2], names[0]) if name), None)
     where = [
         f"{label} {name or 'any other'}"
         for label, name in zip(_LABELS, names[3:], strict=True)
         if name or label == "RAT"
     ]
-    when = clock_of(minutes)
     return view.finding(
         "gap", ("offerings", offering.id),
         f"offering {offering.id!r} pays for {f'traffic of {what!r}' if what else 'traffic'} at some times and places, "
-        f"and nothing does on {', '.join(where)}, {when}: it is blocked there",
+        f"and nothing does on {', '.join(where)}, {clock_of(minutes)}{when}: it is blocked there",
         "add an allowance or a usage price for it, or a rule with `gate_status: closed` that says so",
         path=payer.path, severity="warning", others=(payer.name,),
     )  # fmt: skip

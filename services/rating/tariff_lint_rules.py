@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering
+from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering, SpendCondition
 from services.engine.classify_evidence import PORT
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
@@ -59,7 +59,11 @@ def missing_allowances(view: View) -> Iterator[Finding]:
         for rule_id in offering.rules:
             bucket = view.rules[rule_id].bucket
             if bucket is not None and bucket.allowance not in known:
-                effect = "never applies" if bucket.state == "available" else "always applies, as if it were used up"
+                effect = (
+                    "never applies"
+                    if bucket.state in ("available", "fresh")
+                    else "always applies, as if it were used up"
+                )
                 yield view.finding(
                     "no-allowance", ("offerings", offering.id),
                     f"rule {rule_id!r} asks for the allowance {bucket.allowance!r}, which offering {offering.id!r} "
@@ -95,7 +99,7 @@ def weak_evidence(view: View) -> Iterator[Finding]:
             continue
         if rule.gate_status == "closed":
             effect = "closes the gate for traffic that a port number or a rhythm alone speaks for"
-        elif rule.charging != "charge" and not _is_slow_lane(rule):
+        elif rule.charging != "charge" and view.catalogue.min_confidence <= PORT and not _is_slow_lane(rule):
             effect = f"is {rule.charging} for traffic that is easily forged"
         else:
             continue
@@ -130,13 +134,13 @@ def _winners_under(view: View, rule: PccRule, holder: ProductOffering) -> list[P
             return [one]
     if rule.bucket is None:
         states = [one for one in earlier if one.bucket is not None and one.id in own]
-        for allowance in dict.fromkeys(one.bucket.allowance for one in states if one.bucket):
+        for bucket in dict.fromkeys(one.bucket for one in states if one.bucket):
             # Whatever the state of the bucket, one side of it is in force.
-            full = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="available")]
-            empty = [one for one in states if one.bucket == BucketCondition(allowance=allowance, state="exhausted")]
-            sides = ([*fitting, *full], [*fitting, *empty])
+            here = [one for one in states if one.bucket == bucket]
+            there = [one for one in states if one.bucket and _are_opposite(one.bucket, bucket)]
+            sides = ([*fitting, *here], [*fitting, *there])
             if all(uncovered(target, [view.reach[one.id] for one in side], zones=view.zones) is None for side in sides):
-                return _needed(view, rule, [*fitting, *full, *empty])
+                return _needed(view, rule, [*fitting, *here, *there])
     covered = uncovered(target, [view.reach[one.id] for one in fitting], zones=view.zones) is None
     return _needed(view, rule, fitting) if covered else []
 
@@ -155,32 +159,58 @@ def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
         and winner.max_congestion >= loser.max_congestion
         and winner.campaign in (None, loser.campaign)
         and winner.subscribers in (None, loser.subscribers)
+        and winner.spend in (None, loser.spend)
     )
 
 
 def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:
     holders = view.holders[one.id], view.holders[other.id]
-    shared = {offering.id for offering in holders[0]} & {offering.id for offering in holders[1]}
+    names = {offering.id for offering in holders[0]}
+    shared = any(offering.id in names for offering in holders[1])
     if not shared and not any(view.holdings.together(a, b) for a, b in itertools.product(*holders)):
         return False
     mine, theirs = view.reach[one.id], view.reach[other.id]
     if not meet(mine, theirs, view.category_of) or not week_of(mine.windows) & week_of(theirs.windows):
         return False
-    return not _never_both(one, other, of_one_product=bool(shared))
+    return not _never_both(one, other, of_one_product=shared)
 
 
 def _never_both(one: PccRule, other: PccRule, *, of_one_product: bool) -> bool:
-    """Whether the two never apply to the same flow: other congestion, other suspicion, other state of one bucket."""
-    mine, theirs = one.bucket, other.bucket
-    if of_one_product and mine and theirs and mine.allowance == theirs.allowance and mine.state != theirs.state:
+    """Whether the two never apply to the same flow: other congestion, suspicion, money, or state of one bucket."""
+    if of_one_product and one.bucket and other.bucket and _is_other_state(one.bucket, other.bucket):
+        return True
+    if _spends_apart(one.spend, other.spend) or _spends_apart(other.spend, one.spend):
         return True
     apart = one.max_congestion < other.min_congestion or other.max_congestion < one.min_congestion
     return apart or {one.suspect, other.suspect} == {"never", "only"}
 
 
+def _is_other_state(one: BucketCondition, other: BucketCondition) -> bool:
+    """Whether two conditions on the same bucket exclude each other."""
+    if one.allowance != other.allowance:
+        return False
+    states = {condition.state: condition.percent or 0 for condition in (one, other)}
+    if states.keys() == {"fresh", "used"}:
+        return states["fresh"] <= states["used"]
+    return states.keys() in ({"available", "exhausted"}, {"fresh", "exhausted"})
+
+
+def _spends_apart(first: SpendCondition | None, then: SpendCondition | None) -> bool:
+    """Whether all that `first` is for is spent before what `then` is for."""
+    ends = first.below if first else None
+    begins = then.at_least if then else None
+    return ends is not None and begins is not None and ends <= begins
+
+
+def _are_opposite(one: BucketCondition, other: BucketCondition) -> bool:
+    """Whether always exactly one of the two holds."""
+    known = {one.state, other.state} in ({"available", "exhausted"}, {"fresh", "used"})
+    return known and one.allowance == other.allowance and one.percent == other.percent
+
+
 def _slows(rule: PccRule, allowance: Allowance) -> bool:
     bucket = rule.bucket
-    waits = bucket is not None and bucket.allowance == allowance.id and bucket.state == "exhausted"
+    waits = bucket is not None and bucket.allowance == allowance.id and bucket.state in ("exhausted", "used")
     return waits and (_has_rate(rule) or rule.gate_status == "closed")
 
 
@@ -190,7 +220,7 @@ def _has_rate(rule: PccRule) -> bool:
 
 def _is_slow_lane(rule: PccRule) -> bool:
     """Whether a free rule is the low rate after a bucket, which the bucket gives to all its traffic anyway."""
-    return rule.bucket is not None and rule.bucket.state == "exhausted" and _has_rate(rule)
+    return rule.bucket is not None and rule.bucket.state in ("exhausted", "used") and _has_rate(rule)
 
 
 def _depends_on_evidence(rule: PccRule) -> bool:

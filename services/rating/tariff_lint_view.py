@@ -105,7 +105,7 @@ def asked(rule: PccRule) -> tuple[int, str]:
 def is_sure(rule: PccRule) -> bool:
     """Whether a rule that is held is in force at all times and for whatever traffic is in its scope."""
     any_congestion = rule.min_congestion == 0 and rule.max_congestion == MAX_CONGESTION
-    account = rule.bucket is None and rule.subscribers is None and rule.campaign is None
+    account = rule.bucket is None and rule.subscribers is None and rule.campaign is None and rule.spend is None
     return account and any_congestion and rule.min_confidence == 0 and rule.suspect == "any"
 
 

@@ -24,7 +24,7 @@ _PAID_BY_A_BUNDLE = {"charged", "free", "sponsored"}
 _OCTETS = ("octets", "charged_octets", "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets")
 _WORDS = (
     "category", "application", "service", "treatment", "rule_id", "rating_group", "sponsor_id", "price_id",
-    "catalogue_version", "record_count", "cause",
+    "catalogue_version", "record_count", "cause", "corrects",
 )  # fmt: skip
 
 
@@ -86,12 +86,16 @@ def usage_sentence(row: Row) -> str:
     cost = (
         f" for {format_micros(row['amount_micros'])} {row['currency'] or ''}".rstrip() if row["amount_micros"] else ""
     )
+    if row["kind"] == "refund" and row["octets"]:
+        what = row["application"] or row["category"] or "traffic"
+        return f"{format_octets(row['octets'])} of {what} taken back{cost}"
     if row["kind"] != "usage":
         what = row["offering_id"] or row["product_id"]
         return f"{row['kind']}{f' of {what}' if what else ''}{cost}"
     what = row["application"] or row["category"] or "traffic"
     word = str(row["treatment"] or "rated").replace("_", " ")
-    return f"{format_octets(row['octets'])} of {what}, {word}{cost}"
+    again = " again" if row["corrects"] else ""
+    return f"{format_octets(row['octets'])} of {what}, {word}{again}{cost}"
 
 
 def _rated(row: Row) -> Document:
@@ -116,7 +120,7 @@ def _tag(row: Row) -> str | None:
 
 def _characteristics(row: Row) -> list[Document]:
     named = [(name, row[name]) for name in _WORDS if row[name] is not None]
-    named += [(name, row[name]) for name in _OCTETS if row["kind"] == "usage"]
+    named += [(name, row[name]) for name in _OCTETS if row["kind"] in ("usage", "refund")]
     named.append(("endDate", timestamp(row["end_ms"])))
     return [
         {"name": name, "valueType": "number" if isinstance(value, int) else "string", "value": value}

@@ -18,6 +18,7 @@ def busy_world() -> World:
     world.credit(bob, "5")
     for partition in range(world.partitions):
         world.lease(partition, 3_000)
+    world.correct(alice, world.flow(alice, 10))
     for account in (alice, bob, carol):
         world.flow(account, 300)
         world.flow(account, 100, "free")

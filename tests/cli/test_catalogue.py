@@ -10,6 +10,10 @@ from typer.testing import CliRunner
 from schemas.fields import Category
 from services.cli.catalogue import Categories, app
 from services.rating.catalogue_files import load_catalogue
+from services.rating.catalogue_store import CatalogueRefused, publish_catalogue, stored_catalogue
+from services.rating.database import migrate, open_database
+from services.rating.repositories import outbox
+from services.runtime.settings import load_settings
 
 BASE = """
 applications:
@@ -166,3 +170,107 @@ def test_export_names_an_application_that_is_not_there(run):
 
 def test_the_command_line_knows_every_category():
     assert {member.value for member in Categories} == set(get_args(Category))
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A rating database with tables and nothing in it."""
+    engine = open_database(load_settings(data_dir=str(tmp_path / "data")))
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def publish(folder, tmp_path, database):
+    """Publishes the small catalogue."""
+
+    def invoke(*arguments, answer=None):
+        options = ["--data-dir", str(tmp_path / "data")]
+        return CliRunner().invoke(app, ["publish", str(folder), *arguments, *options], input=answer)
+
+    return invoke
+
+
+def waiting(database):
+    return [record.key for record in outbox.oldest(database)]
+
+
+def test_publish_puts_a_first_version_in_force_and_into_the_outbox(publish, folder, database):
+    result = publish("--yes")
+    version = load_catalogue(folder).version
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"first version {version}: 1 applications, 0 offerings")
+    assert second == f"version {version} is in force here; 1 objects are on their way to the workers"
+    assert (result.exit_code, stored_catalogue(database).version) == (0, version)
+    assert waiting(database) == [b"application/chat", b"version"]
+
+
+def test_publish_shows_what_changes_and_asks(publish, folder, database):
+    publish("--yes", "--version", "one")
+    (folder / "base.yaml").write_text(dedent(BASE).replace("[chat.com]", "[chat.com, talk.com]"))
+    refused = publish("--version", "two", answer="n\n")
+    assert "+ application chat: domain_names talk.com" in refused.stdout
+    assert "from one to two: 1 changed, 1 added" in refused.stdout
+    assert (refused.exit_code, stored_catalogue(database).version) == (0, "one")
+    assert publish("--version", "two", answer="y\n").exit_code == 0
+    assert stored_catalogue(database).version == "two"
+
+
+def test_publish_without_an_answer_publishes_nothing(publish, database):
+    assert publish(answer="").exit_code == 1
+    assert (stored_catalogue(database), waiting(database)) == (None, [])
+
+
+def test_a_dry_run_publishes_nothing(publish, database):
+    result = publish("--dry-run", "--yes")
+    assert result.stdout.endswith("nothing was published\n")
+    assert (result.exit_code, stored_catalogue(database)) == (0, None)
+
+
+def test_what_is_in_force_is_not_published_again(publish, database):
+    publish("--yes")
+    before = waiting(database)
+    assert "is in force already" in publish("--yes").stdout
+    assert waiting(database) == before
+
+
+def test_a_catalogue_with_errors_is_not_published(publish, folder, database):
+    (folder / "more.yaml").write_text("applications:\n- {id: x, name: X, category: other}\n")
+    result = publish("--yes")
+    assert result.stdout.startswith("more.yaml:2: error: no-evidence: ")
+    assert (result.exit_code, stored_catalogue(database)) == (1, None)
+
+
+def test_warnings_are_shown_and_do_not_stop_a_publication(publish, folder, database):
+    (folder / "more.yaml").write_text("campaigns:\n- {id: c, sponsor_id: s, per_subscriber_octets: 1 GB}\n")
+    result = publish("--yes")
+    assert "more.yaml:2: warning: campaign-unused: " in result.stdout
+    assert (result.exit_code, stored_catalogue(database) is None) == (0, False)
+
+
+def test_a_version_that_came_between_is_not_overwritten(publish, folder, database, monkeypatch):
+    publish("--yes", "--version", "one")
+    other = load_catalogue(folder, version="other")
+
+    def confirm(_):
+        publish_catalogue(database, other)
+        return True
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    (folder / "base.yaml").write_text(dedent(BASE).replace("name: Chat", "name: Talk"))
+    result = publish("--version", "two")
+    assert isinstance(result.exception, CatalogueRefused)
+    assert stored_catalogue(database).version == "other"
+
+
+def test_a_replaced_version_does_not_come_back_under_its_name(publish, folder, database):
+    publish("--yes", "--version", "one")
+    publish("--yes", "--version", "two")
+    assert isinstance(publish("--yes", "--version", "one").exception, CatalogueRefused)
+    assert stored_catalogue(database).version == "two"
+
+
+def test_publish_says_what_a_database_without_tables_needs(folder, tmp_path):
+    result = CliRunner().invoke(app, ["publish", str(folder), "--yes", "--data-dir", str(tmp_path / "new")])
+    assert "run `smartpipe migrate`" in str(result.exception)

@@ -19,8 +19,8 @@ def test_right_books_pass_every_check() -> None:
     assert report.ok, report.violated()
     assert {check.name: check.status for check in report.checks} == dict.fromkeys(CHECKS, "ok")
     assert all(check.checked for check in report.checks)
-    assert report.counts["flows"] == 26
-    assert report.counts["decisions"] == 20
+    assert report.counts["flows"] == 27
+    assert report.counts["decisions"] == 21
     assert report.counts["dead_letters"] == 6
     assert not report.waiting
 

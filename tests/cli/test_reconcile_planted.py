@@ -206,6 +206,12 @@ def rated_usage_charges_too_much(world: World) -> None:
 
 
 @plants("money_by_account")
+def a_connection_is_decided_and_never_rated(world: World) -> None:
+    price = {"price_id": "chat", "currency": "EUR", "amount": "0.01", "connections_from": 0, "connections_to": 1}
+    world.change(topics.DECISIONS, connection=price)
+
+
+@plants("money_by_account")
 def rated_usage_is_in_another_currency(world: World) -> None:
     world.change(topics.USAGE, lambda fields: "price_id" in fields, currency="USD")
 
@@ -214,6 +220,25 @@ def rated_usage_is_in_another_currency(world: World) -> None:
 def rated_usage_draws_from_another_bucket(world: World) -> None:
     moved = {"bucket_id": "p2/data", "unit": "octets", "amount": "-300", "remaining": "700"}
     world.change(topics.USAGE, lambda fields: fields.get("charged_octets") == 300, movements=[moved])
+
+
+@plants("corrections_even")
+def a_correction_charges_more_than_it_took_back(world: World) -> None:
+    world.correct(world.accounts["alice"], world.flow(world.accounts["alice"], 10), again=11)
+
+
+@plants("corrections_even")
+def a_flow_is_refunded_and_not_charged_again(world: World) -> None:
+    world.remove(topics.USAGE, lambda fields: fields.get("cause") == "reclassified" and fields["kind"] == "usage")
+
+
+@plants("corrections_once")
+def a_row_is_corrected_by_two_commands(world: World) -> None:
+    corrected = {"corrects": "f-0-1-1-0", "octets": 0, "free_octets": 0, "charged_octets": 0, "movements": []}
+    for kind in ("usage", "refund"):
+        for cause in ("cmd-1", "cmd-2"):
+            world.repeat(topics.USAGE, lambda fields, kind=kind: fields["kind"] == kind and "corrects" in fields)
+            world.change(topics.USAGE, lambda fields, kind=kind: fields["kind"] == kind, cause=cause, **corrected)
 
 
 @plants("usage_ids_once")

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from schemas import topics
 from schemas.state import AccountState
-from services.cli.verify import Survey, survey
+from services.cli.verify import Survey, survey, verify
 from services.engine.feed import entries_of
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_malformed import EXPECTED_CAUSES
@@ -25,7 +26,7 @@ from services.runtime.partitioning import partition_of
 from services.runtime.settings import Settings
 from tests.cli.fakes import FakeLog
 from tests.cli.orders import emission, orders
-from tests.cli.world import World
+from tests.cli.world import Account, World, encode
 
 PARTITIONS = 3
 START_MS = 1_767_225_600_000
@@ -115,6 +116,31 @@ def test_generated_traffic_through_real_lanes_reconciles(seed: int) -> None:
     assert found.summary.told["exhausted"] + found.summary.told["throttled"] + found.summary.told["threshold"]
     assert sum(found.summary.money.values())
     assert {part for _, part in found.summary.octets} == {"charged", "free", "sponsored", "blocked", "not_charged"}
+
+
+def test_a_reclassified_flow_through_a_real_lane_reconciles() -> None:
+    """The name in the handshake says Facebook, the header says Netflix; the next record of the flow is clear."""
+    world = World(PARTITIONS)
+    for entry in entries_of(CATALOGUE):
+        world.append(topics.CATALOGUE, 0, entry.entry_key.encode(), entry)
+    ordered = {"version": "1.0", "account_id": "alice", "issued_at_ms": START_MS}
+    for number, fields in enumerate(
+        (
+            {"type": "change_profile"},
+            {"type": "activate_product", "product_id": "plan", "offering_id": "smart-general"},
+            {"type": "activate_product", "product_id": "free", "offering_id": "social-free-facebook"},
+        )
+    ):
+        publish(world, topics.COMMANDS, b"alice", encode({**ordered, **fields, "command_id": f"k{number}"}))
+    flow = world.flow_record(Account("alice", 0), 6_000, start_ms=START_MS, end_ms=START_MS + 1, subscriber_id="alice")
+    for number, http_host in enumerate(("www.netflix.com", None)):
+        seen = replace(flow, record_id=f"r{number}", server_name="www.facebook.com", http_host=http_host)
+        publish(world, topics.FLOWS, b"alice", encode(seen))
+    publish(world, topics.COMMANDS, *emission("alice", START_MS))
+    live = serve(world, Random(3))
+    found = asyncio.run(verify(world.log, world.ledger(), live_state=lambda: live, settle_s=0))
+    assert not found.violated()
+    assert found.check("corrections_even").checked == found.check("corrections_once").checked == 1
 
 
 def run(seed: int) -> tuple[Survey, dict[str, int]]:

@@ -114,6 +114,25 @@ class World:
         }  # fmt: skip
         return FlowRecord(**{**given, **fields})
 
+    def correct(self, account: Account, offset: int, *, again: int | None = None) -> None:
+        """The flow at `offset`, which drew ten octets, was something free: a refund, and its usage once more."""
+        self.emit(account)
+        account.buckets["p1/data"] += 10
+        moved = Movement(bucket_id="p1/data", unit="octets", amount="10", remaining=str(account.buckets["p1/data"]))
+        flow = f"{account.partition}-{offset}"
+        for ordinal, kind, parts, movements in (
+            (1, "refund", {"octets": 10, "charged_octets": 10}, (moved,)),
+            (2, "usage", {"octets": again or 10, "free_octets": again or 10}, ()),
+        ):
+            row = RatedUsage(
+                version="1.1", usage_id=f"f-{flow}-{offset}-{ordinal}", kind=kind,  # type: ignore[arg-type]
+                account_id=account.account_id, subscriber_id=f"{account.account_id}.s", source_topic=topics.FLOWS,
+                partition=account.partition, first_offset=offset, last_offset=offset, ordinal=ordinal, start_ms=T0,
+                end_ms=T0 + 1, rated_at_ms=T0, catalogue_version=CATALOGUE_VERSION, record_count=1,
+                movements=movements, cause="reclassified", corrects=flow, **parts,  # type: ignore[arg-type]
+            )  # fmt: skip
+            self.append(topics.USAGE, account.partition, account.account_id.encode(), row)
+
     def refuse(self, account: Account, cause: DeadLetterCause, record_id: str | None = None) -> int:
         """A flow record that ended as a dead letter."""
         offset = self.append(topics.FLOWS, account.partition, account.account_id.encode(), {"not": "a flow"})

@@ -4,6 +4,7 @@ It reads the same plain dictionaries that a catalogue is made from. Times are UT
 month, and event time never goes back. Volumes must be small: every octet looks for its rule and its payer anew.
 """
 
+import copy
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -21,12 +22,14 @@ class Reference:
         self.rules = {item["id"]: item for item in tariff["rules"]}
         self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
         self.zones = tariff.get("zones", [])
+        self.min_confidence = tariff["min_confidence"]
         self.categories = categories
         self.prepaid = payment == "prepaid"
         self.balance = 0
         self.billed = 0
         self.products: list[dict[str, Any]] = []
         self.lots: list[dict[str, Any]] = []
+        self.purses: list[dict[str, Any]] = []
         self.totals: dict[Any, int] = {}
         self.limit: int | None = None
         self.raised: dict[Any, int | None] = {}
@@ -66,6 +69,7 @@ class Reference:
                 self.leave(product)
         self.products = [product for product in self.products if product["id"] != product_id]
         self.lots = [lot for lot in self.lots if lot["product"] != product_id]
+        self.purses = [purse for purse in self.purses if purse["product"] != product_id]
 
     def set_limit(self, micros: int | None, at: datetime) -> None:
         self.pass_time(at)
@@ -99,14 +103,17 @@ class Reference:
         before = self.billed
         for _ in range(octets):
             seen[self.octet(traffic)] += 1
-        return {**seen, "money": self.billed - before}
+        money, before = self.billed - before, self.billed
+        if traffic["ends"]:
+            self.connect(traffic)
+        return {**seen, "money": money, "connection": self.billed - before}
 
     # -- time
 
     def pass_time(self, until: datetime) -> None:
         while True:
             ends = [product["end"] for product in self.products if product["end"]]
-            ends += [lot["end"] for lot in self.lots if lot["end"]] + [self.cycle_end]
+            ends += [lot["end"] for lot in (*self.lots, *self.purses) if lot["end"]] + [self.cycle_end]
             due = min(ends)
             if due > until:
                 break
@@ -121,9 +128,11 @@ class Reference:
                 self.leave(product)
         self.products = [product for product in self.products if product["id"] not in over]
         self.lots = [lot for lot in self.lots if lot["product"] not in over]
+        self.purses = [purse for purse in self.purses if purse["product"] not in over]
         if self.cycle_end <= self.now:
             self.renew()
         self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
+        self.purses = [purse for purse in self.purses if not purse["end"] or purse["end"] > self.now]
 
     def renew(self) -> None:
         self.cycle_end = first_of_next_month(self.now)
@@ -141,7 +150,7 @@ class Reference:
                     keep = lot["left"] * rollover["percent"] // 100
                     if rollover["octets"] is not None:
                         keep = min(keep, rollover["octets"])
-                    self.lots.append({**lot, "left": keep, "end": self.ends(product), "rolled": True})
+                    self.lots.append({**lot, "left": keep, "granted": keep, "end": self.ends(product), "rolled": True})
             self.grant(product, ["cycle"])
 
     def grant(self, product: dict[str, Any], validities: list[str]) -> None:
@@ -151,7 +160,14 @@ class Reference:
                 end = self.ends(product) if validity == "cycle" else product["end"]
                 lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
                 lot |= {"product": product["id"], "offering": product["offering"], "left": allowance["octets"]}
+                lot["granted"] = allowance["octets"]
                 self.lots.append({**lot, "start": self.now, "end": end})
+
+        for money in self.offerings[product["offering"]].get("money_allowances", []):
+            if money["validity"] in validities:
+                end = self.ends(product) if money["validity"] == "cycle" else product["end"]
+                purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
+                self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
 
     def ends(self, product: dict[str, Any]) -> datetime:
         return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
@@ -194,22 +210,27 @@ class Reference:
     def octet(self, traffic: Traffic) -> str:
         """Find the rule and the payer of one octet, and take it from there."""
         rule = self.rule_for(traffic)
-        if rule["gate_status"] == "closed":
+        connection = self.connection_price(traffic) if rule["charging"] == "charge" else None
+        if rule["gate_status"] == "closed" or (connection and not self.can_connect(connection, traffic)):
             return "blocked"
         if rule["charging"] == "free":
             return "free"
+        doubted = self.is_doubted(traffic)
         if rule["charging"] == "sponsored" and self.sponsor_pays(rule["campaign"], traffic["member"]):
             return "sponsored"
         for narrowness in (3, 2, 1):
             lots = [lot for lot in self.drawing_order() if self.width(lot) == narrowness and self.serves(lot, traffic)]
-            for lot in lots:
-                if self.has_left(lot, traffic["member"]):
+            full = [lot for lot in lots if self.has_left(lot, traffic["member"])]
+            for lot in full:
+                if not (doubted and narrow_by_kind(lot["allowance"]["scope"])):
                     self.draw(lot, traffic["member"])
                     return "charged"
-            last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots else "continue"
+            last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots and not full else "continue"
+            if last == "throttle" and doubted and narrow_by_kind(lots[-1]["allowance"]["scope"]):
+                last = "continue"
             if last != "continue":
                 return {"throttle": "free", "block": "blocked"}[last]
-        return self.sell(traffic)
+        return self.sell(traffic, self.kept_back(connection))
 
     def rule_for(self, traffic: Traffic) -> dict[str, Any]:
         fitting = []
@@ -222,12 +243,20 @@ class Reference:
                     and confidence >= rule["min_confidence"]
                     and rule.get("suspect", "any") in ("any", "only" if traffic["suspect"] else "never")
                     and self.is_congested(rule, traffic)
+                    and not (self.is_doubted(traffic) and gives(rule) and narrow_by_kind(rule["scope"]))
                     and self.bucket_is(rule["bucket"], product["offering"], traffic["member"])
+                    and self.spend_is(rule.get("spend"))
+                    and self.is_for_us(rule.get("subscribers"))
                 ):
                     fitting.append(rule)
         if not fitting:
             return {"gate_status": "open", "charging": "charge"}
         return min(fitting, key=lambda rule: (rule["precedence"], rule["id"]))
+
+    def is_doubted(self, traffic: Traffic) -> bool:
+        """A verdict that nobody should get anything for."""
+        weak = traffic["app"] is not None and traffic["confidence"] < self.min_confidence
+        return bool(traffic["suspect"] or weak)
 
     def held(self) -> list[dict[str, Any]]:
         return [product for product in self.products if not product["suspended"]]
@@ -264,17 +293,35 @@ class Reference:
             return today in days and start <= minute < end
         return (today in days and minute >= start) or (yesterday in days and minute < end)
 
-    def bucket_is(self, condition: dict[str, str] | None, offering_id: str, member: str) -> bool:
+    def bucket_is(self, condition: dict[str, Any] | None, offering_id: str, member: str) -> bool:
         if condition is None:
             return True
-        left = any(
-            any(product["id"] == lot["product"] for product in self.held())
+        lots = [
+            lot
+            for lot in self.lots
+            if any(product["id"] == lot["product"] for product in self.held())
             and lot["offering"] == offering_id
             and lot["allowance"]["id"] == condition["allowance"]
-            and self.has_left(lot, member)
-            for lot in self.lots
-        )
-        return left == (condition["state"] == "available")
+        ]
+        if condition["state"] in ("fresh", "used"):
+            return self.is_used(lots, condition.get("percent")) == (condition["state"] == "used")
+        return any(self.has_left(lot, member) for lot in lots) == (condition["state"] == "available")
+
+    def is_used(self, lots: list[dict[str, Any]], percent: int | None) -> bool:
+        """Whether a percentage, or anything where it is None, of all that was granted is gone; all of it always is."""
+        granted, left = sum(lot["granted"] for lot in lots), sum(lot["left"] for lot in lots)
+        if left == 0 or percent is None:
+            return left < granted or left == 0
+        return Fraction(granted - left, granted) >= Fraction(percent, 100)
+
+    def spend_is(self, condition: dict[str, int] | None) -> bool:
+        """Whether the money of all prices in this cycle lies where the rule wants it."""
+        wanted = condition or {}
+        return wanted.get("at_least", 0) <= self.spent and ("below" not in wanted or self.spent < wanted["below"])
+
+    def is_for_us(self, condition: dict[str, Any] | None) -> bool:
+        wanted = (condition or {}).get("offerings")
+        return not wanted or any(product["offering"] in wanted for product in self.held())
 
     def sponsor_pays(self, campaign_id: str, member: str) -> bool:
         most = self.campaigns[campaign_id]["per_subscriber_octets"]
@@ -285,13 +332,13 @@ class Reference:
         return True
 
     def drawing_order(self) -> list[dict[str, Any]]:
-        def order(lot: dict[str, Any]) -> Any:
-            scope = lot["allowance"]["scope"]
-            further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
-            end = lot["end"] or datetime.max.replace(tzinfo=UTC)
-            return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
+        return sorted(self.lots, key=self.drawing_key)
 
-        return sorted(self.lots, key=order)
+    def drawing_key(self, lot: dict[str, Any]) -> tuple[Any, ...]:
+        scope = lot["allowance"]["scope"]
+        further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
+        end = lot["end"] or datetime.max.replace(tzinfo=UTC)
+        return -further, lot["allowance"].get("priority", 100), end, lot["start"], lot["bucket"]
 
     def width(self, lot: dict[str, Any]) -> int:
         scope = lot["allowance"]["scope"]
@@ -310,16 +357,97 @@ class Reference:
         key = ("share", lot["bucket"], member)
         self.totals[key] = self.totals.get(key, 0) + 1
 
-    def sell(self, traffic: Traffic) -> str:
-        prices = [
+    def prices_for(self, traffic: Traffic, unit: str) -> list[tuple[str, dict[str, Any]]]:
+        return [
             (product["offering"], price)
             for product in self.held()
             for price in self.offerings[product["offering"]].get("usage_prices", [])
-            if self.in_scope(price["scope"], traffic)
+            if self.in_scope(price["scope"], traffic) and price.get("unit", "octets") == unit
         ]
-        if not prices:
+
+    def connection_price(self, traffic: Traffic) -> tuple[str, dict[str, Any]] | None:
+        return self.price_among(self.prices_for(traffic, "connection"), traffic)
+
+    def can_connect(self, offered: tuple[str, dict[str, Any]], traffic: Traffic) -> bool:
+        """Whether one more connection could be paid, or is free."""
+        next_one, present = self.next_connection(offered)
+        cap, limit = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"]), self.cap("limit", self.limit)
+        if cap is not None and next_one > cap:
+            return bool(offered[1]["on_cap"] == "free")
+        credit = sum(purse["left"] for purse in self.paying(traffic))
+        if limit is not None and next_one > present + credit + max(0, limit - self.spent):
+            return False
+        return not self.prepaid or next_one <= present + credit + self.balance
+
+    def next_connection(self, offered: tuple[str, dict[str, Any]]) -> tuple[Fraction, int]:
+        """What the cycle's connections cost with one more, exactly, and what they have cost."""
+        counted = self.totals.get(("price", offered[0], offered[1]["id"]), 0)
+        return exact_price(offered[1], counted + 1), whole(exact_price(offered[1], counted))
+
+    def kept_back(self, offered: tuple[str, dict[str, Any]] | None) -> int:
+        """Whole micros that octets leave for the end of their connection."""
+        if offered is None:
+            return 0
+        next_one, present = self.next_connection(offered)
+        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
+        return 0 if cap is not None and next_one > cap else -whole(-next_one) - present
+
+    def connect(self, traffic: Traffic) -> None:
+        """Charge the connection that ends, if another octet of it would pass."""
+        offered = self.connection_price(traffic)
+        rule = self.rule_for(traffic)
+        if offered is None or rule["gate_status"] == "closed" or rule["charging"] != "charge":
+            return
+        if copy.deepcopy(self).octet(traffic) == "blocked":
+            return
+        next_one, present = self.next_connection(offered)
+        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
+        if cap is not None and next_one > cap:
+            return
+        self.totals["price", offered[0], offered[1]["id"]] = (
+            self.totals.get(("price", offered[0], offered[1]["id"]), 0) + 1
+        )
+        self.bill(whole(next_one) - present, traffic)
+
+    def paying(self, traffic: Traffic) -> list[dict[str, Any]]:
+        """Granted money that pays for such traffic, in the order in which it is spent."""
+        awake = [product["id"] for product in self.held()]
+        fitting = [
+            purse
+            for purse in self.purses
+            if purse["product"] in awake
+            and self.in_scope(purse["allowance"]["scope"], traffic)
+            and not (self.is_doubted(traffic) and narrow_by_kind(purse["allowance"]["scope"]))
+        ]
+        return sorted(fitting, key=lambda purse: (-self.width(purse), *self.drawing_key(purse)))
+
+    def bill(self, micros: int, traffic: Traffic) -> None:
+        self.billed += micros
+        for purse in self.paying(traffic):
+            part = min(micros, purse["left"])
+            purse["left"] -= part
+            micros -= part
+        self.spent += micros
+        if self.prepaid:
+            self.balance -= micros
+
+    def price_among(
+        self, prices: list[tuple[str, dict[str, Any]]], traffic: Traffic
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The narrowest price; in doubt the general one, unless that is cheaper."""
+        narrowest = min(prices, key=self.price_order, default=None)
+        general = [item for item in prices if not narrow_by_kind(item[1]["scope"])]
+        if narrowest and general and self.is_doubted(traffic):
+            cheapest = min(general, key=self.price_order)
+            return cheapest if long_run(cheapest[1]) >= long_run(narrowest[1]) else narrowest
+        return narrowest
+
+    def sell(self, traffic: Traffic, kept_back: int) -> str:
+        prices = self.prices_for(traffic, "octets")
+        offered = self.price_among(prices, traffic)
+        if offered is None:
             return "blocked"
-        offering_id, price = min(prices, key=self.price_order)
+        offering_id, price = offered
         key = ("price", offering_id, price["id"])
         sold = self.totals.get(key, 0)
         bill = whole(exact_price(price, sold))
@@ -327,15 +455,13 @@ class Reference:
         cap, limit = self.cap((offering_id, price["id"]), price["cap"]), self.cap("limit", self.limit)
         if cap is not None and dearer > cap:
             return {"block": "blocked", "free": "free"}[price["on_cap"]]
-        if limit is not None and dearer > bill + max(0, limit - self.spent):
-            return "blocked"
-        if self.prepaid and dearer > bill + self.balance:
+        credit = sum(purse["left"] for purse in self.paying(traffic))
+        own = [self.balance] if self.prepaid else []
+        own += [] if limit is None else [max(0, limit - self.spent)]
+        if own and dearer > bill + max(0, credit + min(own) - kept_back):
             return "blocked"
         self.totals[key] = sold + 1
-        self.billed += whole(dearer) - bill
-        self.spent += whole(dearer) - bill
-        if self.prepaid:
-            self.balance -= whole(dearer) - bill
+        self.bill(whole(dearer) - bill, traffic)
         return "charged"
 
     def price_order(self, offered: tuple[str, dict[str, Any]]) -> Any:
@@ -346,14 +472,30 @@ class Reference:
         return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
 
 
+def gives(rule: dict[str, Any]) -> bool:
+    """Whether a rule lets somebody else pay, or nobody."""
+    given = rule["charging"] != "charge" and rule.get("suspect") != "only"
+    return bool(rule["gate_status"] == "open" and given)
+
+
+def narrow_by_kind(scope: dict[str, Any]) -> bool:
+    """Whether a scope depends on what the traffic was taken for."""
+    return any(scope.get(name) for name in ("applications", "categories", "services"))
+
+
 def exact_price(price: dict[str, Any], octets: int) -> Fraction:
     """Micros of the cycle's first `octets`, not rounded."""
-    unit = price["per_octets"]
+    unit = unit_of(price)
     if price["whole_units"]:
         octets = -(-octets // unit) * unit
     if price["tier_mode"] == "graduated":
         return sum((Fraction(tier_amount(price, n), unit) for n in range(1, octets + 1)), Fraction(0))
     return max((Fraction(n * tier_amount(price, n), unit) for n in range(1, octets + 1)), default=Fraction(0))
+
+
+def unit_of(price: dict[str, Any]) -> int:
+    """Octets, or connections, of one unit."""
+    return int(price["per_connections"] if price.get("unit") == "connection" else price["per_octets"])
 
 
 def tier_amount(price: dict[str, Any], octet: int) -> int:
@@ -364,7 +506,7 @@ def tier_amount(price: dict[str, Any], octet: int) -> int:
 
 def long_run(price: dict[str, Any]) -> int:
     """Micros of a terabyte, by which prices are compared: far beyond every tier."""
-    octets, unit = 10**12, price["per_octets"]
+    octets, unit = 10**12, unit_of(price)
     counted = -(-octets // unit) * unit if price["whole_units"] else octets
     edges = [0, *(tier["above"] for tier in price["tiers"])]
     amounts = [price["amount"], *(tier["amount"] for tier in price["tiers"])]

@@ -1,4 +1,6 @@
+import gc
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from schemas.catalogue import Application, Pfd
 from schemas.flow import DnsAnswer
 from services.engine.classify import Classifier, SubscriberMemory
+from services.engine.unknowns import UnknownNames
 from tests.engine.classify_world import APPLICATIONS, classifier, flow, last
 
 UDP = 17
@@ -394,6 +397,32 @@ def test_random_names_and_addresses_do_not_grow_the_process():
     for cache in (judge._names, judge._addresses, judge._records, judge._hints):
         assert cache.total() <= 100
     assert memory.total() <= 10
+
+
+def test_memory_stands_still_after_the_caches_are_full():
+    """However many names follow: what a lane holds after twice eight fillings is what it held after eight."""
+    judge, numbers, unknown = Classifier(APPLICATIONS, cache_entries=200), random.Random(7), UnknownNames(64)
+    memory = SubscriberMemory(subscribers=20, names=4, servers=4, ports=4, applications=2)
+
+    def flood(count):
+        for _ in range(count):
+            octets = numbers.randbytes(24)
+            name = f"{octets.hex()}.{numbers.choice(['whatsapp.com', 'example'])}"
+            address = f"203.{octets[0]}.{octets[1]}.{octets[2]}"
+            answer = (DnsAnswer(address=address, ttl_s=60),)
+            fields = {"subscriber_id": octets.hex()[:8], "remote_ip": address}
+            judge.classify(flow(dns_name=name, dns_answers=answer, remote_port=53, **fields), memory)
+            one = flow(server_name=name, http_user_agent=name, stun_realm=name, ip_protocol=UDP, remote_as=7, **fields)
+            unknown.add("e", judge.classify(one, memory), 1)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        held = [flood(1_600) for _ in range(4)]
+    finally:
+        tracemalloc.stop()
+    assert max(held[1:]) < 1.1 * held[0]
 
 
 @pytest.mark.parametrize("entries", [-1, 0, 1])

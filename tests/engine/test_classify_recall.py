@@ -28,6 +28,23 @@ def test_stun_belongs_to_the_messenger_used_just_before():
     assert (verdict.application, verdict.service, verdict.evidence[0].kind) == ("whatsapp", "call", "media")
 
 
+@pytest.mark.parametrize("port", [3478, 1400, 61_000])
+def test_a_realm_that_nobody_lists_is_somebodys_call_at_any_port(port):
+    asked = udp(remote_port=port, stun_realm="realm")
+    assert (last(asked).application, last(asked).category, last(asked).service) == ("stun", "voip_im", "call")
+    assert (last(CHAT, asked).application, last(CHAT, asked).service) == ("whatsapp", "call")
+
+
+def test_a_realm_over_tcp_is_a_relay_too():
+    verdict = last(flow(remote_port=443, stun_realm="realm"))
+    assert (verdict.application, verdict.service, verdict.confidence) == ("stun", "call", 30)
+
+
+def test_a_listed_realm_decides_whose_relay_it_is():
+    verdict = last(udp(remote_port=1400, stun_realm="telegram.org"))
+    assert [(item.application, item.confidence) for item in verdict.evidence] == [("telegram", 85), ("stun", 30)]
+
+
 def test_stun_goes_to_who_uses_the_same_network():
     telegram = flow(server_name="t.me", remote_ip="203.0.1.1")
     verdict = last(telegram, CHAT, stun())

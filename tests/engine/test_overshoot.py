@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.decision import PolicyUpdate
+from services.engine.decide import decide
+from services.engine.effective import settle
+from services.engine.outcome import Position
 from services.engine.overshoot import octets_in_interval
 from services.engine.tariff import Tariff, compile_tariff
-from tests.engine.world import World, catalogue, flow_record, ms
+from tests.engine.world import World, catalogue, classification, flow_record, ms
 
 MINUTE = 60_000
 START = ms("2026-03-10 12:00")
@@ -205,6 +209,32 @@ def test_a_catalogue_that_declares_no_tolerance_any_more_takes_back_what_was_for
     made.timer(START + 2 * MINUTE)
     assert made.account is not None
     assert made.account.foretold == ()
+
+
+def test_the_end_of_octets_that_were_put_back_is_told_ahead_again() -> None:
+    made = world(plan(), "plan")
+    made.flow(1_200, at=START + MINUTE)
+    assert made.account is not None
+    assert (ahead(made), made.gates()) == ([], {"default": "closed"})
+    filled = tuple(replace(bucket, remaining_octets=500) for bucket in made.account.buckets)
+    given_back = replace(made.account, buckets=filled)
+    account, updates = settle(given_back, made.tariff, at_ms=START + 2 * MINUTE, cause="refund")
+    assert told(list(updates)) == [("modify", "default", None)]
+    flow = flow_record(430, at_ms=START + 3 * MINUTE, end_ms=START + 4 * MINUTE)
+    seen, at = classification(None), Position("flows", 0, 99)
+    outcome = decide(flow, seen, account, made.tariff, at=at, now_ms=flow.end_ms)
+    assert told(list(outcome.updates)) == [("modify", "default", 70)]
+
+
+def test_a_quota_that_no_longer_covers_the_bucket_is_told_anew() -> None:
+    made = world(plan(), "plan")
+    made.flow(950, at=START + MINUTE)
+    assert made.account is not None
+    filled = tuple(replace(bucket, remaining_octets=400) for bucket in made.account.buckets)
+    given_back = replace(made.account, buckets=filled)
+    account, updates = settle(given_back, made.tariff, at_ms=START + 2 * MINUTE, cause="refund")
+    assert told(list(updates)) == [("modify", "default", 400)]
+    assert account.buckets[0].quota_octets == 400
 
 
 def test_what_was_kept_from_a_cycle_before_is_looked_at_anew() -> None:

@@ -53,11 +53,19 @@ def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
         "priority": dice.choice([1, 100]), "validity": "once" if once else "cycle",
         "on_exhausted": dice.choice(["continue", "continue", "throttle", "block"]),
         "per_member_octets": dice.choice([None, None, None, 15]),
+        "overshoot_tolerance_octets": dice.choice([None, None, 5, 30]),
         "rollover": rollover if not once and dice.random() < 0.3 else None,
     }  # fmt: skip
 
 
 def a_price(dice: random.Random, number: int) -> dict[str, Any]:
+    if dice.random() < 0.25:
+        return {
+            "id": f"c{number}", "unit": "connection", "amount": dice.choice([0, 333_333, 1_000_000]),
+            "per_connections": dice.choice([1, 2]), "scope": a_scope(dice), "cap": dice.choice([None, None, 900_000]),
+            "on_cap": dice.choice(["block", "free"]), "whole_units": dice.random() < 0.2, "tier_mode": "graduated",
+            "tiers": [{"above": 2, "amount": dice.choice([0, 500_000])}] if dice.random() < 0.3 else [],
+        }  # fmt: skip
     return {
         "id": f"u{number}", "amount": dice.choice([0, 1, 333_333, 2_000_000]), "per_octets": dice.choice([1, 3, 10]),
         "scope": a_scope(dice), "cap": dice.choice([None, 0, 5, 4_000_000]), "on_cap": dice.choice(["block", "free"]),
@@ -68,14 +76,26 @@ def a_price(dice: random.Random, number: int) -> dict[str, Any]:
 
 def a_rule(dice: random.Random, name: str, allowances: list[dict[str, Any]]) -> dict[str, Any]:
     charging = dice.choice(["charge", "charge", "free", "sponsored"])
-    bucket = None
+    bucket: dict[str, Any] | None = None
     if allowances and dice.random() < 0.4:
-        bucket = {"allowance": dice.choice(allowances)["id"], "state": dice.choice(["available", "exhausted"])}
+        state = dice.choice(
+            [{"state": "available"}, {"state": "exhausted"}, {"state": "fresh"}, {"state": "fresh", "percent": 50},
+             {"state": "used", "percent": 80}, {"state": "used", "percent": 1}]
+        )  # fmt: skip
+        bucket = {"allowance": dice.choice(allowances)["id"], **state}
     return {
         "id": name, "precedence": dice.randint(0, 9), "scope": a_scope(dice), "bucket": bucket, "charging": charging,
         "campaign": "c" if charging == "sponsored" else None, "min_confidence": dice.choice([0, 0, 60]),
-        "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice),
+        "gate_status": "closed" if dice.random() < 0.1 else "open", **a_traffic_condition(dice), **a_spend(dice),
+        "subscribers": {"offerings": [dice.choice(["pack", "pass"])]} if dice.random() < 0.1 else None,
     }  # fmt: skip
+
+
+def a_spend(dice: random.Random) -> dict[str, Any]:
+    if dice.random() < 0.8:
+        return {}
+    amount = dice.choice([1, 5, 1_000_000, 4_000_000])
+    return {"spend": dice.choice([{"at_least": amount}, {"below": amount}, {"at_least": amount, "below": 9_000_000}])}
 
 
 def a_traffic_condition(dice: random.Random) -> dict[str, Any]:
@@ -100,10 +120,16 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
                            {"id": f"{name}-rent", "type": "recurring", "amount": dice.choice([0, 0, 1_000_000]),
                             "proration": dice.choice(["none", "daily"]), "refund": dice.choice(["none", "daily"])}],
                 "term_days": 1 if name == "pass" else None,
+                "money_allowances": [
+                    {"id": f"m{n}", "amount": dice.choice([1, 700_000, 4_000_000]), "scope": a_scope(dice),
+                     "priority": dice.choice([1, 100]), "validity": dice.choice(["cycle", "once"])}
+                    for n in range(dice.choice([0, 0, 1, 2]))
+                ],
             }
         )  # fmt: skip
     return {
         "offerings": offerings, "rules": rules, "zones": [*ZONES, *dice.choice([[], [WORLD]])],
+        "min_confidence": dice.choice([0, 31, 60]),
         "campaigns": [{"id": "c", "sponsor_id": "s", "per_subscriber_octets": dice.choice([None, 0, 12])}],
     }  # fmt: skip
 
@@ -115,12 +141,13 @@ class Day:
         self.dice = random.Random(seed)
         tariff = a_tariff(self.dice)
         payment = self.dice.choice(["prepaid", "postpaid"])
-        parts = {part: tariff[part] for part in ("rules", "campaigns", "zones")}
+        parts = {part: tariff[part] for part in ("rules", "campaigns", "zones", "min_confidence")}
         made = catalogue(*tariff["offerings"], **parts)
         self.at = START
         self.engine = World(compile_tariff(made), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
         self.model = Reference(tariff, APPLICATIONS, payment, START)
         self.bought = 0
+        self.port = 40_000
 
     def live(self) -> None:
         self.credit()
@@ -154,6 +181,7 @@ class Day:
             "serving_plmn": self.dice.choice([None, "00101", "26201", "26202", "31041"]),
             "dnn": self.dice.choice(["internet", "Internet.mnc001.mcc262.gprs", "ims"]),
             "congestion_level": self.dice.choice([None, 0, 4, 9]),
+            "end_reason": self.dice.choice([None, "active", "idle"]),
         }
         fields |= place
         traffic = {
@@ -163,15 +191,22 @@ class Day:
             "congestion": place["congestion_level"],
             "category": APPLICATIONS.get(app or "", "other"),
             "member": member,
+            "ends": place["end_reason"] != "active",
         }
-        decision = self.engine.flow(volume, app, at=stamp(self.at), subscriber_id=member, **fields)
+        # Every flow is another one, so that none corrects what an earlier one was charged.
+        self.port += 1
+        where = {"subscriber_id": member, "subscriber_port": self.port}
+        decision = self.engine.flow(volume, app, at=stamp(self.at), **where, **fields)
         wanted = self.model.flow(volume, traffic, self.at)
         seen = {
             "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
             "blocked": decision.blocked_octets,
         }  # fmt: skip
-        amount = decision.price.amount if decision.price else "0"
-        assert ({**seen, "money": amount}) == {**wanted, "money": format_micros(wanted["money"])}
+        money = {
+            "money": decision.price.amount if decision.price else "0",
+            "connection": decision.connection.amount if decision.connection else "0",
+        }
+        assert {**seen, **money} == {**wanted, **{name: format_micros(wanted[name]) for name in money}}
 
     def buy(self, offering_id: str) -> None:
         self.bought += 1
@@ -196,7 +231,7 @@ class Day:
         self.engine.limit(None if amount is None else format_micros(amount), at=stamp(self.at))
 
     def raise_cap(self) -> None:
-        price_id, amount = self.dice.choice([None, "u0", "u1"]), self.dice.choice([None, 3_000_000, 9_000_000])
+        price_id, amount = self.dice.choice([None, "u0", "u1", "c0"]), self.dice.choice([None, 3_000_000, 9_000_000])
         text = None if amount is None else format_micros(amount)
         if self.model.raise_cap(price_id, amount, self.at):
             self.engine.raise_cap(price_id, text, at=stamp(self.at))
@@ -215,6 +250,8 @@ class Day:
         account = self.engine.account
         assert account is not None
         assert account.balance_micros == (self.model.balance)
+        purses = sorted((purse.bucket_id, purse.remaining_micros) for purse in account.purses)
+        assert purses == sorted((purse["bucket"], purse["left"]) for purse in self.model.purses)
         left: dict[str, int] = {}
         for lot in self.model.lots:
             left[lot["bucket"]] = left.get(lot["bucket"], 0) + lot["left"]

@@ -188,8 +188,8 @@ def test_applications_that_nothing_names_share_one_answer() -> None:
             for confidence in (10, 59, 60, 95):
                 world.flow(1, app, rat=rat, confidence=confidence)
     assert len(world.tariff.selections) == 5 * 3 * 4
-    # Facebook, other social, streaming and the rest; each trusted or not.
-    assert len(world.tariff.answers) == 4 * 2
+    # Facebook, other social and streaming, each doubted, believed or trusted; the rest claims nothing to be doubted.
+    assert len(world.tariff.answers) == 3 * 3 + 2
 
 
 def test_the_built_in_rule_comes_after_a_rule_of_the_highest_precedence() -> None:

@@ -10,6 +10,7 @@ from schemas.command import ActivateProduct, ChangeProfile
 from services.engine.classify import Classifier
 from services.engine.simulate import (
     Clock,
+    Run,
     Side,
     Simulation,
     SimulationError,
@@ -18,7 +19,7 @@ from services.engine.simulate import (
     report_of,
 )
 from services.engine.tariff import compile_tariff
-from tests.engine.world import flow_record, ms
+from tests.engine.world import classification, flow_record, ms
 
 DAY = 86_400_000
 START = ms("2026-03-10 12:00")
@@ -134,6 +135,20 @@ def test_every_octet_of_the_recording_is_in_the_figures_of_both() -> None:
         parts = total.charged_octets + total.free_octets + total.sponsored_octets + total.blocked_octets
         assert parts + total.not_charged_octets == total.octets == recorded
         assert total.flows == 200
+
+
+def test_what_a_correction_takes_back_and_charges_again_is_counted_once() -> None:
+    free = {"id": "free", "precedence": 1, "scope": {"applications": ["tube"]}, "charging": "free"}
+    run = Run(compile_tariff(catalogue("v1", rules=[free])), subscription=Subscription(("plan",)))
+    doubtful = classification("tube", category="streaming", confidence=95, suspect=True)
+    for number, seen in enumerate((doubtful, classification("tube", category="streaming", confidence=95))):
+        at = START + number * 1_000
+        flow = flow_record(400, at_ms=at, subscriber_id="a", record_id=f"r{number}", server_name="tube.com")
+        run.flow(flow, seen, now_ms=flow.end_ms)
+    run.close(START + 5_000)
+    total = run.total()
+    assert (total.flows, total.octets, total.charged_octets, total.free_octets) == (2, 800, 0, 800)
+    assert {category: group.octets for (_, category), group in run.groups.items() if group.octets} == {"streaming": 800}
 
 
 def test_the_same_records_give_the_same_report() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.catalogue import MAX_AMOUNT_OCTETS, Campaign
+from schemas.catalogue import Campaign
+from schemas.catalogue_amounts import MAX_AMOUNT_OCTETS
 from schemas.decision import Sponsorship
 from tests.engine.world import World, catalogue
 

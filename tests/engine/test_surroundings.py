@@ -159,8 +159,9 @@ def test_a_rule_that_no_traffic_can_meet_is_refused(rule: dict[str, Any], messag
 
 def test_an_update_carries_what_the_gateway_must_look_at() -> None:
     scope = {"zones": ["eu"], "dnns": ["internet"], "services": ["call"], "rat_types": ["UTRA"]}
-    world = world_of({"id": "r", "scope": scope, "min_congestion": 3, "max_congestion": 7})
+    world = world_of({"id": "r", "scope": scope, "min_congestion": 3, "max_congestion": 7, "suspect": "never"})
     told = next(update for update in world.updates if update.rule_id == "r")
+    assert told.suspect == "never"
     assert (told.plmns, told.except_plmns, told.dnns) == (("208", "262"), ("26201",), ("internet",))
     assert (told.services, told.rat_types, told.min_congestion, told.max_congestion) == (("call",), ("UTRA",), 3, 7)
 

@@ -89,7 +89,7 @@ def test_a_rules_mark_differs_as_soon_as_a_gateway_would_see_a_difference() -> N
     changes = ({"precedence": 6}, {"gate_status": "closed"}, {"rating_group": 7}, {"qos": {"arp": 3}},
                {"scope": {"applications": ["youtube"]}}, {"scope": {"categories": ["social"]}},
                {"charging": "sponsored", "campaign": "c"}, {"redirect_url": "https://pay.example"},
-               {"steering": "wlan_preferred"}, {"min_congestion": 1}, {"max_congestion": 30},
+               {"steering": "wlan_preferred"}, {"suspect": "only"}, {"min_congestion": 1}, {"max_congestion": 30},
                {"scope": {"applications": ["netflix"], "dnns": ["ims"]}},
                {"scope": {"applications": ["netflix"], "rat_types": ["NR"]}},
                {"scope": {"applications": ["netflix"], "services": ["call"]}})  # fmt: skip

@@ -1,11 +1,12 @@
 """Tariffs as stories: each file in scenarios/ is read, played and checked, step by step.
 
-A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `timer`, or `lease`: a slice of a
-campaign's budget arrives) and says what must be seen after it: `is` looks at the decision, `left` at buckets, `told` at
-notifications so far, `rules` at the gates in force, `money` at all charges, `balance` at the main balance, `refused` at
-the cause of a refusal. `as` names the product that is bought.
+A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `profile`, `timer`, or `lease`: a
+slice of a campaign's budget arrives) and says what must be seen after it: `is` looks at the decision, `left` at
+buckets, `told` at notifications so far, `rules` at the gates in force, `money` at all charges, `balance` at the main
+balance, `refused` at the cause of a refusal. `as` names the product that is bought.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from tests.engine.world import RefusedError, World, catalogue, octets
 
 FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
-ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "timer", "lease")
+ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "profile", "timer", "lease")
+VOLUMES = ("charged", "free", "sponsored", "blocked")
 CHECKS = ("is", "left", "told", "rules", "money", "balance")
 
 
@@ -56,23 +58,21 @@ def play(world: World, step: dict[str, Any], where: str) -> None:
 
 def _act(world: World, step: dict[str, Any]) -> PolicyDecision | None:
     at = str(step["at"]) if "at" in step else None
-    for campaign_id, volume in step.get("lease", {}).items():
-        world.lease(campaign_id, volume)
-    if "buy" in step:
-        world.activate(step["buy"], step.get("as"), at=at)
-    elif "cancel" in step:
-        world.cancel(step["cancel"], at=at)
-    elif "credit" in step:
-        world.credit(step["credit"], at=at)
-    elif "confirm" in step:
-        world.confirm(step["confirm"], at=at)
-    elif "limit" in step:
-        world.limit(step["limit"], at=at)
-    elif "raise" in step:
-        world.raise_cap(**step["raise"], at=at)
-    elif "timer" in step:
-        world.timer(str(step["timer"]))
-    elif "flow" in step:
+    acts: dict[str, Callable[[Any], object]] = {
+        "lease": lambda given: [world.lease(campaign_id, volume) for campaign_id, volume in given.items()],
+        "buy": lambda given: world.activate(given, step.get("as"), at=at),
+        "cancel": lambda given: world.cancel(given, at=at),
+        "credit": lambda given: world.credit(given, at=at),
+        "confirm": lambda given: world.confirm(given, at=at),
+        "limit": lambda given: world.limit(given, at=at),
+        "raise": lambda given: world.raise_cap(**given, at=at),
+        "profile": lambda given: world.profile(**given),
+        "timer": lambda given: world.timer(str(given)),
+    }
+    for name, act in acts.items():
+        if name in step:
+            act(step[name])
+    if "flow" in step:
         flow = {**step["flow"]}
         return world.flow(**{**flow, "at": str(flow["at"])} if "at" in flow else flow)
     return None
@@ -92,19 +92,20 @@ def seen(world: World, check: str, asked: Any, decision: PolicyDecision | None) 
 
 
 def wanted(check: str, asked: Any) -> Any:
-    volumes = ("charged", "free", "sponsored", "blocked")
     if check == "is":
-        return {name: octets(value) if name in volumes else value for name, value in asked.items()}
+        return {name: octets(value) if name in VOLUMES else value for name, value in asked.items()}
     return {name: octets(value) for name, value in asked.items()} if check == "left" else asked
 
 
 def _of(decision: PolicyDecision, name: str) -> Any:
     if name == "amount":
         return decision.price.amount if decision.price else "0"
+    if name == "connections":
+        return decision.connection.amount if decision.connection else None
     if name == "five_qi":
         return decision.qos.five_qi if decision.qos else None
-    names = {"rule": "rule_id", "sponsor": "sponsor_id", "note": "note"}
-    return getattr(decision, names.get(name, name if name == "treatment" else f"{name}_octets"))
+    names = {"rule": "rule_id", "sponsor": "sponsor_id"}
+    return getattr(decision, f"{name}_octets" if name in VOLUMES else names.get(name, name))
 
 
 def _inline(tariff: dict[str, Any]) -> Catalogue:

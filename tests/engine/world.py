@@ -271,7 +271,8 @@ class World:
         if outcome.decision is not None:
             self.decisions.append(outcome.decision)
             check_decision(outcome.decision)
-            if before is not None and before.cycle_end_ms == outcome.account.cycle_end_ms:
+            corrected = any(row.kind == "refund" for row in outcome.usage)
+            if before is not None and before.cycle_end_ms == outcome.account.cycle_end_ms and not corrected:
                 check_nothing_rises(before, outcome.account)
         self.usage += outcome.usage
         self.updates += outcome.updates
@@ -282,7 +283,7 @@ class World:
     def check(self) -> None:
         """The invariants of the whole history."""
         assert self.account is not None
-        assert all(bucket.remaining_octets >= 0 for bucket in self.account.buckets)
+        assert all(0 <= bucket.remaining_octets <= bucket.granted_octets for bucket in self.account.buckets)
         assert self.account.payment != "prepaid" or self.account.balance_micros >= 0
         for ids in (
             [row.usage_id for row in self.usage],
@@ -322,6 +323,9 @@ def check_nothing_rises(before: AccountState, after: AccountState) -> None:
     for bucket in after.buckets:
         assert bucket.remaining_octets <= held.get(id_of(bucket), bucket.granted_octets)
     assert after.balance_micros <= before.balance_micros
+    purses = {id_of(purse): purse.remaining_micros for purse in before.purses}
+    for purse in after.purses:
+        assert 0 <= purse.remaining_micros <= purses.get(id_of(purse), purse.granted_micros)
 
 
 def packed(account: AccountState) -> PackedAccount:
@@ -353,9 +357,13 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
         sums["main"] -= entry.money
         for draw in entry.draws:
             sums[draw.bucket_id] -= draw.octets
+        for payment in entry.payments:
+            sums[payment.bucket_id] -= payment.micros
     held: Counter[str] = Counter({"main": account.balance_micros})
     for bucket in account.buckets:
         held[bucket.bucket_id] += bucket.remaining_octets
+    for purse in account.purses:
+        held[purse.bucket_id] += purse.remaining_micros
     assert {name: total for name, total in sums.items() if total} == {
         name: total for name, total in held.items() if total
     }

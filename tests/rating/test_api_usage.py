@@ -150,7 +150,26 @@ def test_a_late_flow_is_explained_by_what_was_held_when_it_was_rated(client, eng
 def test_evidence_that_fits_no_application_is_not_called_a_match(client, engine):
     book(engine, rated(51, application=None, category="other", evidence="server_name:m.example", movements=()))
     meaning = _explain(client, "f-0-51-51-0")["evidence"]["meaning"]
-    assert meaning.endswith("was 'm.example', which fits no application of the catalogue")
+    assert "was 'm.example', which fits no application of the catalogue" in meaning
+
+
+def test_a_row_with_a_reclassified_flow_says_so_and_the_correction_says_what_it_corrects(client, engine):
+    plain = {"application": None, "category": "other", "rule_id": "default"}
+    wrong = rated(60, last_offset=66, octets=1000, charged_octets=1000, **plain)
+    pair = {"partition": 0, "cause": "reclassified", "corrects": "0-63", "movements": ()}
+    refund = rated(70, kind="refund", octets=300, charged_octets=300, **plain, **pair)
+    again = rated(71, octets=300, charged_octets=0, free_octets=300, treatment="free", **pair)
+    stranger = rated(64, **plain)
+    book(engine, wrong, refund, again, stranger)
+    told = _explain(client, "f-0-60-60-0")
+    assert told["correctedBy"] == ["f-0-70-70-0"]
+    assert "300 B were taken back" in told["notes"][-1]
+    assert "corrects" not in told
+    assert _explain(client, "f-0-70-70-0")["corrects"] == "0-63"
+    assert "takes back what decision 0-63 was charged" in _explain(client, "f-0-70-70-0")["notes"][-1]
+    assert _explain(client, "f-0-70-70-0")["summary"].startswith("300 B of other taken back")
+    assert "charges again" in _explain(client, "f-0-71-71-0")["notes"][-1]
+    assert "correctedBy" not in _explain(client, "f-0-64-64-0")
 
 
 def test_blocked_traffic_is_explained(shop):

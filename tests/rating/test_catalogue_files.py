@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import catalogue as contracts
-from schemas.catalogue import MoneyAmount
+from schemas.catalogue_amounts import MoneyAmount
 from services.rating.catalogue_files import (
     MONEY_KEYS,
     CatalogueFilesError,
@@ -157,6 +157,8 @@ MISTAKES = [
     ("aplications: []", "bad.yaml:1: key is 'aplications': the keys of a catalogue file are applications"),
     ("- id: a", "bad.yaml:1: file is [{'id': 'a'}]: a catalogue file is a mapping"),
     ("currency: 978", "bad.yaml:1: currency is 978: currency is text; put it in quotes"),
+    ("min_confidence: many", "bad.yaml:1: min_confidence is 'many': min_confidence is a whole number; write digits"),
+    ("min_confidence: 101", "bad.yaml:1: min_confidence is 101"),
     ("currency: euro", "bad.yaml:1: currency is 'euro'"),
     ("a: 1\na: 2", "bad.yaml:2: key is 'a': the file has it already, on line 1; keep one"),
     ("a: {b: 1, b: 2}", "bad.yaml:1: key is 'b': a has it already, on line 1; keep one"),
@@ -199,6 +201,13 @@ def test_a_mistake_is_pointed_at_with_file_line_field_value_rule_and_next_step(w
 def test_every_mistake_of_every_file_is_reported_at_once(write):
     found = problems(write(one="applications: 1\noffers: []", two="rules: [{id: r}]", three="currency: 1"))
     assert [problem.split(":")[0] for problem in found] == ["one.yaml", "one.yaml", "three.yaml", "two.yaml"]
+
+
+def test_the_threshold_of_belief_is_read_and_makes_another_version(write):
+    plain, strict = load_catalogue(write(apps=f"applications:\n  {CHAT}")), None
+    strict = load_catalogue(write(apps=f"min_confidence: 60\napplications:\n  {CHAT}"))
+    assert (plain.min_confidence, strict.min_confidence) == (31, 60)
+    assert plain.version != strict.version
 
 
 def test_two_files_may_not_disagree_about_the_currency(write):

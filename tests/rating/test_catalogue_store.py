@@ -60,6 +60,14 @@ def test_entries_of_an_older_minor_and_of_this_one_add_up_to_the_catalogue() -> 
     assert _same(feed.take(), second)
 
 
+def test_a_publication_over_another_version_than_the_one_looked_at_is_refused(engine):
+    publish_catalogue(engine, catalogue())
+    newer = catalogue(version="v2")
+    with pytest.raises(CatalogueRefused, match="'v1' is in force, not 'v0' any more"):
+        publish_catalogue(engine, newer, replacing="v0")
+    assert publish_catalogue(engine, newer, replacing="v1").version == "v2"
+
+
 def test_a_second_version_announces_only_what_differs_and_removes_what_is_gone(engine):
     publish_catalogue(engine, catalogue())
     feed = _fed(engine)

@@ -20,6 +20,7 @@ class StoredVersion(NamedTuple):
     currency: str
     digest: str
     published_at_ms: int
+    min_confidence: int
 
 
 class StoredObject(NamedTuple):
@@ -67,11 +68,14 @@ def find(connection: Connection, version_name: str, kind: str, object_id: str) -
 
 
 def store(
-    connection: Connection, *, name: str, currency: str, digest: str, at_ms: int, stored: Iterable[StoredObject]
-) -> None:
+    connection: Connection, *, name: str, currency: str, digest: str, min_confidence: int, at_ms: int,
+    stored: Iterable[StoredObject],
+) -> None:  # fmt: skip
     """Add a version; it is in force from the end of the transaction."""
     connection.execute(
-        catalogue_versions.insert().values(version=name, currency=currency, digest=digest, published_at_ms=at_ms)
+        catalogue_versions.insert().values(
+            version=name, currency=currency, digest=digest, published_at_ms=at_ms, min_confidence=min_confidence
+        )
     )
     rows = [
         {"version": name, "kind": item.kind, "object_id": item.object_id, "body": json.dumps(item.body)}

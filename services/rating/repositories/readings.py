@@ -99,6 +99,14 @@ def find_usage(connection: Connection, wanted: UsageFilter, *, offset: int, limi
     return _page(connection, query, (table.end_ms.desc(), table.usage_id), offset, limit)
 
 
+def corrections(connection: Connection, account_id: str) -> list[Row]:
+    """All rows of an account that correct others, oldest first."""
+    table = usage.c
+    query = select(usage).where(table.account_id == account_id, table.corrects.is_not(None))
+    order = (table.rated_at_ms, table.log_partition, table.log_offset)
+    return [dict(row) for row in connection.execute(query.order_by(*order)).mappings()]
+
+
 def movements_of(connection: Connection, usage_ids: Sequence[str]) -> dict[str, list[Row]]:
     """Movements per usage row, in the order in which they happened."""
     found: dict[str, list[Row]] = {}

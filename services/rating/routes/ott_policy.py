@@ -10,6 +10,7 @@ from schemas.units import format_micros
 from services.rating.database import Connection, reading
 from services.rating.documents import Document, TmfModel, present, timestamp
 from services.rating.explain import Explanation, Facts, explain
+from services.rating.explain_corrections import is_corrected_by
 from services.rating.repositories import accounts, readings
 from services.rating.repositories.readings import BucketFilter, Row, UsageFilter
 from services.rating.routes.context import Context, ContextDep
@@ -168,6 +169,7 @@ def _facts(context: Context, connection: Connection, row: Row) -> Facts:
         products={product["product_id"]: product["offering_id"] for product in products},
         command=accounts.command(connection, row["cause"]) if row["cause"] else None,
         booked_until_ms=readings.booked_until_ms(connection, account_id),
+        corrections=[item for item in readings.corrections(connection, account_id) if is_corrected_by(row, item)],
     )
 
 

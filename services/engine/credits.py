@@ -1,0 +1,52 @@
+"""Grants of money by products, and their ends, as a journal writes them down."""
+
+from msgspec.structs import replace
+
+from schemas.state import Product, Purse
+from services.engine.journal import Journal
+from services.engine.periods import add_days
+from services.engine.tariff import CompiledOffering, CompiledPurse
+from services.engine.usage import movement
+
+
+def grant_money(journal: Journal, product: Product, offering: CompiledOffering, validities: tuple[str, ...]) -> None:
+    """Fill a new purse for each money allowance of these validities."""
+    movements = []
+    for compiled in offering.purses:
+        if compiled.allowance.validity in validities:
+            purse = _purse(journal, product, compiled)
+            journal.account = replace(journal.account, purses=(*journal.account.purses, purse))
+            put_in = movement(purse.bucket_id, "micros", purse.granted_micros, _left(journal, purse.bucket_id))
+            movements.append(replace(put_in, valid_from_ms=purse.valid_from_ms, valid_until_ms=purse.valid_until_ms))
+    if movements:
+        journal.book("grant", product=product, movements=tuple(movements))
+
+
+def expire_money(journal: Journal, purses: list[Purse]) -> None:
+    """Take what is left out of `purses` and remove them."""
+    for purse in purses:
+        kept = tuple(other for other in journal.account.purses if other is not purse)
+        journal.account = replace(journal.account, purses=kept)
+        if purse.remaining_micros:
+            left = _left(journal, purse.bucket_id)
+            taken = movement(purse.bucket_id, "micros", -purse.remaining_micros, left)
+            journal.book("expiry", product=Product(purse.product_id, purse.offering_id, 0, None), movements=(taken,))
+
+
+def _left(journal: Journal, bucket_id: str) -> int:
+    return sum(purse.remaining_micros for purse in journal.account.purses if purse.bucket_id == bucket_id)
+
+
+def _purse(journal: Journal, product: Product, compiled: CompiledPurse) -> Purse:
+    allowance, account = compiled.allowance, journal.account
+    ends = [product.end_ms]
+    if allowance.validity == "cycle":
+        ends.append(account.cycle_end_ms)
+    elif allowance.valid_days is not None:
+        ends.append(add_days(journal.at_ms, allowance.valid_days, time_zone=account.time_zone))
+    until = min((end for end in ends if end is not None), default=None)
+    name = f"{product.product_id}/{allowance.id}"
+    return Purse(
+        name, product.product_id, product.offering_id, allowance.id, allowance.amount, allowance.amount,
+        journal.at_ms, until,
+    )  # fmt: skip

@@ -1,0 +1,331 @@
+"""Corrections: the ledger says what was charged, and orders the lane to give it back, or to charge it again.
+
+An order is checked against the ledger and sent through the outbox in one transaction. No row is corrected twice,
+however many order it at once: each order is noted under the row and its number, which is unique.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.command import COMMAND_VERSION, MAX_LINES, CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
+from schemas.fields import RatType
+from schemas.topics import COMMANDS
+from schemas.units import format_micros, parse_micros
+from schemas.usage import Movement
+from services.engine.periods import cycle_at
+from services.rating.clock import Clock, wall_clock_ms
+from services.rating.database import Connection, Engine, again_after_collision, reading, writing
+from services.rating.explain_corrections import is_corrected_by
+from services.rating.repositories import accounts as files
+from services.rating.repositories import catalogue as shelf
+from services.rating.repositories import corrections as orders
+from services.rating.repositories import outbox, readings
+from services.rating.repositories.corrections import Row, Stretch
+from services.rating.repositories.outbox import OutboxRecord
+
+Kind = Literal["refund", "void", "rerate"]
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class CorrectionRefused(Exception):  # noqa: N818 - a state of affairs
+    """A correction breaks a rule; nothing was ordered. The message names field, value, rule and next step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What to correct, and how. `command_id` is the caller's: the same one again orders nothing more."""
+
+    kind: Kind
+    command_id: str
+    usage_id: str | None = None
+    """The row of a refund or a void."""
+    stretch: Stretch | None = None
+    """The rows of a rerate."""
+    amount: str | None = None
+    """Money of a refund; None with `octets` None is all that is left of both."""
+    octets: int | None = None
+    """Drawn octets of a refund."""
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Correction:
+    """What was ordered, or would be."""
+
+    command_id: str
+    kind: Kind
+    account_id: str
+    lines: tuple[CorrectedUsage, ...]
+    currency: str
+    amount: str
+    """Money that goes back before anything is charged again; where tiers have moved, the lane has the last word."""
+    octets: int
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Rows of the stretch that stay as they are, each with the reason."""
+    repeated: bool = False
+    """The command id was used before, so nothing was ordered anew."""
+
+
+def order(engine: Engine, wanted: Order, *, dry_run: bool = False, clock: Clock = wall_clock_ms) -> Correction:
+    """Order a correction, or with `dry_run` only say what it would be.
+
+    Raises CorrectionRefused, DatabaseDown.
+    """
+    if dry_run:
+        with reading(engine) as connection:
+            return _Desk(connection, wanted, clock()).prepare()
+    made = again_after_collision(lambda: _order(engine, wanted, clock()))
+    if not made.repeated:
+        outbox.ring(engine)
+    return made
+
+
+def late_usage(engine: Engine, account_id: str | None = None) -> list[Row]:
+    """Rows of flows that came after their period's grace and were not charged: the list for corrections."""
+    with reading(engine) as connection:
+        return orders.late(connection, account_id)
+
+
+def ordered(engine: Engine, account_id: str) -> list[Row]:
+    """Corrections ordered for an account, oldest first; `booked` says whether the lane has carried them out."""
+    with reading(engine) as connection:
+        return orders.ordered(connection, account_id)
+
+
+def _order(engine: Engine, wanted: Order, at_ms: int) -> Correction:
+    with writing(engine) as connection:
+        desk = _Desk(connection, wanted, at_ms)
+        files.lock(connection, [desk.account_id], at_ms=at_ms)
+        made = desk.prepare()
+        if not made.repeated:
+            desk.save(made)
+    return made
+
+
+class _Desk:
+    """One order, held against the ledger."""
+
+    def __init__(self, connection: Connection, wanted: Order, at_ms: int) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._at_ms = at_ms
+        if wanted.stretch is not None:
+            self.account_id = wanted.stretch.account_id
+        else:
+            self.account_id = str(self._row()["account_id"])
+        profile = files.find(connection, self.account_id)
+        if profile is None:
+            raise CorrectionRefused(f"account: {self.account_id!r} does not exist; mend the id")
+        self._profile = profile
+
+    def prepare(self) -> Correction:
+        """The correction, checked. Raises CorrectionRefused."""
+        wanted, connection = self._wanted, self._connection
+        self._orders = orders.ordered(connection, self.account_id)
+        self._corrections = readings.corrections(connection, self.account_id)
+        if files.command(connection, wanted.command_id) is not None:
+            return self._repeated()
+        if wanted.kind == "rerate":
+            return self._rerate()
+        row = self._row()
+        if (problem := self._problem(row)) is not None:
+            raise CorrectionRefused(f"usage_id: {row['usage_id']!r} {problem}")
+        return self._refund(row) if wanted.kind == "refund" else self._made([row], row["amount_micros"], row["octets"])
+
+    def save(self, made: Correction) -> None:
+        """Note the order, store the command, and put it into the outbox."""
+        command = self._command(made)
+        body = {"body": _encode(command).decode(), "issued_at_ms": self._at_ms}
+        known = {"command_id": made.command_id, "account_id": self.account_id, "type": _tag(command)}
+        files.save(self._connection, profiles=[], member_lists={}, product_rows=[], command_rows=[known | body])
+        numbers = [sum(item["usage_id"] == line.usage_id for item in self._orders) for line in made.lines]
+        sums = {"amount_micros": parse_micros(made.amount), "octets": made.octets}
+        of_many = {"amount_micros": 0, "octets": 0}
+        noted = [
+            {
+                "usage_id": line.usage_id, "number": number, "command_id": made.command_id, "kind": made.kind,
+                "account_id": self.account_id, "ordered_at_ms": self._at_ms,
+                **(sums if len(made.lines) == 1 else of_many),
+            }
+            for line, number in zip(made.lines, numbers, strict=True)
+        ]  # fmt: skip
+        orders.add(self._connection, noted)
+        record = OutboxRecord(COMMANDS, self.account_id.encode(), _encode(command))
+        outbox.put(self._connection, [record], at_ms=self._at_ms)
+
+    def _row(self) -> Row:
+        usage_id = self._wanted.usage_id or ""
+        row = orders.row(self._connection, usage_id)
+        if row is None:
+            step = "mend the id; usage that is still gathered is booked within seconds"
+            raise CorrectionRefused(f"usage_id: {usage_id!r} is not in the ledger; {step}")
+        return row
+
+    def _problem(self, row: Row) -> str | None:
+        """Why a row cannot be corrected so: the rule and the next step; None when it can."""
+        start_ms = self._period_start_ms()
+        if row["kind"] != "usage":
+            return f"is a row of kind {row['kind']}; only usage is corrected, so credit or debit the account"
+        if row["start_ms"] < start_ms:
+            return f"is of a closed period, which ended at {start_ms}; credit the account instead"
+        if not _charged(row):
+            return "charged nothing, so there is nothing to give back"
+        return self._done_before(row)
+
+    def _done_before(self, row: Row) -> str | None:
+        mine = [item for item in self._orders if item["usage_id"] == row["usage_id"]]
+        waiting = [item["command_id"] for item in mine if not item["booked"]]
+        if waiting:
+            return f"has a correction pending, command {waiting[0]!r}; wait until it is booked"
+        if any(item["kind"] == "void" for item in mine):
+            return "was voided already; there is nothing left to give back"
+        done = [item for item in self._corrections if is_corrected_by(row, item)]
+        again = [item["usage_id"] for item in done if item["kind"] == "usage"]
+        if again:
+            return f"was rated again already; correct {', '.join(again)} instead"
+        if done and self._wanted.kind != "refund":
+            return f"has been corrected already, see {done[0]['usage_id']}; refund what is left of it"
+        return None
+
+    def _period_start_ms(self) -> int:
+        zone, day = self._profile["time_zone"] or "UTC", self._profile["cycle_day"] or 1
+        return cycle_at(self._at_ms, time_zone=zone, cycle_day=day)[0]
+
+    def _refund(self, row: Row) -> Correction:
+        """All or a part of what was paid and is not yet refunded."""
+        wanted = self._wanted
+        refunds = [item for item in self._corrections if item["kind"] == "refund" and is_corrected_by(row, item)]
+        money = row["amount_micros"] + sum(item["amount_micros"] for item in refunds)
+        drawn = sum(-moved["amount"] for moved in self._movements(row) if moved["unit"] == "octets")
+        drawn -= sum(moved["amount"] for item in refunds for moved in self._movements(item) if _is_octets(moved))
+        micros, octets = _micros(wanted.amount), wanted.octets
+        if micros is None and octets is None:
+            micros, octets = money, drawn
+        self._check("amount", micros or 0, money, format_micros)
+        self._check("octets", octets or 0, drawn, str)
+        if not micros and not octets:
+            raise CorrectionRefused(f"usage_id: {row['usage_id']!r} has nothing left to refund; nothing is to be done")
+        return self._made([row], micros or 0, octets or 0)
+
+    def _check(self, name: str, given: int, left: int, shown: Callable[[int], str]) -> None:
+        if given < 0:
+            raise CorrectionRefused(f"{name}: {shown(given)} is negative; give what goes back to the account")
+        if given > max(0, left):
+            what = "was paid for the row and not refunded before" if name == "amount" else "was drawn and not put back"
+            raise CorrectionRefused(f"{name}: {shown(given)} is more than {shown(max(0, left))}, all that {what}")
+
+    def _rerate(self) -> Correction:
+        stretch = self._wanted.stretch
+        if stretch is None or stretch.from_ms >= stretch.until_ms:
+            raise CorrectionRefused("from: a rerate needs an account and a stretch of time; give --from before --until")
+        rows = orders.rows(self._connection, stretch)
+        problems = [(row, self._problem(row) or self._surroundings(row)) for row in rows]
+        chosen = [row for row, problem in problems if problem is None]
+        left_out = tuple((str(row["usage_id"]), problem) for row, problem in problems if problem is not None)
+        if not chosen:
+            reason = f"; the first of {len(left_out)}, {left_out[0][0]}, {left_out[0][1]}" if left_out else ""
+            raise CorrectionRefused(f"account: {self.account_id!r} has no usage in this stretch to rate again{reason}")
+        if len(chosen) > MAX_LINES:
+            rule = f"{len(chosen)} rows are more than {MAX_LINES}, the most of one command"
+            raise CorrectionRefused(f"from: {rule}; narrow the stretch")
+        money = sum(row["amount_micros"] for row in chosen)
+        made = self._made(chosen, money, sum(row["octets"] for row in chosen))
+        return dataclasses.replace(made, left_out=left_out)
+
+    def _made(self, rows: Sequence[Row], micros: int, octets: int) -> Correction:
+        lines = tuple(self._line(row) for row in rows)
+        currency = next((row["currency"] for row in rows if row["currency"]), self._profile["currency"] or "")
+        kind, name = self._wanted.kind, self._wanted.command_id
+        return Correction(name, kind, self.account_id, lines, currency, format_micros(micros), octets)
+
+    def _line(self, row: Row) -> CorrectedUsage:
+        same = {name: row[name] for name in CorrectedUsage.__struct_fields__ if name in row}
+        moved = tuple(
+            Movement(bucket_id=item["bucket_id"], unit=item["unit"], amount=str(item["amount"]),
+                     remaining=str(item["remaining"]))
+            for item in self._movements(row)
+        )  # fmt: skip
+        amount = format_micros(row["amount_micros"])
+        return CorrectedUsage(**same, amount=amount, movements=moved, rat_type=self._rat_type(row))
+
+    def _rat_type(self, row: Row) -> RatType | None:
+        """A radio access that all scopes agree with by which the row was rated: the ledger has no other trace of it."""
+        lists = [scope["rat_types"] for scope in self._scopes(row) if scope.get("rat_types")]
+        common = [rat for rat in lists[0] if all(rat in others for others in lists)] if lists else []
+        return common[0] if common else None
+
+    def _surroundings(self, row: Row) -> str | None:
+        """Why a row cannot be rated again: it depended on something that the ledger does not keep."""
+        if not row["record_count"]:
+            return "is of connections, which stay counted where their flows ended; refund it"
+        if any(item["unit"] == "micros" and item["bucket_id"] != "main" for item in self._movements(row)):
+            return "was paid by money that a product granted; credit the account instead"
+        scopes = self._scopes(row)
+        if any(scope.get("rat_types") for scope in scopes) and self._rat_type(row) is None:
+            return "was rated by several kinds of radio access; void or refund it"
+        if any(scope.get("zones") or scope.get("dnns") for scope in scopes):
+            return "was rated by its zone or data network, which the ledger does not keep; void or refund it"
+        return None
+
+    def _scopes(self, row: Row) -> list[dict[str, Any]]:
+        """The scopes, as in the catalogue files, of the row's rule, of the allowances drawn, and of its price."""
+        version = row["catalogue_version"]
+        found = [shelf.find(self._connection, version, "rule", row["rule_id"] or "")]
+        products = files.products_of(self._connection, [self.account_id]).get(self.account_id, [])
+        drawn = {item["bucket_id"] for item in self._movements(row)}
+        for product in products:
+            offering = shelf.find(self._connection, version, "offering", product["offering_id"]) or {}
+            name = product["product_id"]
+            found += [item for item in offering.get("allowances", ()) if f"{name}/{item['id']}" in drawn]
+            found += [item for item in offering.get("usage_prices", ()) if item["id"] == row["price_id"]]
+        return [item.get("scope", {}) for item in found if item]
+
+    def _movements(self, row: Row) -> list[Row]:
+        return readings.movements_of(self._connection, [row["usage_id"]]).get(row["usage_id"], [])
+
+    def _command(self, made: Correction) -> RefundUsage | VoidUsage | RerateUsage:
+        common: dict[str, Any] = {
+            "version": COMMAND_VERSION, "command_id": made.command_id, "account_id": self.account_id,
+            "issued_at_ms": self._at_ms, "reason": self._wanted.reason,
+        }  # fmt: skip
+        if made.kind == "refund":
+            return RefundUsage(**common, line=made.lines[0], amount=made.amount, octets=made.octets)
+        known = orders.reclassified(self._connection, self.account_id)
+        if made.kind == "void":
+            return VoidUsage(**common, line=made.lines[0], reclassified=known)
+        return RerateUsage(**common, lines=made.lines, reclassified=known)
+
+    def _repeated(self) -> Correction:
+        mine = [item for item in self._orders if item["command_id"] == self._wanted.command_id]
+        if not mine or any(item["kind"] != self._wanted.kind for item in mine):
+            raise CorrectionRefused(
+                f"command_id: {self._wanted.command_id!r} was used for another command; take another"
+            )
+        found = [orders.row(self._connection, item["usage_id"]) for item in mine]
+        made = self._made([row for row in found if row is not None], 0, 0)
+        return dataclasses.replace(made, repeated=True, amount=format_micros(sum(i["amount_micros"] for i in mine)))
+
+
+def _charged(row: Row) -> int:
+    return int(row["charged_octets"] + row["free_octets"] + row["sponsored_octets"])
+
+
+def _is_octets(moved: Row) -> bool:
+    return bool(moved["unit"] == "octets")
+
+
+def _micros(amount: str | None) -> int | None:
+    if amount is None:
+        return None
+    try:
+        return parse_micros(amount)
+    except ValueError as error:
+        raise CorrectionRefused(f"amount: {error}") from None
+
+
+def _tag(command: RefundUsage | VoidUsage | RerateUsage) -> str:
+    return str(command.__struct_config__.tag)

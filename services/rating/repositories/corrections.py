@@ -1,0 +1,80 @@
+"""What was ordered to be corrected, and the rows of the ledger that corrections are about."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from services.engine.reclassify import CAUSE as RECLASSIFIED
+from services.rating.models import corrections, usage
+
+MAX_ROWS = 10_000
+"""Most rows that one look brings."""
+
+Row = dict[str, Any]
+
+
+class Stretch(NamedTuple):
+    """Rows of usage to look for: by account and event time, start inclusive, end exclusive; None = any."""
+
+    account_id: str
+    from_ms: int
+    until_ms: int
+    application: str | None = None
+    category: str | None = None
+
+
+def row(connection: Connection, usage_id: str) -> Row | None:
+    """One row of the ledger."""
+    found = connection.execute(select(usage).where(usage.c.usage_id == usage_id)).mappings().first()
+    return None if found is None else dict(found)
+
+
+def rows(connection: Connection, wanted: Stretch) -> list[Row]:
+    """Rows of usage in event order; at most MAX_ROWS."""
+    table = usage.c
+    query = select(usage).where(
+        table.account_id == wanted.account_id,
+        table.kind == "usage",
+        table.start_ms >= wanted.from_ms,
+        table.start_ms < wanted.until_ms,
+    )
+    for column, value in ((table.application, wanted.application), (table.category, wanted.category)):
+        if value is not None:
+            query = query.where(column == value)
+    return [dict(found) for found in connection.execute(_first(query, table.start_ms, table.usage_id)).mappings()]
+
+
+def ordered(connection: Connection, account_id: str) -> list[Row]:
+    """What was ordered for an account, oldest first, each with `booked`: whether the ledger holds its rows."""
+    booked = select(usage.c.usage_id).where(
+        usage.c.corrects == corrections.c.usage_id, usage.c.cause == corrections.c.command_id
+    )
+    query = select(corrections, booked.exists().label("booked")).where(corrections.c.account_id == account_id)
+    order = (corrections.c.ordered_at_ms, corrections.c.usage_id, corrections.c.number)
+    return [dict(found) for found in connection.execute(query.order_by(*order)).mappings()]
+
+
+def reclassified(connection: Connection, account_id: str) -> int:
+    """How many flows of the account the lane itself has corrected, as far as it is booked."""
+    table = usage.c
+    conditions = (table.account_id == account_id, table.kind == "refund", table.cause == RECLASSIFIED)
+    return connection.scalar(select(func.count()).where(*conditions)) or 0
+
+
+def late(connection: Connection, account_id: str | None) -> list[Row]:
+    """Rows of flows that came too late to be charged, newest first; at most MAX_ROWS."""
+    table = usage.c
+    query = select(usage).where(table.cause == "late", table.kind == "usage", table.treatment == "not_charged")
+    if account_id is not None:
+        query = query.where(table.account_id == account_id)
+    return [dict(found) for found in connection.execute(_first(query, table.end_ms.desc(), table.usage_id)).mappings()]
+
+
+def add(connection: Connection, found: Sequence[Row]) -> None:
+    """Note what is ordered. Raises Collision when somebody orders a correction of the same row at this very moment."""
+    connection.execute(corrections.insert(), list(found))
+
+
+def _first(query: Any, *order: Any) -> Any:
+    return query.order_by(*order).limit(MAX_ROWS)

@@ -1,0 +1,166 @@
+"""`smartpipe correct`, from the ledger through the outbox and a real lane back into the ledger, and reconciled."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from schemas import topics
+from schemas.command import ActivateProduct, ChangeProfile, EmitUsage
+from schemas.state import AccountState
+from schemas.usage import RatedUsage
+from services.cli.correct import app
+from services.cli.verify import verify
+from services.engine.feed import entries_of
+from services.policy.transaction import Transaction
+from services.rating.accounts import submit
+from services.rating.bookings import gather
+from services.rating.catalogue_store import publish_catalogue
+from services.rating.corrections import CorrectionRefused
+from services.rating.database import migrate, open_database, writing
+from services.rating.ledger_view import SqlLedgerView
+from services.rating.repositories import ledger as books
+from services.rating.repositories import outbox
+from services.runtime.partitioning import partition_of
+from services.runtime.settings import Settings
+from tests.cli.test_reconcile_traffic import BOOKS, CATALOGUE, PARTITIONS, LogLane, publish, rebuilt
+from tests.cli.world import Account, World, encode
+
+
+class Stage:
+    """One account: its lane, the log, the ledger's database, and a clock that stands at `now_ms`."""
+
+    def __init__(self, folder: Path, now_ms: int) -> None:
+        self.folder, self.now_ms = folder, now_ms
+        self.engine = open_database(Settings(data_dir=str(folder)))
+        migrate(self.engine)
+        publish_catalogue(self.engine, CATALOGUE, clock=lambda: now_ms)
+        self.world = World(PARTITIONS)
+        for entry in entries_of(CATALOGUE):
+            self.world.append(topics.CATALOGUE, 0, entry.entry_key.encode(), entry)
+        self.lane = LogLane(self.world.log, partition_of(b"alice", PARTITIONS))
+        self.state = rebuilt(self.lane)
+        self._flows = 0
+        with writing(self.engine) as connection:
+            books.begin_partitions(connection, topics.USAGE, dict.fromkeys(range(PARTITIONS), 0))
+
+    def order(self, *commands: object) -> None:
+        submit(self.engine, commands, clock=lambda: self.now_ms)  # type: ignore[arg-type]
+        self.turn()
+
+    def flow(self, octets: int, server_name: str) -> None:
+        self._flows += 1
+        flow = self.world.flow_record(
+            Account("alice", 0), octets, subscriber_id="alice", start_ms=self.now_ms, end_ms=self.now_ms + 1,
+            server_name=server_name, subscriber_port=40_000 + self._flows,
+        )  # fmt: skip
+        publish(self.world, topics.FLOWS, b"alice", encode(flow))
+
+    def turn(self) -> None:
+        """What was ordered reaches the lane, the lane works, and the ledger books."""
+        while batch := outbox.oldest(self.engine):
+            for item in batch:
+                if item.topic == topics.COMMANDS:
+                    publish(self.world, topics.COMMANDS, item.key, item.value or b"")
+            outbox.remove(self.engine, [item.id for item in batch])
+        self.now_ms += 1000
+        work = Transaction(
+            self.lane, self.state, BOOKS, partitions=PARTITIONS, max_record_octets=100_000, now_ms=self.now_ms  # type: ignore[arg-type]
+        )  # fmt: skip
+        for topic in self.lane.positions:
+            work.take(topic, self.lane.waiting(topic, 1000))
+        work.close()
+        self.lane.commit(work.next_offsets)
+        self._book()
+
+    def _book(self) -> None:
+        partition = self.lane.partition
+        with writing(self.engine) as connection:
+            start = books.next_offsets(connection, topics.USAGE)[partition]
+            records = self.world.log.topics[topics.USAGE].records[partition][start:]
+            moves = {partition: (start, start + len(records))}
+            books.advance(connection, topics.USAGE, moves, {partition: self.now_ms})
+            books.book(connection, topics.USAGE, gather({partition: records}, booked_at_ms=self.now_ms))
+
+    def rows(self) -> list[RatedUsage]:
+        records = self.world.log.topics[topics.USAGE].records[self.lane.partition]
+        return [msgspec.json.decode(record.value or b"", type=RatedUsage) for record in records]
+
+    def correct(self, *arguments: str) -> str:
+        """Run the command, and let what it ordered be carried out."""
+        result = CliRunner().invoke(app, [*arguments, "--data-dir", str(self.folder)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        self.turn()
+        return result.output
+
+    def verify(self) -> None:
+        view = SqlLedgerView(self.engine)
+        live = self.state.accounts.raw
+        report = asyncio.run(verify(self.world.log, view, live_state=live, strict=True, settle_s=0))
+        assert not report.violated()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """Alice, with a plan and some usage that is booked."""
+    made = Stage(tmp_path, int(time.time() * 1000))
+    common = {"version": "1.0", "account_id": "alice", "issued_at_ms": made.now_ms}
+    made.order(
+        ChangeProfile(command_id="k1", **common),
+        ActivateProduct(command_id="k2", product_id="plan", offering_id="smart-general", **common),
+    )
+    made.flow(3_000_000, "www.facebook.com")
+    made.flow(5_000_000, "www.netflix.com")
+    made.turn()
+    made.order(EmitUsage(command_id="k3", **common))
+    return made
+
+
+def usage_ids(stage: Stage) -> list[str]:
+    return [row.usage_id for row in stage.rows() if row.kind == "usage" and row.corrects is None]
+
+
+def test_a_void_goes_from_the_ledger_to_the_lane_and_back(stage: Stage) -> None:
+    first, _ = usage_ids(stage)
+    output = stage.correct("void", first, "--reason", "wrong subscriber")
+    assert f"void of row {first} of account alice is ordered" in output
+    refund = stage.rows()[-1]
+    assert (refund.kind, refund.corrects, refund.octets) == ("refund", first, 3_000_000)
+    stage.verify()
+    with pytest.raises(CorrectionRefused, match="voided already"):
+        stage.correct("void", first)
+
+
+def test_a_rerate_takes_back_and_charges_again_and_reconciles(stage: Stage) -> None:
+    before = {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets}
+    span = ("rerate", "alice", "--from", "2020-01-01", "--until", "2099-01-01T00:00:00Z")
+    assert "would be ordered" in stage.correct(*span, "--dry-run")
+    assert "rerate of 2 rows of account alice is ordered" in stage.correct(*span)
+    assert [row.kind for row in stage.rows()[-4:]] == ["refund", "refund", "usage", "usage"]
+    assert {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets} == before
+    stage.correct(*span)
+    assert {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets} == before
+    stage.verify()
+
+
+def test_a_refund_is_listed_once_it_is_booked(stage: Stage) -> None:
+    first, _ = usage_ids(stage)
+    stage.correct("refund", first, "--octets", "1000")
+    output = stage.correct("list", "alice")
+    assert "booked" in output
+    assert "no flow came too late" in output
+    stage.verify()
+
+
+def test_a_time_that_is_none_is_refused_with_the_form(stage: Stage) -> None:
+    with pytest.raises(CorrectionRefused, match="--from: 'yesterday' is no time; write RFC 3339"):
+        stage.correct("rerate", "alice", "--from", "yesterday", "--until", "2099-01-01")
+
+
+def account(stage: Stage) -> AccountState:
+    found = stage.state.accounts.get("alice")
+    assert found is not None
+    return found

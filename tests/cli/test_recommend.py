@@ -1,0 +1,132 @@
+"""`smartpipe recommend`: over files and over a log."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from schemas import topics
+from services.cli import recommend as command
+from services.cli.main import app
+from services.engine.feed import entries_of
+from services.engine.simulate import SimulationError
+from services.rating.catalogue_files import load_catalogue
+from services.runtime.log import NewRecord
+from services.runtime.open_log import open_log
+from services.runtime.settings import Settings
+from tests.policy.records import command_value, flow_value
+
+CATALOGUE = """
+version: v1
+applications:
+- {id: media, name: Media, category: streaming, own: true, pfds: [{pfd_id: names, domain_names: [example.net]}]}
+offerings:
+- id: plan
+  name: Plan
+  kind: base_plan
+  usage_prices: [{id: beyond, amount: 1, per_octets: 10 kB}]
+- id: pack
+  name: Video Pack
+  kind: add_on
+  prices: [{id: fee, type: recurring, amount: 1}]
+  allowances: [{id: data, octets: 1 MB, scope: {applications: [media]}}]
+"""
+FLOWS = tuple(
+    flow_value(record_id=f"r{number}", subscriber_id=f"sub-{number % 2}", start_ms=number, end_ms=number + 5)
+    for number in range(1, 7)
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "catalogue"
+    place.mkdir()
+    (place / "base.yaml").write_text(dedent(CATALOGUE))
+    return place
+
+
+@pytest.fixture
+def recommended(folder: Path) -> Callable[..., Result]:
+    def invoke(*arguments: object, lines: tuple[bytes, ...] = FLOWS) -> Result:
+        options = ["recommend", "--catalogue", str(folder), *map(str, arguments)]
+        return CliRunner().invoke(app, options, input=b"\n".join(lines))
+
+    return invoke
+
+
+def test_packages_are_recommended_in_json_with_money_as_strings(recommended: Any) -> None:
+    result = recommended("--flows", "-", "--subscribe", "plan", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["recommendations"]
+    assert [(item["account_id"], item["offering_id"], item["reason"], item["saving"]) for item in found] == [
+        ("sub-0", "pack", "saving", "2"),
+        ("sub-1", "pack", "saving", "2"),
+    ]
+
+
+def test_the_table_says_why_and_that_a_service_is_the_operators_own(recommended: Any) -> None:
+    result = recommended("--flows", "-", "--subscribe", "plan", "--account", "sub-1")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "sub-1 Video Pack saving 2 EUR" in said
+    assert "sub-0" not in said
+    assert "operator's own" in said
+
+
+def test_nothing_to_recommend_is_said(recommended: Any) -> None:
+    result = recommended("--flows", "-", "--subscribe", "plan", lines=FLOWS[:1])
+    assert "No package" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--flows", "-"], "give --accounts FILE with recorded account commands, or --subscribe OFFERING"),
+        (["--topic", "--accounts", "x"], "--accounts goes with --flows FILE"),
+        (["--flows", "-", "--subscribe", "gone"], "--subscribe: catalogue v1 refuses it"),
+    ],
+)
+def test_what_cannot_be_answered_says_what_to_give(recommended: Any, arguments: list[str], said: str) -> None:
+    assert said in str(recommended(*arguments).exception)
+
+
+def test_one_source_of_traffic_is_needed(recommended: Any) -> None:
+    assert "one of --flows FILE and --topic" in " ".join(recommended().output.split())
+
+
+def test_more_flows_than_can_be_kept_ask_for_accounts(recommended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "MAX_KEPT_FLOWS", 4)
+    refused = recommended("--flows", "-", "--subscribe", "plan")
+    assert isinstance(refused.exception, SimulationError)
+    assert "more than 4 flow records to keep; name accounts with --account ID" in str(refused.exception)
+    assert recommended("--flows", "-", "--subscribe", "plan", "--account", "sub-0").exit_code == 0
+
+
+async def test_recommendations_from_a_log_go_by_its_commands_and_its_catalogue(tmp_path: Path, folder: Path) -> None:
+    settings = Settings(data_dir=str(tmp_path / "log"), partitions=2)
+    log = open_log(settings)
+    await log.start()
+    await log.ensure_topics(topics.ALL, partitions=2)
+    publisher = await log.publisher()
+    for entry in entries_of(load_catalogue(folder)):
+        value = msgspec.json.encode(entry)
+        await publisher.publish([NewRecord(topics.CATALOGUE, entry.entry_key.encode(), value, 1)])
+    lines = [
+        command_value("change_profile", account_id="sub-1"),
+        command_value("activate_product", account_id="sub-1", command_id="c-2", product_id="p", offering_id="plan"),
+    ]
+    await publisher.publish([NewRecord(topics.COMMANDS, b"sub-1", line, 1_000) for line in lines])
+    await publisher.publish(
+        [NewRecord(topics.FLOWS, f"sub-{(n + 1) % 2}".encode(), line, 2_000 + n) for n, line in enumerate(FLOWS)]
+    )
+    await publisher.close()
+    await log.close()
+    request = command.Request(None, None, None, None, frozenset(), steer_own=False)
+    found = await command.recommend_from_topics(request, settings)
+    assert [(item.account_id, item.offering_id, item.saving) for item in found] == [("sub-1", "pack", "2")]

@@ -1,0 +1,322 @@
+"""Refund, void and rerate: refunds first, event order, once, and never more than was paid."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.catalogue import Catalogue
+from schemas.command import CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
+from schemas.state import AccountState
+from schemas.units import format_micros
+from schemas.usage import RatedUsage
+from tests.engine.world import RefusedError, World, catalogue
+
+APPS = {"applications": ["facebook"]}
+
+
+def tariff(*rules: dict[str, Any], amount: str = "0.03", **more: Any) -> Catalogue:
+    """General data, a pack, a tiered price with a cap."""
+    plan = {
+        "id": "plan", "kind": "base_plan", "rules": [rule["id"] for rule in rules],
+        "allowances": [
+            {"id": "data", "octets": 1000},
+            {"id": "pack", "octets": 300, "scope": APPS, "per_member_octets": 250},
+        ],
+        "usage_prices": [
+            {"id": "extra", "amount": amount, "per_octets": 7, "tiers": [{"above": 100, "amount": "0.05"}], "cap": "3"},
+        ],
+    }  # fmt: skip
+    return catalogue(plan, rules=rules, **more)
+
+
+def world(*rules: dict[str, Any], prepaid: bool = False, **more: Any) -> World:
+    made = World(tariff(*rules, **more), payment="prepaid" if prepaid else "postpaid")
+    made.credit("2")
+    made.activate("plan", "p")
+    return made
+
+
+def rows(one: World) -> list[RatedUsage]:
+    """Rows of usage that have not been corrected."""
+    corrected = {row.corrects for row in one.usage}
+    return [row for row in one.usage if row.kind == "usage" and row.usage_id not in corrected]
+
+
+def line(row: RatedUsage, **fields: Any) -> CorrectedUsage:
+    names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
+    return CorrectedUsage(**{**{name: getattr(row, name) for name in names}, **fields})
+
+
+def void(one: World, row: RatedUsage, **fields: Any) -> None:
+    assert one.account is not None
+    one.command(VoidUsage, **{"line": line(row), "reclassified": one.account.reclassified, **fields})
+
+
+def rerate(one: World, lines: list[RatedUsage]) -> None:
+    assert one.account is not None
+    one.command(RerateUsage, lines=tuple(map(line, lines)), reclassified=one.account.reclassified)
+
+
+def holdings(account: AccountState | None) -> tuple[Any, ...]:
+    """What an account has, without what it was told."""
+    assert account is not None
+    buckets = sorted((item.bucket_id, item.remaining_octets) for item in account.buckets)
+    totals = [(item.counter_id, item.octets, item.micros) for item in account.counters]
+    return buckets, account.balance_micros, sorted(total for total in totals if total[1] or total[2])
+
+
+def net(one: World) -> int:
+    return sum(row.octets * (1 if row.kind == "usage" else -1) for row in one.usage if row.kind in ("usage", "refund"))
+
+
+def test_a_voided_row_is_as_if_it_had_not_been() -> None:
+    one = world(prepaid=True)
+    before = holdings(one.account)
+    one.flow(1100, "facebook")
+    one.emit()
+    [row] = rows(one)
+    void(one, row)
+    refund = one.usage[-1]
+    assert (refund.kind, refund.corrects, refund.octets) == ("refund", row.usage_id, row.octets)
+    assert refund.amount == f"-{row.amount}" or row.amount == "0"
+    assert {(moved.bucket_id, moved.amount.lstrip("-")) for moved in refund.movements} == {
+        (moved.bucket_id, moved.amount.lstrip("-")) for moved in row.movements
+    }
+    assert holdings(one.account) == before
+
+
+def test_a_void_leaves_the_cycle_at_the_price_of_what_remains() -> None:
+    one = world()
+    one.flow(1000)
+    for app in ("netflix", "youtube"):
+        one.flow(140, app)
+        one.emit()
+    void(one, rows(one)[-2])
+    assert format_micros(one.money()) == format_micros((100 * 30_000 + 40 * 50_000) // 7)
+    one.flow(140, "netflix")
+    assert one.account is not None
+    assert one.money() == one.account.counters[0].micros
+
+
+def test_a_rerate_takes_back_all_rows_before_it_charges_one() -> None:
+    """Case 33: refund first, order by event time, never doubled."""
+    one = world()
+    for minute, app in ((0, "netflix"), (1, "facebook"), (2, "youtube")):
+        one.flow(500, app, at=one.now_ms + minute * 1000)
+    one.emit()
+    told = len(one.usage)
+    rerate(one, rows(one)[::-1])
+    made = [(row.kind, row.corrects) for row in one.usage[told:]]
+    assert [kind for kind, _ in made] == ["refund"] * 3 + ["usage"] * 3
+    again = [row for row in one.usage[told:] if row.kind == "usage"]
+    assert [row.start_ms for row in again] == sorted(row.start_ms for row in again)
+    assert len({row.corrects for row in again}) == 3
+
+
+def test_a_rerate_under_a_new_tariff_charges_what_it_says() -> None:
+    one = world()
+    one.flow(1100, "netflix")
+    one.emit()
+    free = {"id": "free", "charging": "free", "scope": {"applications": ["netflix"]}}
+    one.publish(tariff(free, version="v2"))
+    rerate(one, rows(one))
+    assert one.usage[-1].treatment == "free"
+    assert one.money() == 0
+    assert one.left("p/data") == 1000
+
+
+def test_a_dearer_tariff_gives_back_what_was_paid_and_takes_what_it_costs() -> None:
+    one = world()
+    one.flow(1007)
+    one.emit()
+    one.publish(tariff(version="v2", amount="0.3"))
+    rerate(one, rows(one))
+    assert [row.amount for row in one.usage[-2:]] == ["-0.03", "0.3"]
+
+
+def test_one_command_is_applied_once() -> None:
+    one = world()
+    one.flow(300)
+    one.emit()
+    [row] = rows(one)
+    for _ in range(2):
+        void(one, row, command_id="again")
+    assert one.left("p/data") == 1000
+    assert sum(item.kind == "refund" for item in one.usage) == 1
+
+
+def test_a_refund_is_part_of_what_was_paid_and_the_usage_stays() -> None:
+    """Case 34: refund <= paid."""
+    one = world(prepaid=True)
+    one.flow(1014)
+    one.emit()
+    [row] = rows(one)
+    balance = one.balance()
+    one.command(RefundUsage, line=line(row), amount="0.01", octets=100)
+    assert (one.left("p/data"), one.balance()) == (100, balance + 10_000)
+    assert [item.amount for item in one.usage if item.kind == "refund"] == ["0", "-0.01"]
+    for fields in ({"amount": "9"}, {"octets": 1001}, {"amount": "-0.01"}):
+        with pytest.raises(RefusedError):
+            one.command(RefundUsage, line=line(row), **fields)
+
+
+def test_nothing_rises_above_its_grant() -> None:
+    """Case 20: what is left rises by a refund only, and never above the grant."""
+    one = world()
+    one.flow(300)
+    one.emit()
+    [row] = rows(one)
+    void(one, row)
+    void(one, row, line=line(row, usage_id="f-3-999-999-0"))
+    assert one.left("p/data") == 1000
+
+
+def test_a_row_of_a_closed_period_is_refused() -> None:
+    one = world()
+    one.flow(300)
+    one.emit()
+    [row] = rows(one)
+    one.timer("2026-04-02 00:00")
+    with pytest.raises(RefusedError, match="period_closed"):
+        void(one, row)
+
+
+def test_a_correction_that_the_lane_has_overtaken_is_refused() -> None:
+    one = world({"id": "free", "charging": "free", "scope": APPS})
+    one.flow(300, "facebook", suspect=True)
+    one.flow(1, "facebook")
+    one.emit()
+    with pytest.raises(RefusedError, match="outdated"):
+        void(one, rows(one)[0], reclassified=0)
+
+
+def test_what_is_voided_is_not_corrected_by_a_better_verdict_too() -> None:
+    one = world({"id": "free", "charging": "free", "scope": APPS})
+    one.flow(300, "facebook", suspect=True)
+    one.emit()
+    void(one, rows(one)[0])
+    one.flow(1, "facebook")
+    assert one.left("p/data") == 1000
+    assert sum(row.kind == "refund" for row in one.usage) == 1
+
+
+def test_blocked_octets_stay_blocked() -> None:
+    one = world({"id": "gate", "gate_status": "closed", "scope": APPS})
+    one.flow(300, "facebook")
+    one.emit()
+    one.publish(tariff(version="v2"))
+    rerate(one, rows(one))
+    assert not [row for row in one.usage if row.corrects and row.octets]
+
+
+def test_octets_of_a_pass_that_has_just_ended_serve_what_is_rated_again() -> None:
+    day = {"id": "day", "kind": "pass", "term_days": 1, "allowances": [{"id": "d", "octets": 500, "validity": "once"}]}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [{"id": "data", "octets": 1000}]}
+    one = World(catalogue(plan, day))
+    one.activate("plan", "p")
+    one.activate("day", "x")
+    one.flow(400)
+    one.emit()
+    one.timer("2026-03-11 13:00")
+    rerate(one, rows(one))
+    assert [(moved.bucket_id, moved.amount) for moved in one.usage[-1].movements] == [("x/d", "-400")]
+    assert one.left("p/data") == 1000
+
+
+FLOWS = st.lists(
+    st.tuples(st.sampled_from(["facebook", "netflix", None]), st.integers(0, 700), st.integers(0, 3)),
+    min_size=1, max_size=8,
+)  # fmt: skip
+
+
+def lived(flows: list[Any], *, prepaid: bool) -> World:
+    one = world(prepaid=prepaid)
+    for app, volume, wait in flows:
+        one.flow(volume, app, at=one.now_ms + wait * 1000)
+        if wait % 2:
+            one.emit()
+    one.emit()
+    return one
+
+
+@given(flows=FLOWS, prepaid=st.booleans())
+def test_voiding_everything_brings_the_account_back(flows: list[Any], *, prepaid: bool) -> None:
+    one = lived(flows, prepaid=prepaid)
+    fresh = world(prepaid=prepaid)
+    for row in rows(one)[::-1]:
+        void(one, row)
+    assert holdings(one.account) == holdings(fresh.account)
+    assert one.money() == fresh.money()
+
+
+@given(flows=FLOWS, prepaid=st.booleans(), some=st.sets(st.integers(0, 7)))
+def test_a_rerate_under_the_same_tariff_changes_nothing_in_total(
+    flows: list[Any], some: set[int], *, prepaid: bool
+) -> None:
+    one = lived(flows, prepaid=prepaid)
+    money, volume, before = one.money(), net(one), holdings(one.account)
+    chosen = [row for number, row in enumerate(rows(one)) if number in some and not row.blocked_octets]
+    if not chosen or any(row.blocked_octets for row in rows(one)):
+        return
+    rerate(one, chosen)
+    assert net(one) == volume
+    assert one.money() == money
+    assert sum(left for _, left in holdings(one.account)[0]) == sum(left for _, left in before[0])
+
+
+@given(flows=FLOWS, prepaid=st.booleans())
+def test_rating_twice_again_is_rating_once_again(flows: list[Any], *, prepaid: bool) -> None:
+    one = lived(flows, prepaid=prepaid)
+    one.publish(tariff(version="v2", amount="0.01"))
+    rerate(one, rows(one))
+    once = holdings(one.account), one.money(), net(one)
+    left = [row for row in rows(one) if row.octets]
+    if left:
+        rerate(one, left)
+    assert (holdings(one.account), one.money(), net(one)) == once
+
+
+def test_case_16_a_refund_that_is_sent_again_goes_back_once() -> None:
+    one = world(prepaid=True)
+    one.flow(1014)
+    one.emit()
+    [row] = rows(one)
+    balance = one.balance()
+    for _ in range(3):
+        one.command(RefundUsage, line=line(row), amount="0.01", command_id="same")
+    assert one.balance() == balance + 10_000
+
+
+def test_case_20_use_never_puts_anything_back() -> None:
+    one = world()
+    left = one.left("p/data")
+    for volume in (300, 0, 900, 5):
+        one.flow(volume)
+        assert one.left("p/data") <= left
+        left = one.left("p/data")
+
+
+def test_case_33_the_rows_of_two_overlapping_rerates_are_charged_once() -> None:
+    one = world()
+    for app in ("netflix", "youtube"):
+        one.flow(400, app)
+    one.emit()
+    told = rows(one)
+    rerate(one, told)
+    rerate(one, rows(one))
+    assert one.left("p/data") == 200
+    assert net(one) == 800
+
+
+def test_case_34_what_comes_back_is_what_was_paid_however_often_it_is_rated_again() -> None:
+    one = world()
+    one.flow(1007)
+    one.emit()
+    for number, amount in enumerate(("0.3", "0.01", "0.5")):
+        one.publish(tariff(version=f"v{number}", amount=amount))
+        rerate(one, rows(one))
+    paid = [row.amount for row in one.usage if row.kind == "usage"]
+    back = [row.amount for row in one.usage if row.kind == "refund"]
+    assert (paid, back) == (["0.03", "0.3", "0.01", "0.5"], ["-0.03", "-0.3", "-0.01"])

@@ -1,0 +1,216 @@
+"""Corrections are made from the ledger: never more than was paid, never twice, never in a closed period."""
+
+import threading
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from schemas.command import AccountCommand, RefundUsage, RerateUsage, VoidUsage
+from schemas.topics import COMMANDS
+from services.rating.accounts import CommandRefused, submit
+from services.rating.catalogue_store import publish_catalogue
+from services.rating.corrections import CorrectionRefused, Order, late_usage, order, ordered
+from services.rating.database import reading
+from services.rating.models import corrections
+from services.rating.repositories import outbox
+from services.rating.repositories.corrections import Stretch
+from tests.rating.catalogues import catalogue
+from tests.rating.seeds import book, seed
+from tests.rating.usage_records import RATED_AT_MS, moved, rated
+
+DRAWN, PRICED, BLOCKED = "f-0-11-11-0", "f-0-12-12-0", "f-0-13-13-0"
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def shop(engine):
+    """The small shop; what its orders put into the outbox is not of interest."""
+    seed(engine)
+    while pending := outbox.oldest(engine):
+        outbox.remove(engine, [item.id for item in pending])
+    return engine
+
+
+def ask(engine, kind, usage_id=None, *, name="c-1", dry_run=False, at_ms=RATED_AT_MS + 60_000, **fields):
+    wanted = Order(kind, name, usage_id=usage_id, **fields)
+    return order(engine, wanted, dry_run=dry_run, clock=lambda: at_ms)
+
+
+def sent(engine):
+    """Commands in the outbox."""
+    found = [item for item in outbox.oldest(engine) if item.topic == COMMANDS]
+    return [msgspec.json.decode(item.value, type=AccountCommand) for item in found]
+
+
+def refunded(number, corrects, cause, **fields):
+    """A refund as the lane tells it."""
+    given = {"kind": "refund", "usage_id": f"c-0-{number}-{number}-0", "corrects": corrects, "cause": cause}
+    return rated(number, **{**given, "movements": (), "octets": 0, "charged_octets": 0, **fields})
+
+
+def test_a_refund_of_all_that_a_row_cost_goes_to_the_lane(shop):
+    made = ask(shop, "refund", PRICED)
+    assert (made.amount, made.octets, made.account_id) == ("0.02", 0, "acc-1")
+    [command] = sent(shop)
+    assert isinstance(command, RefundUsage)
+    assert (command.line.usage_id, command.amount, command.octets) == (PRICED, "0.02", 0)
+    assert [item.bucket_id for item in command.line.movements] == ["main"]
+    [noted] = ordered(shop, "acc-1")
+    assert (noted["usage_id"], noted["number"], noted["booked"]) == (PRICED, 0, False)
+
+
+def test_refunds_never_add_up_to_more_than_was_paid(shop):
+    ask(shop, "refund", PRICED, amount="0.015")
+    book(shop, refunded(70, PRICED, "c-1", amount="-0.015", currency="EUR"))
+    with pytest.raises(CorrectionRefused, match=r"amount: 0\.01 is more than 0\.005, all that was paid"):
+        ask(shop, "refund", PRICED, name="c-2", amount="0.01")
+    assert ask(shop, "refund", PRICED, name="c-3").amount == "0.005"
+    book(shop, refunded(71, PRICED, "c-3", amount="-0.005", currency="EUR"))
+    with pytest.raises(CorrectionRefused, match="nothing left to refund"):
+        ask(shop, "refund", PRICED, name="c-4")
+
+
+def test_octets_go_back_only_as_far_as_they_were_drawn(shop):
+    with pytest.raises(CorrectionRefused, match="octets: 1001 is more than 1000"):
+        ask(shop, "refund", DRAWN, octets=1001)
+    assert ask(shop, "refund", DRAWN).octets == 1000
+    back = (moved("prod-2/stream", 1000, 5_000_000),)
+    book(shop, refunded(70, DRAWN, "c-1", octets=1000, charged_octets=1000, movements=back))
+    with pytest.raises(CorrectionRefused, match="octets: 1 is more than 0"):
+        ask(shop, "refund", DRAWN, name="c-2", octets=1)
+
+
+@pytest.mark.parametrize(
+    ("usage_id", "why"),
+    [
+        ("f-9-9-9-9", "is not in the ledger"),
+        ("c-0-10-10-0", "is a row of kind grant"),
+        (BLOCKED, "charged nothing"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused_with_the_rule(shop, usage_id, why):
+    with pytest.raises(CorrectionRefused, match=f"usage_id: '{usage_id}' {why}"):
+        ask(shop, "void", usage_id)
+    assert sent(shop) == []
+
+
+def test_a_closed_period_is_refused(shop):
+    with pytest.raises(CorrectionRefused, match="closed period"):
+        ask(shop, "void", DRAWN, at_ms=RATED_AT_MS + 40 * DAY_MS)
+
+
+def test_a_row_with_a_correction_pending_is_not_corrected_again(shop):
+    ask(shop, "void", DRAWN)
+    for kind in ("void", "refund"):
+        with pytest.raises(CorrectionRefused, match="has a correction pending, command 'c-1'"):
+            ask(shop, kind, DRAWN, name="c-2")
+    assert len(sent(shop)) == 1
+
+
+def test_a_voided_row_is_not_corrected_again(shop):
+    ask(shop, "void", DRAWN)
+    book(shop, refunded(70, DRAWN, "c-1", octets=1000, charged_octets=1000))
+    for kind in ("void", "refund"):
+        with pytest.raises(CorrectionRefused, match="voided already"):
+            ask(shop, kind, DRAWN, name="c-2")
+
+
+def test_a_row_that_was_rated_again_is_corrected_by_its_successor(shop):
+    stretch = Stretch("acc-1", RATED_AT_MS - 60_000, RATED_AT_MS + 60_000, application="netflix")
+    ask(shop, "rerate", stretch=stretch)
+    pair = {"corrects": DRAWN, "cause": "c-1"}
+    book(shop, refunded(70, DRAWN, "c-1", octets=1000), rated(71, usage_id="c-0-70-70-1", movements=(), **pair))
+    with pytest.raises(CorrectionRefused, match="rated again already; correct c-0-70-70-1 instead"):
+        ask(shop, "void", DRAWN, name="c-2")
+    assert ask(shop, "void", "c-0-70-70-1", name="c-3").octets == 1000
+
+
+def test_a_row_with_a_reclassified_flow_is_not_voided_over_it(shop):
+    flow = {"corrects": "0-11", "cause": "reclassified", "octets": 300, "charged_octets": 300}
+    book(shop, rated(70, kind="refund", movements=(), **flow))
+    with pytest.raises(CorrectionRefused, match="corrected already"):
+        ask(shop, "void", DRAWN)
+    ask(shop, "void", PRICED)
+    [command] = sent(shop)
+    assert isinstance(command, VoidUsage)
+    assert command.reclassified == 1
+
+
+def test_two_operators_at_once_correct_a_row_once(shop):
+    """Case 16: of two orders at the same moment one is carried out."""
+    outcomes = []
+
+    def press(name):
+        try:
+            outcomes.append(ask(shop, "void", DRAWN, name=name))
+        except CorrectionRefused as refused:
+            outcomes.append(str(refused))
+
+    threads = [threading.Thread(target=press, args=(f"c-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(isinstance(outcome, str) for outcome in outcomes) == [False, True, True, True]
+    assert len(sent(shop)) == 1
+
+
+def test_the_same_command_id_orders_nothing_more(shop):
+    first, second = ask(shop, "void", DRAWN), ask(shop, "void", DRAWN)
+    assert (first.repeated, second.repeated) == (False, True)
+    assert len(sent(shop)) == 1
+    with pytest.raises(CorrectionRefused, match="command_id: 'c-1' was used for another command"):
+        ask(shop, "refund", DRAWN)
+
+
+def test_a_dry_run_says_what_would_change_and_orders_nothing(shop):
+    made = ask(shop, "void", PRICED, dry_run=True)
+    assert (made.amount, made.lines[0].usage_id) == ("0.02", PRICED)
+    assert sent(shop) == []
+    with reading(shop) as connection:
+        assert connection.execute(select(corrections)).first() is None
+
+
+def test_a_rerate_names_every_row_in_event_order_and_says_what_it_leaves(shop):
+    stretch = Stretch("acc-1", RATED_AT_MS - 60_000, RATED_AT_MS + 60_000)
+    made = ask(shop, "rerate", stretch=stretch)
+    assert [line.usage_id for line in made.lines] == [DRAWN, PRICED]
+    assert [usage_id for usage_id, _ in made.left_out] == [BLOCKED]
+    [command] = sent(shop)
+    assert isinstance(command, RerateUsage)
+    assert len(command.lines) == 2
+    with pytest.raises(CorrectionRefused, match="no usage in this stretch"):
+        ask(shop, "rerate", name="c-2", stretch=stretch)
+
+
+def test_the_access_that_a_rule_is_for_is_kept(shop):
+    call = {"application": "whatsapp", "category": "voip_im", "rule_id": "no-voip-3g", "movements": ()}
+    book(shop, rated(70, **call))
+    assert ask(shop, "void", "f-0-70-70-0").lines[0].rat_type == "UTRA"
+
+
+def test_a_row_that_was_rated_by_its_place_is_not_rated_again(shop):
+    zone = {"id": "away", "precedence": 10, "scope": {"zones": ["eu"]}}
+    parts = catalogue().model_dump(mode="json", exclude_defaults=True)
+    away = {"zones": [{"id": "eu", "name": "EU", "plmns": ["20801"]}], "rules": [*parts["rules"], zone]}
+    publish_catalogue(shop, catalogue("v2", **away))
+    book(shop, rated(70, catalogue_version="v2", rule_id="away"))
+    made = ask(shop, "rerate", stretch=Stretch("acc-1", RATED_AT_MS - 60_000, RATED_AT_MS + 60_000))
+    assert ("f-0-70-70-0", "was rated by its zone") in [(name, why[:21]) for name, why in made.left_out]
+
+
+def test_a_correction_that_does_not_come_from_the_ledger_is_refused(shop):
+    line = ask(shop, "void", DRAWN, dry_run=True).lines[0]
+    command = VoidUsage(
+        version="1.1", command_id="c-9", account_id="acc-1", issued_at_ms=RATED_AT_MS, line=line, reclassified=0
+    )
+    with pytest.raises(CommandRefused, match="smartpipe correct"):
+        submit(shop, [command])
+
+
+def test_flows_that_came_too_late_are_listed(shop):
+    late = {"cause": "late", "treatment": "not_charged", "charged_octets": 0, "not_charged_octets": 1000}
+    book(shop, rated(70, movements=(), **late))
+    assert [row["usage_id"] for row in late_usage(shop)] == ["f-0-70-70-0"]
+    assert late_usage(shop, "acc-2") == []
