@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from schemas.command import AccountCommand, ChangeProfile, Credit, Debit, EmitUsage
 from services.cli.stage import Stage, now_ms
 from services.cli.stage_watch import Watch
+from services.ingest.traffic import GeneratedRecord
 from services.ingest.traffic_profile import make_subscribers, members_of
 from services.rating.accounts import submit
 from tests.pipeline.stages import PEOPLE, batches, traffic
@@ -24,13 +25,26 @@ DEADLINE_S = 120.0
 TEST_DEADLINE_S = 900.0
 
 
-class Stream:
-    """Traffic in the background, and a count of what has become of it."""
+def mixed_traffic(seed: int) -> Sequence[GeneratedRecord]:
+    """A round of everything; some of its records are duplicates, some are broken."""
+    return traffic(ROUND_RECORDS, seed=seed, malformed_share=0.002)
 
-    def __init__(self, stage: Stage, *, seed: int, backlog: int = BACKLOG_RECORDS) -> None:
+
+class Stream:
+    """Traffic in the background, and a count of what has become of it. `make` makes a round of it from a seed."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        seed: int,
+        backlog: int = BACKLOG_RECORDS,
+        make: Callable[[int], Sequence[GeneratedRecord]] = mixed_traffic,
+    ) -> None:
         self._stage = stage
         self._seed = seed
         self._backlog = backlog
+        self._make = make
         self.rng = random.Random(seed)
         self._watch = Watch(stage.log, deadline_s=TEST_DEADLINE_S)
         self._stopping = asyncio.Event()
@@ -43,7 +57,7 @@ class Stream:
 
     @contextlib.asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """Traffic flows inside the block; some of its records are duplicates, some are broken."""
+        """Traffic flows inside the block."""
         await self._watch.start()
         self._tasks = [asyncio.create_task(self._publish()), asyncio.create_task(self._look())]
         try:
@@ -69,7 +83,7 @@ class Stream:
 
     async def _publish(self) -> None:
         for number in itertools.count(self._seed):
-            for batch in batches(traffic(ROUND_RECORDS, seed=number, malformed_share=0.002), BATCH_RECORDS):
+            for batch in batches(self._make(number), BATCH_RECORDS):
                 await wait_until_async(self._may_go_on, DEADLINE_S, "the worker to catch up")
                 if self._stopping.is_set():
                     return
