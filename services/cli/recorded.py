@@ -106,7 +106,7 @@ class Recording:
         elif isinstance(found, FlowRecord):
             self._flow(found, record.timestamp)
         elif not isinstance(found, GrantLease):
-            # A grant is for a lane; here campaigns pay without end.
+            # A grant is for a lane; a simulation keeps the budgets of its own tariffs.
             self._listener.command(found, arrived_ms=record.timestamp)
 
     def _flow(self, flow: FlowRecord, arrived_ms: int) -> None:

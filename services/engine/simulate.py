@@ -22,6 +22,7 @@ from schemas.usage import RatedUsage
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
+from services.engine.leases import released_octets
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.overshoot_seen import OvershootMeter, OvershootReport
 from services.engine.tariff import CompiledRule, Tariff
@@ -141,6 +142,9 @@ class Run:
         self._tell = tell
         self._accounts: dict[str, bytes] = {}
         self._offset = -1
+        self._sponsored = [item for item in tariff.campaigns.values() if item.budget is not None]
+        self._drawn: Counter[str] = Counter()
+        """Octets of budgets used, by campaign."""
         self._slow = {rule.rule.id for rule in tariff.rules.values() if has_limit(rule) and not has_priority(rule)}
 
     def account(self, account_id: str) -> AccountState | None:
@@ -173,13 +177,22 @@ class Run:
         account = self.account_for(flow, now_ms=now_ms)
         if account is None:
             return None
-        outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms)
+        leases = self._budgets_left(now_ms)
+        outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms, leases=leases)
+        for paid in outcome.decision.sponsorships if outcome.decision else ():
+            self._drawn[paid.campaign_id] += paid.budget_octets
         self._keep(outcome)
         self.overshoot.take(flow, outcome, now_ms=now_ms)
         if outcome.notifications:
             group = self._group(getattr(outcome.account, self._by), classification.category)
             group.caps_reached += sum(note.kind == "cap_reached" for note in outcome.notifications)
         return outcome
+
+    def _budgets_left(self, now_ms: int) -> dict[str, int] | None:
+        """What is left of campaigns' budgets, as one lane that needs no slices would have it; None without budgets."""
+        if not self._sponsored:
+            return None
+        return {item.id: max(0, released_octets(item, now_ms) - self._drawn[item.id]) for item in self._sponsored}
 
     def close(self, until_ms: int) -> None:
         """Let time pass for every account up to `until_ms`, and book what is still gathered."""

@@ -33,7 +33,14 @@ APPLICATIONS = [
 
 
 def catalogue(
-    version: str, *, fee: str = "10", price: str = "1", granted: int | str = 1_000, rules: Any = (), **offering: Any
+    version: str,
+    *,
+    fee: str = "10",
+    price: str = "1",
+    granted: int | str = 1_000,
+    rules: Any = (),
+    campaigns: Any = (),
+    **offering: Any,
 ) -> Catalogue:
     plan = {
         "id": "plan", "name": "Plan", "kind": "base_plan",
@@ -44,7 +51,7 @@ def catalogue(
         **offering,
     }  # fmt: skip
     return Catalogue.model_validate(
-        {"version": version, "applications": APPLICATIONS, "offerings": [plan], "rules": rules}
+        {"version": version, "applications": APPLICATIONS, "offerings": [plan], "rules": rules, "campaigns": campaigns}
     )
 
 
@@ -125,6 +132,20 @@ def test_a_free_rest_beyond_a_cap_is_not_throttled() -> None:
     new = catalogue("v2", usage_prices=prices)
     report = play(simulation(catalogue("v1"), new), ("a", "tube.com", 4_000), ("a", "tube.com", 4_000))
     assert (report.total_new.free_octets, report.total_new.throttled_octets) == (5_000, 0)
+
+
+def test_a_campaigns_budget_ends_in_a_simulation_as_it_would_in_the_lanes() -> None:
+    paid = {
+        "id": "paid",
+        "precedence": 1,
+        "scope": {"applications": ["tube"]},
+        "charging": "sponsored",
+        "campaign": "c",
+    }
+    new = catalogue("v2", rules=[paid], campaigns=[{"id": "c", "sponsor_id": "tube", "budget": {"octets": 1_000}}])
+    report = play(simulation(catalogue("v1"), new), ("a", "tube.com", 700), ("b", "tube.com", 700))
+    streaming = next(group.new for group in report.groups if group.category == "streaming")
+    assert (streaming.sponsored_octets, streaming.charged_octets) == (1_000, 400)
 
 
 def test_every_octet_of_the_recording_is_in_the_figures_of_both() -> None:
