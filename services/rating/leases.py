@@ -18,9 +18,9 @@ from schemas.topics import COMMANDS, LEASE_REQUESTS
 from services.engine.leases import LaneLease, Reply, Slicing, reply_to
 from services.rating.bookings import Refused
 from services.rating.clock import Clock, wall_clock_ms
+from services.rating.consumer import Consumer
 from services.rating.database import Connection, Engine, again_after_collision, reading, writing
 from services.rating.metrics import RatingMetrics
-from services.rating.patience import Patience, Stopping
 from services.rating.repositories import catalogue as shelf
 from services.rating.repositories import ledger as books
 from services.rating.repositories import outbox
@@ -57,39 +57,17 @@ class Settled:
     refused: list[Refused] = dataclasses.field(default_factory=list)
 
 
-class LeaseOwner:
+class LeaseOwner(Consumer):
     """Answers requests until it is stopped. One object, one `run`."""
+
+    topic = LEASE_REQUESTS
 
     def __init__(
         self, *, engine: Engine, log: Log, settings: Settings, metrics: RatingMetrics, clock: Clock = wall_clock_ms
     ) -> None:
-        self._engine = engine
-        self._log = log
-        self._settings = settings
+        super().__init__(engine=engine, log=log, settings=settings, log_events=_events)
         self._metrics = metrics
         self._clock = clock
-        self._stopping = asyncio.Event()
-        self._patience = Patience(
-            outage_timeout_ms=settings.outage_timeout_ms, stopping=self._stopping, log_events=_events
-        )
-        self._stored: dict[int, int] = {}
-
-    async def run(self) -> None:
-        """Answer until `stop`. Raises OffsetOutOfRange, OutageTooLong, and bugs."""
-        try:
-            reader = await self._patience.through(lambda: self._log.reader(LEASE_REQUESTS))
-            try:
-                await self._resume(reader)
-                while not self._stopping.is_set():
-                    await self._step(reader)
-            finally:
-                await reader.close()
-        except Stopping:
-            return
-
-    def stop(self) -> None:
-        """Let `run` end after the transaction in hand."""
-        self._stopping.set()
 
     def health(self) -> Health:
         """Well while no outage holds it up."""
@@ -97,15 +75,8 @@ class LeaseOwner:
         return Health(ok=outage is None, detail=outage or "answering")
 
     async def _resume(self, reader: LogReader) -> None:
-        beginnings = await self._patience.through(reader.beginning_offsets)
-        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, beginnings))
-        await self._patience.through(lambda: reader.seek(self._stored))
+        await super()._resume(reader)
         await self._show()
-
-    def _begin(self, beginnings: Mapping[int, int]) -> dict[int, int]:
-        with writing(self._engine) as connection:
-            books.begin_partitions(connection, LEASE_REQUESTS, beginnings)
-            return books.next_offsets(connection, LEASE_REQUESTS)
 
     async def _step(self, reader: LogReader) -> None:
         polled = await self._patience.through(

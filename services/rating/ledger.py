@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from schemas.topics import USAGE
 from services.rating.bookings import Batch, gather
 from services.rating.clock import Clock, wall_clock_ms
+from services.rating.consumer import Consumer
 from services.rating.database import Engine, again_after_collision, reading, writing
 from services.rating.metrics import RatingMetrics
-from services.rating.patience import Patience, Stopping
 from services.rating.repositories import ledger as books
 from services.rating.repositories.ledger import Booked, BucketSum, OffsetsMoved, UsageSum
 from services.runtime.log import Log, LogReader, LogRecord
@@ -32,44 +32,19 @@ RIVAL_PAUSE_S = 2.0
 _events = events("rating.ledger")
 
 
-class Ledger:
+class Ledger(Consumer):
     """Books usage until it is stopped. One object, one `run`."""
+
+    topic = USAGE
 
     def __init__(
         self, *, engine: Engine, log: Log, settings: Settings, metrics: RatingMetrics, clock: Clock = wall_clock_ms
     ) -> None:
-        self._engine = engine
-        self._log = log
-        self._settings = settings
+        super().__init__(engine=engine, log=log, settings=settings, log_events=_events)
         self._metrics = metrics
         self._clock = clock
-        self._stopping = asyncio.Event()
-        self._patience = Patience(
-            outage_timeout_ms=settings.outage_timeout_ms, stopping=self._stopping, log_events=_events
-        )
-        self._stored: dict[int, int] = {}
         self._watched_at_ms = 0
         self._lag: dict[int, int] | None = None
-
-    async def run(self) -> None:
-        """Book until `stop`.
-
-        Raises OffsetOutOfRange when the log has dropped records that were not booked, OutageTooLong, and bugs.
-        """
-        try:
-            reader = await self._patience.through(lambda: self._log.reader(USAGE))
-            try:
-                await self._resume(reader)
-                while not self._stopping.is_set():
-                    await self._step(reader)
-            finally:
-                await reader.close()
-        except Stopping:
-            return
-
-    def stop(self) -> None:
-        """Let `run` end after the transaction in hand."""
-        self._stopping.set()
 
     def health(self) -> Health:
         """Well while no outage holds it up."""
@@ -84,15 +59,8 @@ class Ledger:
         return None if self._lag is None else sum(self._lag.values())
 
     async def _resume(self, reader: LogReader) -> None:
-        beginnings = await self._patience.through(reader.beginning_offsets)
-        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, beginnings))
-        await self._patience.through(lambda: reader.seek(self._stored))
+        await super()._resume(reader)
         _events.info("resumed", next_offsets=dict(sorted(self._stored.items())))
-
-    def _begin(self, beginnings: Mapping[int, int]) -> dict[int, int]:
-        with writing(self._engine) as connection:
-            books.begin_partitions(connection, USAGE, beginnings)
-            return books.next_offsets(connection, USAGE)
 
     async def _step(self, reader: LogReader) -> None:
         polled = await self._patience.through(

@@ -1,0 +1,62 @@
+"""What everybody does who books a topic exactly once: begin where the database stands, go on, leave on request."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from services.rating.database import Engine, writing
+from services.rating.patience import Patience, Stopping
+from services.rating.repositories import ledger as books
+from services.runtime.log import Log, LogReader
+from services.runtime.settings import Settings
+
+__all__ = ["Consumer"]
+
+
+class Consumer:
+    """Books one topic until it is stopped; its offsets lie in the database, beside what was booked."""
+
+    topic: str
+
+    def __init__(self, *, engine: Engine, log: Log, settings: Settings, log_events: Any) -> None:
+        self._engine = engine
+        self._log = log
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._patience = Patience(
+            outage_timeout_ms=settings.outage_timeout_ms, stopping=self._stopping, log_events=log_events
+        )
+        self._stored: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Book until `stop`.
+
+        Raises OffsetOutOfRange when the log has dropped records that were not booked, OutageTooLong, and bugs.
+        """
+        try:
+            reader = await self._patience.through(lambda: self._log.reader(self.topic))
+            try:
+                await self._resume(reader)
+                while not self._stopping.is_set():
+                    await self._step(reader)
+            finally:
+                await reader.close()
+        except Stopping:
+            return
+
+    def stop(self) -> None:
+        """Let `run` end after the transaction in hand."""
+        self._stopping.set()
+
+    async def _step(self, reader: LogReader) -> None:
+        raise NotImplementedError
+
+    async def _resume(self, reader: LogReader) -> None:
+        beginnings = await self._patience.through(reader.beginning_offsets)
+        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, beginnings))
+        await self._patience.through(lambda: reader.seek(self._stored))
+
+    def _begin(self, beginnings: Mapping[int, int]) -> dict[int, int]:
+        with writing(self._engine) as connection:
+            books.begin_partitions(connection, self.topic, beginnings)
+            return books.next_offsets(connection, self.topic)
