@@ -27,6 +27,18 @@ app.add_typer(flows.app, name="flows")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(correct.app, name="correct")
 
+FlowsOption = Annotated[
+    str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
+]
+TopicOption = Annotated[bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")]
+AccountsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="With --flows: recorded account commands as JSON Lines.")
+]
+SubscribeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
+]
+ZoneOption = Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")]
 KafkaOption = Annotated[
     str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the embedded log.")
 ]
@@ -199,20 +211,11 @@ def simulate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Today's tariff; by default the shipped one, with --topic the log's."),
     ] = None,
-    flows_: Annotated[
-        str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
-    ] = None,
-    topic: Annotated[
-        bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")
-    ] = False,
-    accounts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --flows: recorded account commands as JSON Lines.")
-    ] = None,
-    subscribe: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
-    ] = None,
-    time_zone: Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")] = "UTC",
+    flows_: FlowsOption = None,
+    topic: TopicOption = False,
+    accounts: AccountsOption = None,
+    subscribe: SubscribeOption = None,
+    time_zone: ZoneOption = "UTC",
     instead: Annotated[
         list[str] | None,
         typer.Option(metavar="OLD=NEW", help="Under the new tariff, holders of offering OLD have NEW."),
@@ -248,20 +251,11 @@ def simulate(
 @app.command("recommend")
 def recommend_(
     *,
-    flows_: Annotated[
-        str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
-    ] = None,
-    topic: Annotated[
-        bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")
-    ] = False,
-    accounts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --flows: recorded account commands as JSON Lines.")
-    ] = None,
-    subscribe: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
-    ] = None,
-    time_zone: Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")] = "UTC",
+    flows_: FlowsOption = None,
+    topic: TopicOption = False,
+    accounts: AccountsOption = None,
+    subscribe: SubscribeOption = None,
+    time_zone: ZoneOption = "UTC",
     account: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Only this account; repeat for more. Default: all.")
     ] = None,
