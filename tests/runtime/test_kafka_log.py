@@ -483,7 +483,7 @@ async def test_a_rebalance_keeps_the_lanes_that_stay(kafka_store: KafkaStore, na
         await wait_until_async(lambda: len(host.owned_partitions()) == 4, DEADLINE_S, "four lanes")
         before = {lane.partition: lane for lane in echo.lanes}
         async with running(other, Echo(output.name)):
-            await wait_until_async(lambda: len(other.owned_partitions()) == 2, DEADLINE_S, "two lanes elsewhere")
+            await wait_until_async(lambda: len(host.owned_partitions()) == 2, DEADLINE_S, "two lanes to have gone")
             stayed = host.owned_partitions()
             await publish(log, source.name, numbered(200))
             await wait_for_values(log, output.name, 200)
