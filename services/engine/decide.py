@@ -16,7 +16,7 @@ from schemas.state import AccountState, Bucket, PendingUsage
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import Charged, charge
-from services.engine.effective import settle
+from services.engine.effective import money_turns, settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
@@ -172,12 +172,17 @@ def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
     """The outcome of a flow that went down the waterfall."""
     told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
     told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
-    if charged.cause is None:
+    cause = charged.cause or ("spend" if _has_paid(case) and money_turns(charged.account, tariff) else None)
+    if cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.
     emitted = emit_usage(told.account, partition=case.at.partition, now_ms=case.now_ms)
-    after, updates = settle(emitted.account, tariff, at_ms=case.at_ms, cause=charged.cause)
+    after, updates = settle(emitted.account, tariff, at_ms=case.at_ms, cause=cause)
     return Outcome(after, told.decision, updates, charged.notifications, told.usage + emitted.usage)
+
+
+def _has_paid(case: Case) -> bool:
+    return bool(case.micros) or case.connection is not None
 
 
 def _told(

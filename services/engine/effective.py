@@ -13,7 +13,7 @@ from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState, Bucket, Product
-from services.engine.caps import Means, can_pay, reserve_of
+from services.engine.caps import Means, can_pay, limit_of, reserve_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
@@ -37,6 +37,22 @@ def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tup
         rule.rule.model_copy(update={"gate_status": "closed"}) if barred else rule.rule
         for rule, barred in _in_force(then, plan, tariff)
     )
+
+
+def money_turns(account: AccountState, tariff: Tariff) -> bool:
+    """Whether what was paid has left so little that the rules in force are not those installed.
+
+    Balance and limit serve all prices: a sale at one can leave too little for the next octet at another, though the
+    sale itself met no end. While each price could be paid from balance and limit alone, nothing has turned.
+    """
+    if account.payment != "prepaid" and limit_of(account) is None and not account.purses:
+        return False
+    plan = plan_of(account.standing, tariff)
+    reserve = Means(max((reserve_of(price, account) for price in plan.connections), default=0))
+    if all(can_pay(price, account, reserve) for price in (*plan.prices, *plan.connections)):
+        return False
+    marks, _ = _changes(account, tariff, at_ms=account.settled_ms, cause="spend")
+    return marks != account.installed_rules
 
 
 def settle(

@@ -65,6 +65,32 @@ def test_the_gate_closes_with_an_empty_prepaid_balance_and_opens_with_a_top_up()
     assert (world.gates(), world.updates[-1].cause) == ({"default": "open"}, "credited")
 
 
+STEPS = {"amount": "1", "per_octets": 100, "whole_units": True}
+MUSIC_BY_THE_OCTET = {"id": "music", "amount": "0.01", "per_octets": 1, "scope": {"applications": ["spotify"]}}
+VIDEO_RULE = {"id": "video", "scope": {"applications": ["netflix"]}}
+
+
+@pytest.mark.parametrize("means", [{"payment": "prepaid"}, {"limit": "1.5"}, {"payment": "prepaid", "purse": True}])
+def test_a_sale_that_leaves_too_little_for_another_price_closes_the_gates_that_it_paid_for(
+    means: dict[str, Any],
+) -> None:
+    stepwise = {"id": "video", "scope": {"applications": ["netflix"]}, **STEPS}
+    plan: dict[str, Any] = {"usage_prices": [stepwise, MUSIC_BY_THE_OCTET]}
+    if means.get("purse"):
+        plan["money_allowances"] = [{"id": "gift", "amount": "1.5"}]
+    world = world_of(plan, VIDEO_RULE, payment=means.get("payment", "postpaid"))
+    if means == {"payment": "prepaid"}:
+        world.credit("1.5")
+    if "limit" in means:
+        world.limit(means["limit"])
+    world.flow(50, "spotify")
+    assert world.gates() == {"video": "open", "default": "open"}
+    world.flow(1, "spotify")
+    assert world.gates() == {"video": "closed", "default": "open"}
+    assert (world.updates[-1].rule_id, world.updates[-1].cause) == ("video", "spend")
+    assert world.flow(1, "netflix").blocked_octets == 1
+
+
 def test_a_gate_stays_open_while_some_traffic_of_its_rule_is_paid_for() -> None:
     world = world_of({"allowances": [DATA, VIDEO]})
     world.flow(1000)
