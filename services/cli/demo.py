@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from schemas.topics import FLOWS
 from services.cli.demo_people import orders
-from services.cli.stage import Stage, now_ms, open_stage, stage_settings
+from services.cli.stage import Stage, free_port, now_ms, open_stage, stage_settings
 from services.cli.summary import print_report, print_summary
 from services.cli.tables import plain_console
 from services.ingest.traffic import GeneratedRecord, generate_traffic
@@ -23,10 +24,13 @@ from services.ingest.traffic_profile import (
     TrafficSubscriber,
     make_subscribers,
 )
+from services.runtime.settings import load_settings
 from services.runtime.telemetry import configure_logging
 
 HALF_AN_HOUR_MS = 1_800_000
 SERVE_RECORDS_PER_S = 50
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended, as shells have it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +44,32 @@ class DemoPlan:
 
 
 async def run_demo(plan: DemoPlan, *, kafka: str | None, database_url: str | None) -> int:
-    """Run the demo; 0 if the reconciliation found nothing, else 1."""
+    """Run the demo; 0 if the reconciliation found nothing, 1 if it did, INTERRUPTED after Ctrl-C or SIGTERM."""
     demo = _Demo(plan, plain_console())
-    with tempfile.TemporaryDirectory(prefix="smartpipe-demo-") as folder:
-        settings = stage_settings(
-            Path(folder),
-            log="kafka" if kafka else None,
-            kafka_bootstrap=kafka,
-            database_url=database_url,
-            http_port=None if plan.serve else 0,
-        )
-        configure_logging(settings)
-        demo.say(f"Smartpipe demo: log {kafka or 'embedded'}, data in {folder}")
-        async with open_stage(settings) as stage:
-            return 0 if await demo.run(stage) else 1
+    try:
+        with tempfile.TemporaryDirectory(prefix="smartpipe-demo-") as folder:
+            demo.end_on_signals()
+            settings = stage_settings(
+                Path(folder),
+                log="kafka" if kafka else None,
+                kafka_bootstrap=kafka,
+                database_url=database_url,
+                **(_known_ports() if plan.serve else {}),
+            )
+            configure_logging(settings)
+            demo.say(f"Smartpipe demo: log {kafka or 'embedded'}, data in {folder}")
+            async with open_stage(settings) as stage:
+                return 0 if await demo.run(stage) else 1
+    except asyncio.CancelledError:
+        demo.say("interrupted: everything is stopped, and the demo's data removed")
+        return INTERRUPTED
+
+
+def _known_ports() -> dict[str, int]:
+    """The ports of the settings, where a browser or a Prometheus looks for them; free ones for those that are taken."""
+    wanted = load_settings()
+    names = ("http_port", "policy_ops_port", "rating_ops_port")
+    return {name: free_port(getattr(wanted, name)) for name in names}
 
 
 class _Demo:
@@ -62,6 +78,22 @@ class _Demo:
     def __init__(self, plan: DemoPlan, console: Console) -> None:
         self._plan = plan
         self._console = console
+        self._serving = False
+        self._stopping = asyncio.Event()
+
+    def end_on_signals(self) -> None:
+        """Have Ctrl-C and SIGTERM end what goes on for ever in good order, and anything else at once."""
+        play = asyncio.current_task()
+        if play is None:
+            raise RuntimeError("the demo is played by a task")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._end, play)
+
+    def _end(self, play: asyncio.Task[Any]) -> None:
+        if self._serving and not self._stopping.is_set():
+            self._stopping.set()
+        else:
+            play.cancel()
 
     async def run(self, stage: Stage) -> bool:
         """All acts; whether the books were right at the end."""
@@ -106,18 +138,15 @@ class _Demo:
 
     async def _serve(self, stage: Stage) -> None:
         """Keep traffic flowing until Ctrl-C, then let everything come to rest."""
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+        self._serving = True
         self._print_addresses(stage)
         seed = self._plan.seed
-        while not stopping.is_set():
+        while not self._stopping.is_set():
             seed += 1
             await stage.publish(list(self._traffic(SERVE_RECORDS_PER_S, seed, 1_000)))
             stage.check_worker()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), 1.0)
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
         self.say("stopping: the records in flight are decided and booked first")
         await stage.until_decided()
 

@@ -159,10 +159,15 @@ def stage_settings(folder: Path, **changes: Any) -> Settings:
     return load_settings(**{**values, **changes})
 
 
-def free_port() -> int:
-    """A loopback port that is free now."""
+def free_port(wanted: int = 0) -> int:
+    """A loopback port that is free now: `wanted` if that one is, else any."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # As the servers do: a port whose last connections are still being forgotten counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 

@@ -28,6 +28,8 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "services.cli.main", "policy",
                 env=environment_of(settings), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                # A terminal sends Ctrl-C to all of its processes; when this one ends, its parent decides.
+                start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
         return cls(process, log_file)

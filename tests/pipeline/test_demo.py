@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +17,9 @@ import typer
 from typer.testing import CliRunner
 
 from schemas.classification import Classification
+from services.cli.demo import INTERRUPTED
 from services.cli.main import app
+from services.cli.stage import free_port
 from services.runtime.settings import PREFIX
 from tests.pipeline.stages import Where, playing, subscribe, traffic
 
@@ -44,6 +49,48 @@ def test_the_demo_ends_well_and_shows_that_its_books_are_right() -> None:
     assert "takes over from the last commit" in shown
     assert "Reconciliation clean" in shown
     assert "2 000 flow records" in shown
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["SIGTERM in the middle", "Ctrl-C while it serves"])
+def test_the_demo_can_be_ended_at_any_time_and_leaves_nothing_behind(tmp_path: Path, serving: bool) -> None:
+    name, moment, options = (
+        (signal.SIGINT, "traffic keeps flowing", ["--serve"]) if serving else (signal.SIGTERM, "takes over", [])
+    )
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "services.cli.main", "demo", "--subscribers", "50", "--records", "2000", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True,
+        env={**environment(), "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    with demo:
+        try:
+            before = read_until(demo, moment)
+            # As a terminal does: every process of its group is told, not the first one alone.
+            os.killpg(demo.pid, name)
+            after, _ = demo.communicate(timeout=DEADLINE_S)
+        finally:
+            demo.kill()
+    assert demo.returncode == (0 if serving else INTERRUPTED), before + after
+    assert ("Reconciliation clean" if serving else "interrupted: everything is stopped") in after
+    assert "Traceback" not in after
+    assert list(tmp_path.iterdir()) == []
+    assert not [pid for pid in re.findall(r"worker (\d+) takes over", before + after) if Path("/proc", pid).exists()]
+
+
+def read_until(process: subprocess.Popen[str], moment: str) -> str:
+    """What the process says up to the line that tells of `moment`."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if moment in line:
+            return said
+    raise AssertionError(f"the demo ended before {moment!r}:\n{said}")
+
+
+def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted: int = taken.getsockname()[1]
+        assert free_port(wanted) not in {0, wanted}
 
 
 @pytest.fixture(scope="module")
