@@ -38,12 +38,16 @@ from services.policy.agenda import Agenda
 from services.policy.books import Books
 from services.policy.intake import Refused, read_command, read_flow
 from services.policy.leases import Leases
+from services.policy.limits import too_large
 from services.policy.seen import SeenIds
 from services.policy.tally import Tally
 from services.runtime.log import Lane, LogRecord
 from services.runtime.partitioning import partition_of
 
 MAX_KEPT_KEY_OCTETS = 256
+MAX_KEPT_DETAIL = 2_000
+"""Characters of the sentence in a dead letter: it quotes what a stranger sent, which may be as long as a record."""
+
 MAX_TIMERS = 2_000
 """Most accounts whose timers run in one transaction; the rest follow in the next one."""
 
@@ -195,6 +199,9 @@ class Transaction:
         outcome = apply_command(command, account, self._books.tariff, at=at, now_ms=self._now_ms)
         if isinstance(outcome, Refusal):
             return self._refuse_command(record, command, outcome)
+        if detail := too_large(command, outcome.account):
+            self.tally.commands[_type_of(command), "refused"] += 1
+            return self._refuse(COMMANDS, record, Refused("output_too_large", detail, command.command_id))
         self.tally.commands[_type_of(command), "applied"] += 1
         return self._settle(account, outcome)
 
@@ -258,12 +265,12 @@ class Transaction:
             partition=partition,
             offset=record.offset,
             cause=refused.cause,
-            detail=refused.detail,
+            detail=_cut(refused.detail, MAX_KEPT_DETAIL),
             at_ms=self._now_ms,
             key=record.key[:MAX_KEPT_KEY_OCTETS] if record.key is not None else None,
             value=value[:MAX_KEPT_OCTETS] if value is not None else None,
             value_octets=len(value) if value is not None else 0,
-            record_id=refused.record_id,
+            record_id=None if refused.record_id is None else _cut(refused.record_id, MAX_KEPT_KEY_OCTETS),
         )
         self._lane.append(DEAD_LETTERS, key=letter.key, value=_json(letter), timestamp_ms=self._now_ms)
         self.tally.dead_letters[refused.cause] += 1
@@ -286,6 +293,10 @@ class Transaction:
 def _duplicate(flow: FlowRecord) -> Refused:
     detail = f"record_id: {flow.record_id!r} was decided before; nothing to do, it is charged once"
     return Refused("duplicate", detail, flow.record_id)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}..."
 
 
 def _type_of(command: Command) -> str:

@@ -13,6 +13,7 @@ from services.policy.agenda import Agenda
 from services.policy.books import Books
 from services.policy.seen import SeenIds
 from services.policy.transaction import LaneState, Transaction
+from services.runtime.lanes import check_fits, record_octets
 from services.runtime.log import Output
 from tests.policy.records import Record
 
@@ -33,17 +34,19 @@ CATALOGUE: dict[str, Any] = {
 
 
 class ListLane:
-    """Keeps what was appended, by topic."""
+    """Keeps what was appended, by topic; what a topic does not take is refused, as by the logs."""
 
     def __init__(self, partition: int = 0) -> None:
         self.partition = partition
         self.out: dict[str, list[tuple[bytes | None, bytes | None]]] = {}
 
     def append(self, topic: str, *, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
+        check_fits(topic, record_octets(key, value), topics.BY_NAME[topic].max_message_octets)
         self.out.setdefault(topic, []).append((key, value))
 
     def append_all(self, topic: str, records: Sequence[Output], *, timestamp_ms: int) -> None:
-        self.out.setdefault(topic, []).extend(records)
+        for key, value in records:
+            self.append(topic, key=key, value=value, timestamp_ms=timestamp_ms)
 
     def read(self, topic: str) -> list[dict[str, Any]]:
         return [msgspec.json.decode(value) for _, value in self.out.get(topic, []) if value is not None]
@@ -69,6 +72,7 @@ def run(
     now_ms: int = NOW_MS,
     partitions: int = 1,
     caught_up: bool = True,
+    max_record_octets: int = 100_000,
 ) -> Transaction:
     """One whole transaction over `records`."""
     transaction = Transaction(
@@ -76,7 +80,7 @@ def run(
         state,
         by or books(),
         partitions=partitions,
-        max_record_octets=100_000,
+        max_record_octets=max_record_octets,
         now_ms=now_ms,
     )
     for topic, batch in records.items():

@@ -3,8 +3,9 @@ import pytest
 
 from schemas import topics
 from schemas.state import AccountState
+from services.policy.limits import MAX_ACCOUNT_OCTETS
 from services.policy.transaction import LaneState
-from tests.policy.lanes import NOW_MS, ListLane, books, lane_state, run
+from tests.policy.lanes import CATALOGUE, NOW_MS, ListLane, books, lane_state, run
 from tests.policy.records import Record, command_value, flow_record, flow_value
 
 
@@ -150,6 +151,71 @@ def test_refused_command_is_a_dead_letter_with_its_rule(lane: ListLane, state: L
     (letter,) = lane.read(topics.DEAD_LETTERS)
     assert letter["cause"] == "refused_command"
     assert "nothing" in letter["detail"]
+
+
+ESCAPED = "\x7f" * 250_000
+"""A text that takes five times its octets once it is quoted in a sentence and the sentence in JSON."""
+
+QUOTED = {
+    "version of a flow": (topics.FLOWS, Record(b"sub-1", flow_value(version=ESCAPED)), "unknown_version"),
+    "id of a broken flow": (topics.FLOWS, Record(b"sub-1", flow_value(record_id=ESCAPED)), "invalid_field"),
+    "type of a command": (topics.COMMANDS, Record(b"sub-1", command_value(ESCAPED)), "unknown_command"),
+    "time zone of a profile": (
+        topics.COMMANDS,
+        Record(b"sub-1", command_value("change_profile", command_id="c-9", time_zone=ESCAPED)),
+        "refused_command",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", QUOTED)
+def test_a_text_as_long_as_a_record_is_cut_in_the_dead_letter(lane: ListLane, state: LaneState, case: str) -> None:
+    topic, record, cause = QUOTED[case]
+    # Not every writer escapes it, as Python's own does.
+    value = (record.value or b"").replace(b"\\u007f", b"\x7f")
+    run(lane, state, {topic: [Record(record.key, value)]}, max_record_octets=262_144)
+    (letter,) = lane.read(topics.DEAD_LETTERS)
+    assert (letter["cause"], letter["value_octets"]) == (cause, len(value))
+    assert len(letter["detail"]) + len(letter["record_id"]) < 5_000
+
+
+def test_a_command_that_makes_an_account_too_large_is_refused_whole(lane: ListLane, state: LaneState) -> None:
+    before = state.accounts.raw()
+    order = command_value("change_profile", command_id="c-9", segment="x" * 2_000_000, tier="gold")
+    transaction = run(lane, state, {topics.COMMANDS: [Record(b"sub-1", order, 2)]}, max_record_octets=8_000_000)
+    (letter,) = lane.read(topics.DEAD_LETTERS)
+    assert (letter["cause"], letter["record_id"]) == ("output_too_large", "c-9")
+    assert "the limit is 262144" in letter["detail"]
+    assert state.accounts.raw() == before
+    assert set(lane.out) == {topics.DEAD_LETTERS}
+    assert transaction.tally.commands == {("change_profile", "refused"): 1}
+
+
+def test_an_account_full_of_ended_products_takes_no_more_and_still_flows_and_cancellations(
+    lane: ListLane, state: LaneState
+) -> None:
+    offers = [*CATALOGUE["offerings"], {"id": "pack", "kind": "add_on", "allowances": [{"id": "data", "octets": 1}]}]
+    by = books(offerings=[{"name": "One", **offer} for offer in offers])
+
+    def command(kind: str, number: int, **fields: object) -> Record:
+        common = {"command_id": f"{kind}-{number}", "product_id": f"{number:060}", "issued_at_ms": NOW_MS}
+        return Record(b"sub-1", command_value(kind, **common, **fields), 2 * number + 10, NOW_MS)
+
+    orders = [
+        record
+        for number in range(1_200)
+        for record in (command("activate_product", number, offering_id="pack"), command("cancel_product", number))
+    ]
+    run(lane, state, {topics.COMMANDS: orders}, by=by)
+    letters = lane.read(topics.DEAD_LETTERS)
+    full = next(letter["record_id"] for letter in letters if letter["cause"] == "output_too_large")
+    assert full.startswith("activate_product-")
+    assert MAX_ACCOUNT_OCTETS - 1_000 < len(state.accounts.raw()["sub-1"]) < MAX_ACCOUNT_OCTETS + 1_000
+    lane.out.clear()
+    last = Record(b"sub-1", command_value("cancel_product", command_id="end", product_id="p1"), 9_000, NOW_MS)
+    run(lane, state, {topics.FLOWS: [flow(7, octets_down=2**30)], topics.COMMANDS: [last]}, by=by)
+    assert lane.causes() == []
+    assert len(lane.read(topics.DECISIONS)) == 1
 
 
 def test_command_delivered_twice_is_applied_once(lane: ListLane, state: LaneState) -> None:
