@@ -1,7 +1,7 @@
 """What an account may grow to, so that its state, and everything that is told of it, fits its topic.
 
-Commands make an account larger: texts, holds, products and the memory of those that ended. Flows and timers move what is
-there and gather a bounded number of entries, so they stay below what a topic takes where a command left enough room.
+Commands make an account larger: texts, holds, products and the memory of those that ended. Flows and timers move what
+is there and gather a bounded number of entries, so they stay below what a topic takes where a command left enough room.
 What the catalogue adds is bounded by its own contract.
 """
 
