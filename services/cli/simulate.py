@@ -16,10 +16,9 @@ from services.engine.simulate import (
     Side,
     Simulation,
     SimulationError,
-    SimulationReport,
     Subscription,
-    report_of,
 )
+from services.engine.simulate_report import SimulationReport, report_of
 from services.engine.tariff import compile_tariff
 from services.rating.catalogue_files import load_catalogue
 from services.runtime.open_log import open_log

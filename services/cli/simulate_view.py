@@ -9,7 +9,7 @@ from rich.text import Text
 
 from schemas.units import format_micros, format_octets, parse_micros
 from services.cli.tables import new_table, plain_console, shown_money, shown_number, shown_octets
-from services.engine.simulate import AccountReport, GroupReport, SimulationReport, Told
+from services.engine.simulate_report import AccountReport, GroupReport, SimulationReport, Told
 
 VOLUMES = ("charged", "free", "sponsored", "throttled", "blocked")
 

@@ -5,9 +5,8 @@ commands and flows, once per tariff; the books are kept from the rated usage tha
 records alone, so the same records give the same answer.
 """
 
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -15,19 +14,20 @@ import msgspec
 from schemas.classification import Classification
 from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct, ChangeProfile
 from schemas.flow import FlowRecord, account_of
-from schemas.state import AccountState
+from schemas.state import AccountState, PendingUsage
 from schemas.topics import COMMANDS, FLOWS
-from schemas.units import format_micros, parse_micros
+from schemas.units import parse_micros
 from schemas.usage import RatedUsage
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
 from services.engine.leases import released_octets
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.overshoot_seen import OvershootMeter, OvershootReport
+from services.engine.overshoot_seen import OvershootMeter
+from services.engine.packed import PackedAccount
 from services.engine.tariff import CompiledRule, Tariff
 from services.engine.timers import MAX_AHEAD_MS, on_timer
-from services.engine.usage import emit_usage
+from services.engine.usage import emit_usage, without_gathered
 
 FEES = "fees"
 """The category of what is charged for holding a product, not for traffic."""
@@ -42,6 +42,7 @@ GroupBy = Literal["segment", "age_band", "consumption_level", "payment"]
 """What of an account's profile the figures are grouped by."""
 
 _decode: Callable[[bytes], AccountState] = msgspec.msgpack.Decoder(AccountState).decode
+_decode_packed: Callable[[bytes], PackedAccount] = msgspec.msgpack.Decoder(PackedAccount).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -174,7 +175,8 @@ class Run:
 
     def flow(self, flow: FlowRecord, classification: Classification, *, now_ms: int) -> Outcome | None:
         """Decide a recorded flow; None when nobody knows its account."""
-        account = self.account_for(flow, now_ms=now_ms)
+        raw = self._accounts.get(account_of(flow))
+        account = _decode_packed(raw) if raw is not None else self._subscribed(flow, now_ms)
         if account is None:
             return None
         leases = self._budgets_left(now_ms)
@@ -213,11 +215,16 @@ class Run:
 
     def _keep(self, outcome: Outcome) -> None:
         account = outcome.account
-        self.put(account)
         for row in outcome.usage:
             self._book(row, getattr(account, self._by))
             if self._tell is not None:
                 self._tell(row)
+        if account.pending and self._tell is None:
+            # Nobody wants the rows, so what a flow has gathered is booked at once, and no row is ever made of it.
+            for entry in account.pending:
+                self._book_gathered(entry, account)
+            account = without_gathered(account)
+        self.put(account)
 
     def _subscribed(self, flow: FlowRecord, now_ms: int) -> AccountState | None:
         """The account of a stranger, made on the stated plan; None when none is stated."""
@@ -244,31 +251,55 @@ class Run:
             return
         # The money of a refund is negative; its octets, those that were taken back, are told without a sign.
         sign = -1 if row.kind == "refund" else 1
-        throttled = sign * self._throttled_octets(row)
         figures = self._group(group, row.category or FEES)
-        figures.flows += sign * row.record_count
-        figures.revenue_micros += micros
-        figures.octets += sign * row.octets
-        figures.charged_octets += sign * row.charged_octets
-        figures.free_octets += sign * row.free_octets
-        figures.sponsored_octets += sign * row.sponsored_octets
-        figures.throttled_octets += throttled
-        figures.blocked_octets += sign * row.blocked_octets
-        figures.not_charged_octets += sign * row.not_charged_octets
-        if row.treatment == "blocked" and row.service == CALL:
-            figures.blocked_calls += sign * row.record_count
-        bill = self.bills.setdefault(row.account_id, Bill())
-        bill.group = group
+        self._add(figures, row, micros, sign)
+        bill = self._bill(row.account_id, group)
         bill.micros += micros
         bill.blocked_octets += sign * row.blocked_octets
-        bill.throttled_octets += throttled
+        bill.throttled_octets += sign * self._throttled_octets(row)
 
-    def _throttled_octets(self, row: RatedUsage) -> int:
-        if row.rule_id in self._slow:
-            return row.octets - row.blocked_octets - row.not_charged_octets
-        rule = self.tariff.rules.get(row.rule_id or "", self.tariff.built_in)
+    def _book_gathered(self, entry: PendingUsage, account: AccountState) -> None:
+        group = getattr(account, self._by)
+        micros = entry.micros - sum([paid.micros for paid in entry.payments]) if entry.micros else 0
+        self._add(self._group(group, entry.category), entry, micros, 1)
+        bill = self._bill(account.account_id, group)
+        bill.micros += micros
+        bill.blocked_octets += entry.blocked_octets
+        bill.throttled_octets += self._throttled_octets(entry)
+
+    def _add(self, figures: Figures, usage: RatedUsage | PendingUsage, micros: int, sign: int) -> None:
+        figures.flows += sign * usage.record_count
+        figures.revenue_micros += micros
+        figures.octets += sign * _octets(usage)
+        figures.charged_octets += sign * usage.charged_octets
+        figures.free_octets += sign * usage.free_octets
+        figures.sponsored_octets += sign * usage.sponsored_octets
+        figures.throttled_octets += sign * self._throttled_octets(usage)
+        figures.blocked_octets += sign * usage.blocked_octets
+        figures.not_charged_octets += sign * usage.not_charged_octets
+        if usage.treatment == "blocked" and usage.service == CALL:
+            figures.blocked_calls += sign * usage.record_count
+
+    def _bill(self, account_id: str, group: str) -> Bill:
+        bill = self.bills.get(account_id)
+        if bill is None:
+            bill = self.bills[account_id] = Bill()
+        bill.group = group
+        return bill
+
+    def _throttled_octets(self, usage: RatedUsage | PendingUsage) -> int:
+        if usage.rule_id in self._slow:
+            return usage.charged_octets + usage.free_octets + usage.sponsored_octets
+        if not usage.free_octets or usage.price_id is not None:
+            return 0
         # A rule that charges, and octets pass free: an empty bucket throttles, unless a price has reached its cap.
-        return row.free_octets if rule.rule.charging == "charge" and row.price_id is None else 0
+        rule = self.tariff.rules.get(usage.rule_id or "", self.tariff.built_in)
+        return usage.free_octets if rule.rule.charging == "charge" else 0
+
+
+def _octets(usage: RatedUsage | PendingUsage) -> int:
+    passed = usage.charged_octets + usage.free_octets + usage.sponsored_octets
+    return passed + usage.blocked_octets + usage.not_charged_octets
 
 
 def has_limit(rule: CompiledRule) -> bool:
@@ -358,139 +389,3 @@ class Simulation:
     def _saw(self, arrived_ms: int) -> None:
         self.from_ms = min(self.from_ms or arrived_ms, arrived_ms)
         self.until_ms = max(self.until_ms, arrived_ms)
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures as they leave: money as a decimal string."""
-
-    flows: int
-    revenue: str
-    octets: int
-    charged_octets: int
-    free_octets: int
-    sponsored_octets: int
-    throttled_octets: int
-    blocked_octets: int
-    not_charged_octets: int
-    blocked_calls: int
-    caps_reached: int
-
-
-class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One group and category under both tariffs."""
-
-    group: str
-    category: str
-    present: Told
-    new: Told
-
-
-class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one account pays under both tariffs; a negative change is what it wins."""
-
-    account_id: str
-    group: str
-    present: str
-    new: str
-    change: str
-    blocked_octets_change: int
-    throttled_octets_change: int
-
-
-class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The comparison of two tariffs over one recording."""
-
-    present_version: str
-    new_version: str
-    currency: str
-    from_ms: int
-    until_ms: int
-    flows: int
-    commands: int
-    unknown_account_flows: int
-    grouped_by: str
-    total_present: Told
-    total_new: Told
-    revenue_change: str
-    groups: tuple[GroupReport, ...]
-    accounts: int
-    winning_accounts: int
-    losing_accounts: int
-    winners: tuple[AccountReport, ...]
-    losers: tuple[AccountReport, ...]
-    refused_commands_present: dict[str, int]
-    refused_commands_new: dict[str, int]
-    overshoot_present: tuple[OvershootReport, ...]
-    overshoot_new: tuple[OvershootReport, ...]
-
-
-def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10) -> SimulationReport:
-    """What a closed simulation found; `top` winners and as many losers by name, all of them in the counts."""
-    present, new = simulation.present, simulation.new
-    accounts = sorted(present.bills.keys() | new.bills.keys())
-    changes = [(_bill(new, name).micros - _bill(present, name).micros, name) for name in accounts]
-    before, after = present.total(), new.total()
-    return SimulationReport(
-        present_version=present.tariff.version,
-        new_version=new.tariff.version,
-        currency=new.tariff.currency,
-        from_ms=simulation.from_ms,
-        until_ms=simulation.until_ms,
-        flows=simulation.flows,
-        commands=simulation.commands,
-        unknown_account_flows=simulation.strangers,
-        grouped_by=by,
-        total_present=told(before),
-        total_new=told(after),
-        revenue_change=format_micros(after.revenue_micros - before.revenue_micros),
-        groups=tuple(_groups(present, new)),
-        accounts=len(accounts),
-        winning_accounts=sum(change < 0 for change, _ in changes),
-        losing_accounts=sum(change > 0 for change, _ in changes),
-        winners=_named(heapq.nsmallest(top, (item for item in changes if item[0] < 0)), present, new),
-        losers=_named(
-            heapq.nsmallest(top, (item for item in changes if item[0] > 0), key=lambda item: (-item[0], item[1])),
-            present,
-            new,
-        ),
-        refused_commands_present=dict(sorted(present.refused.items())),
-        refused_commands_new=dict(sorted(new.refused.items())),
-        overshoot_present=tuple(present.overshoot.report()),
-        overshoot_new=tuple(new.overshoot.report()),
-    )
-
-
-def told(figures: Figures) -> Told:
-    """Figures with their money as a decimal string."""
-    fields = {name: getattr(figures, name) for name in figures.__struct_fields__ if name != "revenue_micros"}
-    return Told(revenue=format_micros(figures.revenue_micros), **fields)
-
-
-def _groups(present: Run, new: Run) -> Iterator[GroupReport]:
-    for key in sorted(present.groups.keys() | new.groups.keys()):
-        yield GroupReport(
-            group=key[0],
-            category=key[1],
-            present=told(present.groups.get(key, Figures())),
-            new=told(new.groups.get(key, Figures())),
-        )
-
-
-def _named(changes: Iterable[tuple[int, str]], present: Run, new: Run) -> tuple[AccountReport, ...]:
-    return tuple(_account(name, change, _bill(present, name), _bill(new, name)) for change, name in changes)
-
-
-def _account(account_id: str, change: int, before: Bill, after: Bill) -> AccountReport:
-    return AccountReport(
-        account_id=account_id,
-        group=after.group or before.group,
-        present=format_micros(before.micros),
-        new=format_micros(after.micros),
-        change=format_micros(change),
-        blocked_octets_change=after.blocked_octets - before.blocked_octets,
-        throttled_octets_change=after.throttled_octets - before.throttled_octets,
-    )
-
-
-def _bill(run: Run, account_id: str) -> Bill:
-    return run.bills.get(account_id, Bill())

@@ -23,7 +23,7 @@ from services.cli.recorded import RecordingError, read_catalogue_topic
 from services.cli.simulate import Question, json_of, simulate_topics
 from services.cli.simulate_view import print_simulation
 from services.engine.feed import entries_of
-from services.engine.simulate import SimulationReport
+from services.engine.simulate_report import SimulationReport
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers, members_of
 from services.rating.catalogue_files import load_catalogue

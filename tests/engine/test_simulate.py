@@ -14,10 +14,9 @@ from services.engine.simulate import (
     Side,
     Simulation,
     SimulationError,
-    SimulationReport,
     Subscription,
-    report_of,
 )
+from services.engine.simulate_report import SimulationReport, report_of
 from services.engine.tariff import compile_tariff
 from tests.engine.world import classification, flow_record, ms
 
