@@ -226,7 +226,10 @@ def simulate(
     kafka: KafkaOption = None,
     data_dir: DataOption = None,
 ) -> None:
-    """Run a new tariff beside today's over recorded traffic: revenue, volumes, who wins and who loses."""
+    """Run a new tariff beside today's over recorded traffic: revenue, volumes, who wins and who loses.
+
+    Exit code 1 when a line of a file could not be read; it is named, left out and counted.
+    """
     if topic == (flows_ is not None):
         raise typer.BadParameter("give one of --flows FILE and --topic")
     settings = _settings(kafka, data_dir)
@@ -245,7 +248,7 @@ def simulate(
         top=top,
     )  # fmt: skip
     answer = _run(simulate_topics(question, settings)) if topic else simulate_files(question, settings)
-    print_answer(answer, as_json=json_)
+    sys.exit(print_answer(answer, as_json=json_))
 
 
 @app.command("recommend")
@@ -270,7 +273,10 @@ def recommend_(
     kafka: KafkaOption = None,
     data_dir: DataOption = None,
 ) -> None:
-    """Recommend at most three packages per account, each with its reason and saving on recorded usage."""
+    """Recommend at most three packages per account, each with its reason and saving on recorded usage.
+
+    Exit code 1 when a line of a file could not be read; it is named, left out and counted.
+    """
     if topic == (flows_ is not None):
         raise typer.BadParameter("give one of --flows FILE and --topic")
     settings = _settings(kafka, data_dir)
@@ -282,8 +288,8 @@ def recommend_(
         subscription=subscription_of(subscribe or [], time_zone), account_ids=frozenset(account or ()),
         steer_own=steer_own,
     )  # fmt: skip
-    found = _run(recommend_from_topics(request, settings)) if topic else recommend_from_files(request, settings)
-    print_recommendations(found, as_json=json_)
+    answer = _run(recommend_from_topics(request, settings)) if topic else recommend_from_files(request, settings)
+    sys.exit(print_recommendations(answer, as_json=json_))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rich.console import Console
 from schemas.catalogue import Catalogue
 from schemas.command import AccountCommand
 from schemas.flow import FlowRecord, account_of
-from services.cli.recorded import Recording, read_catalogue_topic, say_progress
+from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log, say
 from services.cli.simulate import NAME_CACHE_ENTRIES
 from services.cli.tables import new_table, plain_console
 from services.engine.classify import Classifier, SubscriberMemory
@@ -18,7 +18,6 @@ from services.engine.recommend import Arrived, History, Recommendation, recommen
 from services.engine.simulate import SimulationError, Subscription
 from services.engine.tariff import compile_tariff
 from services.rating.catalogue_files import load_catalogue
-from services.runtime.open_log import open_log
 from services.runtime.settings import Settings
 
 MAX_KEPT_FLOWS = 200_000
@@ -36,6 +35,13 @@ class Request(NamedTuple):
     account_ids: frozenset[str]
     """Empty for all accounts."""
     steer_own: bool
+
+
+class Answer(NamedTuple):
+    """The recommendations, and which records had to be left out, by cause."""
+
+    found: list[Recommendation]
+    refused: dict[str, int]
 
 
 class Gathered:
@@ -80,8 +86,8 @@ class Gathered:
         return not self._wanted or account_id in self._wanted
 
 
-def recommend_from_files(request: Request, settings: Settings) -> list[Recommendation]:
-    """From files. Raises SimulationError, RecordingError, CatalogueFilesError, OSError."""
+def recommend_from_files(request: Request, settings: Settings) -> Answer:
+    """From files. Raises SimulationError, CatalogueFilesError, OSError."""
     if request.accounts is None and request.subscription is None:
         raise SimulationError(
             "nothing says what the accounts hold; give --accounts FILE with recorded account commands, or "
@@ -89,30 +95,37 @@ def recommend_from_files(request: Request, settings: Settings) -> list[Recommend
         )
     catalogue = load_catalogue(request.catalogue)
     gathered = _gathered(catalogue, request)
-    _recording(gathered, settings).play_files(request.flows or "-", request.accounts)
-    return list(_recommended(gathered, catalogue, request))
+    recording = _recording(gathered, settings)
+    recording.play_files(request.flows or "-", request.accounts)
+    return _answer(gathered, recording, catalogue, request)
 
 
-async def recommend_from_topics(request: Request, settings: Settings) -> list[Recommendation]:
+async def recommend_from_topics(request: Request, settings: Settings) -> Answer:
     """From the log, by its own catalogue unless one is given. Raises SimulationError, RecordingError, LogError."""
     if request.accounts is not None:
         raise SimulationError("--accounts goes with --flows FILE; --topic takes the commands from the log")
-    log = open_log(settings)
-    try:
-        await log.start()
+    async with recorded_log(settings) as log:
         catalogue = load_catalogue(request.catalogue) if request.catalogue else await read_catalogue_topic(log)
         gathered = _gathered(catalogue, request)
-        await _recording(gathered, settings).play_topics(log, max_record_octets=settings.max_record_octets)
-    finally:
-        await log.close()
-    return list(_recommended(gathered, catalogue, request))
+        recording = _recording(gathered, settings)
+        await recording.play_topics(log, max_record_octets=settings.max_record_octets)
+    return _answer(gathered, recording, catalogue, request)
 
 
-def print_recommendations(found: list[Recommendation], *, as_json: bool, console: Console | None = None) -> None:
-    """Print the recommendations as a table, or as one JSON document; money as decimal strings."""
+def print_recommendations(answer: Answer, *, as_json: bool) -> int:
+    """Print the recommendations as a table, or as one JSON document; money as decimal strings.
+
+    The exit code: 1 where a line could not be read.
+    """
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"recommendations": found}), indent=2).decode())
-        return
+        body = {"recommendations": answer.found, "refused_records": answer.refused}
+        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+    else:
+        _print_table(answer.found)
+    return 1 if UNREADABLE in answer.refused else 0
+
+
+def _print_table(found: list[Recommendation], console: Console | None = None) -> None:
     console = console or plain_console()
     if not found:
         console.print("No package would have saved anybody anything.")
@@ -130,7 +143,11 @@ def _gathered(catalogue: Catalogue, request: Request) -> Gathered:
 
 
 def _recording(gathered: Gathered, settings: Settings) -> Recording:
-    return Recording(gathered, seen_records=settings.dedup_records_per_lane, progress=say_progress)
+    return Recording(gathered, seen_records=settings.dedup_records_per_lane, say=say)
+
+
+def _answer(gathered: Gathered, recording: Recording, catalogue: Catalogue, request: Request) -> Answer:
+    return Answer(list(_recommended(gathered, catalogue, request)), dict(sorted(recording.refused.items())))
 
 
 def _recommended(gathered: Gathered, catalogue: Catalogue, request: Request) -> Iterator[Recommendation]:

@@ -1,12 +1,14 @@
 """Recorded traffic: flow records and account commands from files or from the log, in the order a lane gets them.
 
-Everything is read as a stream and read only; nothing here grows with the length of the recording.
+Everything is read as a stream and read only; nothing here grows with the length of the recording. What cannot be read
+is left out, counted and, where it stands in a file, named.
 """
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,14 +20,22 @@ from schemas.flow import FlowRecord
 from schemas.topics import CATALOGUE, COMMANDS, FLOWS
 from services.engine.feed import CatalogueFeed
 from services.engine.simulate import Clock
-from services.ingest.jsonlines import JsonLinesError, read_flows
+from services.ingest.jsonlines import JsonLinesError, decode_flow
 from services.policy.intake import Refused, read_command, read_flow
 from services.policy.seen import SeenIds
 from services.runtime.log import Log, LogReader, LogRecord, LogUnavailable
+from services.runtime.open_log import open_log
+from services.runtime.settings import Settings
 
 POLL_RECORDS = 5_000
 POLL_WAIT_MS = 200
-PROGRESS_EVERY_FLOWS = 100_000
+PROGRESS_EVERY_FLOWS = 50_000
+MAX_NAMED_LINES = 10
+"""Unreadable lines that are named; the rest is counted."""
+
+UNREADABLE = "unreadable_line"
+"""In the counts of what was left out: a line of a file that holds no flow record, or no account command."""
+
 STALLED_S = 30.0
 """A reader that brings nothing for so long, although its end is not reached, will not bring anything any more."""
 
@@ -33,7 +43,7 @@ _decode_command: Callable[[bytes], AccountCommand] = msgspec.json.Decoder(Accoun
 
 
 class RecordingError(ValueError):
-    """A recording cannot be read: the message names file and line, or topic, and what to mend."""
+    """A recording cannot be read: the message names the topic or the folder, and what to mend."""
 
 
 class Listener(Protocol):
@@ -52,25 +62,26 @@ class Listener(Protocol):
 class Recording:
     """Plays records to a listener, leaving out what a lane would refuse: duplicates, and what it cannot read."""
 
-    def __init__(self, listener: Listener, *, seen_records: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, listener: Listener, *, seen_records: int, say: Callable[[str], None]) -> None:
         self.refused: Counter[str] = Counter()
-        """Records left out, by the cause of their dead letter."""
+        """Records left out, by the cause of their dead letter; lines of files are UNREADABLE."""
         self._listener = listener
         self._seen_records = seen_records
-        self._progress = progress
+        self._say = say
         self._seen = SeenIds(seen_records)
         self._flows = 0
+        self._of = ""
 
     def play_files(self, flows: str, accounts: Path | None) -> None:
         """Play a file of flow records (`-` = standard input), and one of account commands that go before or between.
 
         A file does not say when its records arrived: a flow counts as arrived at its end, a command when it was
-        issued, and a command goes before the first flow that arrives later. Raises RecordingError, OSError.
+        issued, and a command goes before the first flow that arrives later. Raises OSError.
         """
         clock = Clock()
-        waiting = read_commands(accounts) if accounts is not None else iter(())
+        waiting = self._commands_of(accounts) if accounts is not None else iter(())
         command = next(waiting, None)
-        for flow in _flows_of(flows):
+        for flow in self._flows_of(flows):
             arrived_ms = clock.tick(flow.end_ms)
             while command is not None and command.issued_at_ms <= arrived_ms:
                 self._listener.command(command, arrived_ms=command.issued_at_ms)
@@ -78,6 +89,8 @@ class Recording:
             self._flow(flow, arrived_ms)
         for later in () if command is None else (command, *waiting):
             self._listener.command(later, arrived_ms=later.issued_at_ms)
+        if (unnamed := self.refused[UNREADABLE] - MAX_NAMED_LINES) > 0:
+            self._say(f"{unnamed} more lines cannot be read")
 
     async def play_topics(self, log: Log, *, max_record_octets: int) -> None:
         """Play the flow and command topics of a started `log`, lane by lane, up to their ends as of now.
@@ -87,6 +100,11 @@ class Recording:
         flows, commands = await log.reader(FLOWS), await log.reader(COMMANDS)
         try:
             ends = {FLOWS: await flows.end_offsets(), COMMANDS: await commands.end_offsets()}
+            held = _held(ends[FLOWS], await flows.beginning_offsets())
+            self._of = f" of at most {held}"
+            self._say(
+                f"{FLOWS} holds at most {held} flow records in {len(ends[FLOWS])} lanes; what comes now is left out"
+            )
             for partition in sorted(ends[FLOWS]):
                 self._listener.next_lane()
                 self._seen = SeenIds(self._seen_records)
@@ -115,15 +133,50 @@ class Recording:
             return
         self._listener.flow(flow, arrived_ms=arrived_ms)
         self._flows += 1
-        self._progress(self._flows)
+        if self._flows % PROGRESS_EVERY_FLOWS == 0:
+            self._say(f"{self._flows}{self._of} flow records")
+
+    def _flows_of(self, file: str) -> Iterator[FlowRecord]:
+        for number, line in _lines_of(file):
+            try:
+                yield decode_flow(line, number)
+            except JsonLinesError as error:
+                self._unreadable(f"{_name(file)} {error}")
+
+    def _commands_of(self, path: Path) -> Iterator[AccountCommand]:
+        """The account commands of a file of JSON Lines, as `ott.account-commands.v1` holds them."""
+        for number, line in _lines_of(str(path)):
+            command = _command(line)
+            if isinstance(command, str):
+                self._unreadable(f"{path} line {number}: {command}")
+            else:
+                yield command
+
+    def _unreadable(self, problem: str) -> None:
+        self.refused[UNREADABLE] += 1
+        if self.refused[UNREADABLE] <= MAX_NAMED_LINES:
+            self._say(problem)
 
 
-def read_commands(path: Path) -> Iterator[AccountCommand]:
-    """The account commands of a file of JSON Lines, as `ott.account-commands.v1` holds them. Raises RecordingError."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _command(line, f"{path} line {number}")
+@contextlib.asynccontextmanager
+async def recorded_log(settings: Settings) -> AsyncIterator[Log]:
+    """The configured log, started, only to be read.
+
+    Raises RecordingError where there is no embedded log, which opening would make; LogUnavailable.
+    """
+    if settings.log == "kafka":
+        limit_s = settings.outage_timeout_ms / 1_000
+        say(f"reading from Kafka at {settings.kafka_bootstrap}, which has {limit_s:g} s to answer")
+    elif not _embedded_file(settings).exists():
+        raise RecordingError(
+            f"there is no log at {_embedded_file(settings)}; give --data-dir FOLDER, --kafka HOST:PORT or --flows FILE"
+        )
+    log = open_log(settings)
+    try:
+        await log.start()
+        yield log
+    finally:
+        await log.close()
 
 
 async def read_catalogue_topic(log: Log) -> Catalogue:
@@ -177,29 +230,40 @@ async def _merged(
             flow = await anext(flows, None)
 
 
-def _flows_of(file: str) -> Iterator[FlowRecord]:
-    name = "standard input" if file == "-" else file
-    try:
-        if file == "-":
-            yield from read_flows(sys.stdin.buffer)
-        else:
-            with Path(file).open("rb") as lines:
-                yield from read_flows(lines)
-    except JsonLinesError as error:
-        raise RecordingError(f"{name} {error}") from None
+def say(text: str) -> None:
+    """Say on standard error what is going on."""
+    print(f"smartpipe: {text}", file=sys.stderr, flush=True)
 
 
-def _command(line: bytes, where: str) -> AccountCommand:
+def _held(ends: Mapping[int, int], begins: Mapping[int, int]) -> int:
+    """Offsets between the two; some may be a transaction's own marks, or compacted."""
+    return sum(end - begins.get(partition, 0) for partition, end in ends.items())
+
+
+def _embedded_file(settings: Settings) -> Path:
+    from services.runtime.embedded_file import FILE_NAME
+
+    return Path(settings.data_dir) / FILE_NAME
+
+
+def _lines_of(file: str) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers."""
+    with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _command(line: bytes) -> AccountCommand | str:
+    """The command, or why it is none."""
     try:
         command = _decode_command(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordingError(f"{where}: {error}; write one account command a line, as {COMMANDS} holds it") from None
+        return f"{error}; write one account command a line, as {COMMANDS} holds it"
     if not command.version.startswith(COMMAND_MAJOR + "."):
-        raise RecordingError(f"{where}: version {command.version!r} is not supported; this reads {COMMAND_MAJOR}.x")
+        return f"version {command.version!r} is not supported; this reads {COMMAND_MAJOR}.x"
     return command
-
-
-def say_progress(count: int) -> None:
-    """Say on standard error how many flow records have been played, now and then."""
-    if count % PROGRESS_EVERY_FLOWS == 0:
-        print(f"smartpipe: {count} flow records", file=sys.stderr)

@@ -1,13 +1,12 @@
 """`smartpipe simulate`: a new tariff beside the one of today, over recorded traffic."""
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from schemas.catalogue import Catalogue
-from services.cli.recorded import Recording, read_catalogue_topic, say_progress
+from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log, say
 from services.cli.simulate_view import print_simulation
 from services.engine.classify import Classifier
 from services.engine.periods import is_time_zone
@@ -21,7 +20,6 @@ from services.engine.simulate import (
 from services.engine.simulate_report import SimulationReport, report_of
 from services.engine.tariff import compile_tariff
 from services.rating.catalogue_files import load_catalogue
-from services.runtime.open_log import open_log
 from services.runtime.settings import Settings
 
 NAME_CACHE_ENTRIES = 65_536
@@ -48,12 +46,13 @@ class Answer(NamedTuple):
     refused: dict[str, int]
 
 
-def print_answer(answer: Answer, *, as_json: bool) -> None:
-    """Print the comparison as tables, or as one JSON document."""
+def print_answer(answer: Answer, *, as_json: bool) -> int:
+    """Print the comparison as tables, or as one JSON document; the exit code, 1 where a line could not be read."""
     if as_json:
         print(json_of(answer))
     else:
         print_simulation(answer.report, answer.refused)
+    return 1 if UNREADABLE in answer.refused else 0
 
 
 def check(question: Question) -> None:
@@ -70,8 +69,7 @@ def check(question: Question) -> None:
 def simulate_files(question: Question, settings: Settings) -> Answer:
     """Over files; without `--against`, the catalogue of today is the shipped one.
 
-    Not on an event loop, so that Ctrl-C ends it at once. Raises SimulationError, RecordingError, CatalogueFilesError,
-    OSError.
+    Not on an event loop, so that Ctrl-C ends it at once. Raises SimulationError, CatalogueFilesError, OSError.
     """
     check(question)
     simulation = _simulation(question, load_catalogue(question.against))
@@ -86,15 +84,11 @@ async def simulate_topics(question: Question, settings: Settings) -> Answer:
     Raises SimulationError, RecordingError, CatalogueFilesError, LogError.
     """
     check(question)
-    log = open_log(settings)
-    try:
-        await log.start()
+    async with recorded_log(settings) as log:
         against = load_catalogue(question.against) if question.against else await read_catalogue_topic(log)
         simulation = _simulation(question, against)
         recording = _recording(simulation, settings)
         await recording.play_topics(log, max_record_octets=settings.max_record_octets)
-    finally:
-        await log.close()
     return _answer(question, simulation, recording)
 
 
@@ -148,11 +142,17 @@ def _check_offerings(question: Question, against: Catalogue, wanted: Catalogue) 
 
 
 def _recording(simulation: Simulation, settings: Settings) -> Recording:
-    return Recording(simulation, seen_records=settings.dedup_records_per_lane, progress=say_progress)
+    return Recording(simulation, seen_records=settings.dedup_records_per_lane, say=say)
 
 
 def _answer(question: Question, simulation: Simulation, recording: Recording) -> Answer:
-    simulation.close()
+    refused = dict(sorted(recording.refused.items()))
     if not simulation.flows:
-        print("smartpipe: no flow record could be charged; see the counts", file=sys.stderr)
-    return Answer(report_of(simulation, by=question.by, top=question.top), dict(sorted(recording.refused.items())))
+        left_out = {**refused, "unknown_account": simulation.strangers}
+        told = ", ".join(f"{count} {cause}" for cause, count in left_out.items() if count)
+        raise SimulationError(
+            f"no flow record could be charged ({told or 'there is none'}); give recorded traffic, and "
+            "--accounts FILE or --subscribe OFFERING for accounts that nothing is known of"
+        )
+    simulation.close()
+    return Answer(report_of(simulation, by=question.by, top=question.top), refused)

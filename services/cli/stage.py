@@ -82,12 +82,10 @@ class Stage:
         )
 
     async def publish(self, records: Sequence[GeneratedRecord]) -> None:
-        """Publish flow records as an exporter does."""
+        """Publish flow records as an exporter does: stamped with the time of publishing."""
         publisher = await self.log.publisher()
         try:
-            await publish_all(
-                publisher, (NewRecord(topics.FLOWS, item.key, item.value, item.timestamp_ms) for item in records)
-            )
+            await publish_all(publisher, (NewRecord(topics.FLOWS, item.key, item.value, now_ms()) for item in records))
         finally:
             await publisher.close()
         self.published += len(records)

@@ -9,6 +9,9 @@ from schemas.units import format_micros
 from services.engine.overshoot_seen import OvershootReport
 from services.engine.simulate import Bill, Figures, GroupBy, Run, Simulation
 
+REPORT_VERSION = "1.0"
+"""Of the report as JSON, whose keys docs/simulate.md lists: within 1.x keys are added, never renamed or removed."""
+
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Figures as they leave: money as a decimal string."""
@@ -50,6 +53,7 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
 class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of two tariffs over one recording."""
 
+    version: str = REPORT_VERSION
     present_version: str
     new_version: str
     currency: str

@@ -171,7 +171,7 @@ class EmbeddedFile:
         try:
             return self._topics[name]
         except KeyError:
-            raise LogError(f"topic {name!r} does not exist; create it with ensure_topics") from None
+            raise LogError(f"topic {name!r} does not exist; `smartpipe topics` creates it") from None
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         ends_at = time.monotonic() + self._outage_s

@@ -970,7 +970,7 @@ class _Cluster:
                 await self._learn(unknown)
             for topic in unknown:
                 if topic not in self._facts:
-                    raise LogError(f"topic {topic!r} does not exist; create it with ensure_topics")
+                    raise LogError(f"topic {topic!r} does not exist; `smartpipe topics` creates it")
 
     def known_facts(self, topic: str) -> TopicFacts | None:
         """What is known of a topic without asking."""

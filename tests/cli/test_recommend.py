@@ -79,6 +79,14 @@ def test_the_table_says_why_and_that_a_service_is_the_operators_own(recommended:
     assert "operator's own" in said
 
 
+def test_a_broken_line_is_named_left_out_and_counted(recommended: Any) -> None:
+    result = recommended("--flows", "-", "--subscribe", "plan", "--json", lines=(b"{}", *FLOWS))
+    assert result.exit_code == 1
+    assert "smartpipe: standard input line 1: " in result.stderr
+    found = json.loads(result.stdout)
+    assert (len(found["recommendations"]), found["refused_records"]) == (2, {"unreadable_line": 1})
+
+
 def test_nothing_to_recommend_is_said(recommended: Any) -> None:
     result = recommended("--flows", "-", "--subscribe", "plan", lines=FLOWS[:1])
     assert "No package" in result.stdout
@@ -128,5 +136,5 @@ async def test_recommendations_from_a_log_go_by_its_commands_and_its_catalogue(t
     await publisher.close()
     await log.close()
     request = command.Request(None, None, None, None, frozenset(), steer_own=False)
-    found = await command.recommend_from_topics(request, settings)
-    assert [(item.account_id, item.offering_id, item.saving) for item in found] == [("sub-1", "pack", "2")]
+    answer = await command.recommend_from_topics(request, settings)
+    assert [(item.account_id, item.offering_id, item.saving) for item in answer.found] == [("sub-1", "pack", "2")]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,13 @@ from schemas import topics
 from schemas.catalogue import Catalogue
 from schemas.units import parse_micros
 from services.cli.main import app
-from services.cli.recorded import RecordingError, read_catalogue_topic
+from services.cli.recorded import MAX_NAMED_LINES, RecordingError, read_catalogue_topic
 from services.cli.simulate import Question, json_of, simulate_topics
 from services.cli.simulate_view import print_simulation
 from services.engine.feed import entries_of
-from services.engine.simulate_report import SimulationReport
+from services.engine.overshoot_seen import OvershootReport
+from services.engine.simulate import SimulationError
+from services.engine.simulate_report import REPORT_VERSION, AccountReport, GroupReport, SimulationReport, Told
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers, members_of
 from services.rating.catalogue_files import load_catalogue
@@ -91,6 +94,18 @@ def test_a_file_of_flows_on_one_plan_is_compared_in_json_with_money_as_strings(s
     assert list(found) == [*SimulationReport.__struct_fields__, "refused_records"]
 
 
+def test_the_keys_of_the_json_are_those_that_the_manual_lists() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text().partition("## As JSON")[2]
+    rows = {row.split("|")[1].strip(): re.findall(r"`([a-z_]+)`", row.split("|")[2]) for row in manual.splitlines()
+            if row.startswith("| ")}  # fmt: skip
+    assert rows["the report"] == [*SimulationReport.__struct_fields__, "refused_records"]
+    assert rows["figures"] == list(Told.__struct_fields__)
+    assert rows["one of `groups`"] == list(GroupReport.__struct_fields__)
+    assert rows["an account"] == list(AccountReport.__struct_fields__)
+    assert rows["an overshoot"] == list(OvershootReport.__struct_fields__)
+    assert f"within version {REPORT_VERSION[:2]}x keys are added" in manual.lower()
+
+
 def test_the_table_names_both_tariffs_the_categories_and_who_wins(simulate: Any) -> None:
     result = simulate("--flows", "-", "--subscribe", "plan", lines=(*FLOWS, FLOWS[0]))
     assert result.exit_code == 0, result.output
@@ -145,21 +160,45 @@ def test_one_source_of_traffic_is_needed(simulate: Any, arguments: list[str]) ->
     assert "one of --flows FILE and --topic" in " ".join(result.output.split())
 
 
-def test_a_broken_line_is_named_with_its_file(simulate: Any, tmp_path: Path) -> None:
+def test_a_broken_line_is_named_left_out_and_counted(simulate: Any, tmp_path: Path) -> None:
     flows = tmp_path / "flows.jsonl"
-    flows.write_bytes(FLOWS[0] + b"\n\n{}\n")
-    result = simulate("--flows", flows, "--subscribe", "plan")
-    assert isinstance(result.exception, RecordingError)
-    assert f"{flows} line 3" in str(result.exception)
+    flows.write_bytes(b"\n".join((FLOWS[0], b"", b"{}", *FLOWS[1:], b"\xff")))
+    result = simulate("--flows", flows, "--subscribe", "plan", "--json")
+    assert result.exit_code == 1
+    assert f"smartpipe: {flows} line 3: " in result.stderr
+    assert f"smartpipe: {flows} line 6: octet 0 is not UTF-8" in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["flows"], found["refused_records"]) == (3, {"unreadable_line": 2})
 
 
 @pytest.mark.parametrize("line", [b"[]", b"\xff", command_value("credit", amount="1", version="2.0")])
-def test_a_broken_command_is_named_with_its_file(simulate: Any, tmp_path: Path, line: bytes) -> None:
+def test_a_broken_command_is_named_and_the_others_are_applied(simulate: Any, tmp_path: Path, line: bytes) -> None:
     commands = tmp_path / "commands.jsonl"
-    commands.write_bytes(b"\n" + line)
-    result = simulate("--flows", "-", "--accounts", commands, lines=FLOWS)
-    assert isinstance(result.exception, RecordingError)
-    assert f"{commands} line 2" in str(result.exception)
+    commands.write_bytes(b"\n".join((b"", line, command_value("change_profile", issued_at_ms=0))))
+    result = simulate("--flows", "-", "--accounts", commands, "--json", lines=FLOWS)
+    assert result.exit_code == 1
+    assert f"{commands} line 2: " in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["flows"], found["commands"], found["refused_records"]) == (3, 1, {"unreadable_line": 1})
+
+
+def test_of_many_broken_lines_the_first_are_named_and_the_rest_is_counted(simulate: Any) -> None:
+    result = simulate("--flows", "-", "--subscribe", "plan", lines=(*FLOWS, *[b"{}"] * (MAX_NAMED_LINES + 2)))
+    assert result.exit_code == 1
+    assert result.stderr.count("standard input line") == MAX_NAMED_LINES
+    assert "smartpipe: 2 more lines cannot be read" in result.stderr
+    assert "left out: 12 unreadable_line" in " ".join(result.stdout.split())
+
+
+def test_a_recording_that_nothing_can_be_said_of_is_an_error_not_a_table_of_zeros(
+    simulate: Any, tmp_path: Path
+) -> None:
+    nobody = tmp_path / "commands.jsonl"
+    nobody.write_bytes(b"")
+    result = simulate("--flows", "-", "--accounts", nobody, lines=(FLOWS[0], FLOWS[0], FLOWS[1]))
+    assert isinstance(result.exception, SimulationError)
+    assert "no flow record could be charged (1 duplicate, 2 unknown_account)" in str(result.exception)
+    assert "(there is none)" in str(simulate("--flows", "-", "--subscribe", "plan").exception)
 
 
 # --- over a log
@@ -265,3 +304,10 @@ async def test_refused_commands_and_strangers_are_told(tmp_path: Path, recorded:
     assert "unknown_account" in said
     assert "account commands that the new tariff refuses: " in said
     assert "unknown_offering" in said
+
+
+async def test_a_folder_without_a_log_is_named_and_none_is_made(tmp_path: Path, today: Path) -> None:
+    settings = Settings(data_dir=str(tmp_path / "none"))
+    with pytest.raises(RecordingError, match=r"there is no log at .*none.*; give --data-dir FOLDER, --kafka"):
+        await simulate_topics(Question(today, None, None, None, None, {}, "segment", 5), settings)
+    assert not (tmp_path / "none").exists()
