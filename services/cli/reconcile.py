@@ -174,7 +174,7 @@ class Report:
     counts: Mapping[str, int]
     """What was read: flows, decisions, dead_letters, commands, usage, notifications, updates, accounts ..."""
     waiting: Mapping[str, int]
-    """What is still on its way: flows and commands not yet processed, usage not yet booked, lanes and ledger moving."""
+    """What is still on its way: flows and commands not yet processed, usage not yet booked, who has not stood still."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -213,6 +213,10 @@ class Findings:
         kept = self._offenders.setdefault(name, [])
         if len(kept) < OFFENDERS_KEPT:
             kept.append(offender)
+
+    def found(self, name: str) -> bool:
+        """Whether the check has found a violation so far."""
+        return self._violations[name] > 0
 
     def skipped(self, name: str, reason: str) -> None:
         """The check could not be made here."""

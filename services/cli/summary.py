@@ -284,5 +284,6 @@ _WAITING = {
     "commands": "account commands, not yet applied",
     "usage": "rows of rated usage, not yet booked",
     "lanes": "lanes, which went on writing while they were read",
+    "workers": "lanes, which went on writing before their workers were asked",
     "ledger": "ledger, which went on booking while it was read",
 }

@@ -61,6 +61,8 @@ LEDGER_CHECKS = (
     "ledger_balances",
 )
 
+LIVE_CHECK = "changelog_is_live_state"
+
 LiveState = Mapping[str, bytes | AccountState]
 """What running workers hold, by account id: the changelog's bytes, or decoded."""
 
@@ -100,8 +102,9 @@ async def survey(
     """Reconcile a started `log` with `ledger`, and sum up what is in it.
 
     While records or rated usage are still waiting to be processed, or lanes or ledger do not stand still, it begins
-    again for up to `wait_s` seconds; what waits then is reported, and is a violation with `strict`. Without a ledger
-    its checks are skipped.
+    again for up to `wait_s` seconds; what waits then is reported, and is a violation with `strict`. So it does while a
+    worker holds another state than the changelog: it may have been asked in the midst of a transaction. Without a
+    ledger its checks are skipped.
     Raises LogError when the log cannot be read to its end.
     """
     loop = asyncio.get_running_loop()
@@ -109,7 +112,8 @@ async def survey(
     while True:
         findings, summary = Findings(), Summary()
         await _Reading(log, ledger, findings, summary, live_state).run(settle_s)
-        if not any(findings.waiting.values()) or loop.time() >= give_up:
+        moving = any(findings.waiting.values()) or findings.found(LIVE_CHECK)
+        if not moving or loop.time() >= give_up:
             return Survey(findings.report(strict=strict), summary)
         await asyncio.sleep(RETRY_S)
 
@@ -122,6 +126,7 @@ class _Reading:
     ) -> None:
         self._log, self._view, self._findings, self._summary, self._ask_live = log, ledger, findings, summary, live
         self._live: LiveState | None = None
+        self._at_rest: frozenset[int] = frozenset()
         self._books = LogBooks()
         self._readers: dict[str, LogReader] = {}
         self._firsts: dict[str, Mapping[int, int]] = {}
@@ -140,9 +145,15 @@ class _Reading:
             cut = await take_cut(self._readers, partitions=partitions, settle_s=settle_s)
             if self._ask_live is not None:
                 self._live = await asyncio.to_thread(self._ask_live)
+                self._at_rest = await self._unchanged_since(cut)
             for partition in range(partitions):
                 await self._lane(partition, partitions, cut)
             await self._close()
+
+    async def _unchanged_since(self, cut: Cut) -> frozenset[int]:
+        """Lanes whose changelog still ends where the cut is: what their workers hold belongs to it."""
+        ends = await self._readers[STATE].end_offsets()
+        return frozenset(lane for lane in cut.settled if ends[lane] == cut.ends[STATE][lane])
 
     async def _open_ledger(self, partitions: int) -> None:
         """Take the booked offsets before any usage is read: what is read later is then there to compare with."""
@@ -201,7 +212,7 @@ class _Reading:
             summary.dead_letters(letter for _, letter in letters)
         async for records in self._records(STATE, view):
             audit.state(records)
-        audit.close_state(self._live, summary.account)
+        audit.close_state(self._live_state_of(view.partition), summary.account)
         async for records in self._records(LEASE_REQUESTS, view):
             audit.lease_requests(records)
         async for rows in self._decoded(USAGE, view, audit, _decode_usage):
@@ -217,6 +228,16 @@ class _Reading:
             summary.notifications(notification for _, notification in notifications)
         async for updates in self._decoded(ENFORCEMENT, view, audit, _decode_update):
             audit.updates(updates)
+
+    def _live_state_of(self, partition: int) -> LiveState | None:
+        if self._live is None:
+            self._findings.skipped(LIVE_CHECK, "no running worker was given to compare with")
+        elif partition not in self._at_rest:
+            self._findings.waiting["workers"] += 1
+            self._findings.skipped(LIVE_CHECK, f"lane {partition} went on writing before its worker was asked")
+        else:
+            return self._live
+        return None
 
     async def _close(self) -> None:
         known = await self._known_versions()
