@@ -175,12 +175,14 @@ async def test_closing_does_not_wait_for_a_busy_file(embedded: EmbeddedStore, na
     await log.ensure_topics([source], partitions=1)
     blocker = sqlite3.connect(embedded.folder / embedded_file.FILE_NAME, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    publishing = asyncio.create_task(publish(log, source.name, numbered(1)))
-    assert not (await asyncio.wait((publishing,), timeout=0.3))[0], "the file is busy, so this has to wait"
+    writing = asyncio.create_task(log.ensure_topics([names.topic()], partitions=1))
+    # Its very first step hands the work to the thread that writes.
+    await asyncio.sleep(0)
+    assert not (await asyncio.wait((writing,), timeout=0.3))[0], "the file is busy, so this has to wait"
     async with asyncio.timeout(DEADLINE_S):
         await log.close()
     with pytest.raises(LogUnavailable):
-        await publishing
+        await writing
     blocker.execute("ROLLBACK")
     blocker.close()
 
@@ -249,7 +251,8 @@ async def test_a_cancelled_poll_loses_no_record(embedded: EmbeddedStore, names: 
     await publish(log, topic.name, numbered(10))
     reader = await log.reader(topic.name)
     polling = asyncio.create_task(reader.poll(max_records=10, max_wait_ms=1_000))
-    await wait_until_async(lambda: True, DEADLINE_S)
+    # It has asked the thread that reads, and has not got its answer.
+    await asyncio.sleep(0)
     polling.cancel()
     await asyncio.gather(polling, return_exceptions=True)
     if polling.cancelled():
