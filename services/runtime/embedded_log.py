@@ -33,6 +33,7 @@ from services.runtime.settings import Settings
 
 REPLAY_RECORDS = 4_000
 MEMBER_INTERVAL_S = 0.1
+ROUNDS_AFTER_FENCE = 2
 RETENTION_INTERVAL_S = 600.0
 
 
@@ -262,6 +263,8 @@ class EmbeddedLaneHost:
         self._ended = asyncio.Event()
         self._ended.set()
         self._round_at = time.monotonic()
+        self._rounds = 0
+        self._round_over = asyncio.Event()
 
     async def run(self, serve: LaneServer) -> None:
         """Join the group and serve until `stop`."""
@@ -320,6 +323,7 @@ class EmbeddedLaneHost:
             self._joined = True
             self._round_at = time.monotonic()
             self._let_go_and_take_up(serve)
+            self._count_rounds(1)
             await self._next_round()
 
     def _let_go_and_take_up(self, serve: LaneServer) -> None:
@@ -354,8 +358,16 @@ class EmbeddedLaneHost:
             self._lanes.pop(partition, None)
 
     async def _after_fence(self) -> None:
-        # Whoever fenced us is among the members already; two rounds later we know whose lane it is.
-        await asyncio.sleep(2 * MEMBER_INTERVAL_S)
+        # Whoever fenced us is among the members already, so the next round that begins tells whose lane it is; the one
+        # that ends next may have begun before. No time is long enough for that: the file may be slow.
+        known = self._rounds + ROUNDS_AFTER_FENCE
+        while self._rounds < known:
+            await self._round_over.wait()
+
+    def _count_rounds(self, count: int) -> None:
+        self._rounds += count
+        over, self._round_over = self._round_over, asyncio.Event()
+        over.set()
 
     async def _open_lane(self, partition: int, retry: Retry) -> EmbeddedLane:
         await self._file.learn_topics()
@@ -379,6 +391,8 @@ class EmbeddedLaneHost:
 
     async def _end_lanes(self) -> list[Exception]:
         self._owned = frozenset()
+        # No more rounds will come; whoever waits for one is not to hold up the end.
+        self._count_rounds(ROUNDS_AFTER_FENCE)
         for lane in self._lanes.values():
             lane.gate.end("the host is stopping")
         tasks = tuple(self._tasks.values())
