@@ -516,6 +516,8 @@ class KafkaLaneHost:
             self._hand_over(place, records)
         if self._trouble is not None:
             await self._recover()
+        else:
+            self._retry.well()
         self._pulse.beat(self._alive_consumer(), wanted)
         # Records that are here already come without a pause; heartbeats and lanes need theirs.
         await asyncio.sleep(0)
@@ -800,6 +802,7 @@ class KafkaReader:
         except KafkaError as error:
             await self._retry.pause(error)
             return {}
+        self._retry.well()
         for place in self._places:
             self._positions[place.partition] = await self._consumer.position(place)
         self._pulse.beat(self._consumer, self._places)
@@ -1001,6 +1004,7 @@ class _Cluster:
             except KafkaError as error:
                 await retry.pause(error)
                 continue
+            retry.well()
             pulse.beat(consumer, (place,))
             yield found.get(place, [])
             await asyncio.sleep(0)

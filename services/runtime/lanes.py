@@ -62,26 +62,32 @@ def check_range(topic: str, partition: int, offset: int, *, begin: int, end: int
 class Retry:
     """Pauses between attempts, longer each time and jittered, until a series of failures has lasted too long.
 
-    A failure that comes later than `limit_ms` after the one before it begins a new series.
+    A series ends by `reset`, and by a failure that comes after things have been `well` for longer than `limit_ms`. How
+    long an attempt took until it failed does not count: one that takes longer than the limit is still one more failure.
     """
 
     def __init__(self, *, limit_ms: int) -> None:
         self._limit_s = limit_ms / 1000
         self._since: float | None = None
-        self._last = 0.0
+        self._well_since: float | None = None
         self._pause_s = FIRST_PAUSE_S
 
     def reset(self) -> None:
         """Forget the failures so far: something has succeeded."""
-        self._since = None
+        self._since = self._well_since = None
+
+    def well(self) -> None:
+        """As far as is known things work again, though nothing has been achieved yet."""
+        if self._since is not None and self._well_since is None:
+            self._well_since = time.monotonic()
 
     async def pause(self, cause: BaseException) -> None:
         """Wait before the next attempt. Raises LogUnavailable, from `cause`, when the series is over the limit."""
         now = time.monotonic()
-        if self._since is None or now - self._last > self._limit_s:
+        if self._since is None or (self._well_since is not None and now - self._well_since > self._limit_s):
             self._since = now
             self._pause_s = FIRST_PAUSE_S
-        self._last = now
+        self._well_since = None
         left_s = self._since + self._limit_s - now
         if left_s <= 0:
             raise LogUnavailable(
@@ -227,6 +233,7 @@ async def keep_served(
         except (LogUnavailable, LaneLost) as error:
             await retry.pause(error)
             continue
+        retry.well()
         ended_by = await _serve_once(serve, lane)
         if not owned():
             return

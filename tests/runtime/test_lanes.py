@@ -10,7 +10,7 @@ from services.runtime.lanes import LaneGate, Retry, keep_served
 from services.runtime.log import CommitFailed, LaneFenced, LaneLost, LogError, LogUnavailable, OffsetOutOfRange
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 10.0
+DEADLINE_S = 100.0
 
 
 class FakeLane:
@@ -108,8 +108,22 @@ async def test_a_retry_forgets_a_series_after_a_success_and_after_a_quiet_time(m
     await almost_give_up()
     retry.reset()
     await almost_give_up()
+    retry.well()
     clock.now_s += 1.1
+    retry.well()
     await almost_give_up()
+
+
+async def test_attempts_that_take_longer_than_the_limit_are_one_series_of_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    retry = Retry(limit_ms=1_000)
+    await retry.pause(CommitFailed("at once"))
+    clock.now_s += 10.0
+    retry.well()
+    with pytest.raises(LogUnavailable, match="after ten seconds"):
+        await retry.pause(CommitFailed("after ten seconds"))
 
 
 @pytest.mark.parametrize("error", [LaneLost("lost"), LaneFenced("fenced"), CommitFailed("failed"), None])

@@ -426,7 +426,7 @@ async def test_a_lane_that_keeps_failing_to_commit_ends_the_host(store: Store, n
     with pytest.raises(LogUnavailable, match="as if the broker"):
         async with asyncio.timeout(DEADLINE_S):
             await log.lanes(group=names.group(), inputs=[source.name]).run(serve)
-    assert opened > 2
+    assert opened > 1, "it was given up before it was tried again"
 
 
 async def test_retention_that_overtook_the_committed_offset_ends_the_host(store: Store, names: Names) -> None:
