@@ -21,7 +21,7 @@ from services.rating.metrics import RatingMetrics
 from services.runtime.telemetry import new_registry
 from tests.waiting import wait_until
 
-SCRAPE_INTERVAL = "200ms"
+SCRAPE_INTERVAL = "500ms"
 VARIABLES = {"$__rate_interval": "5s", "$__range": "30s"}
 
 NOTHING_WRONG = {
@@ -92,7 +92,7 @@ def ask(tool, targets, tmp_path_factory):
 
     def get(path, **parameters):
         url = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def serves():
@@ -103,7 +103,7 @@ def ask(tool, targets, tmp_path_factory):
             return False
 
     try:
-        wait_until(serves, 60, "Prometheus to scrape both services")
+        wait_until(serves, 120, "Prometheus to scrape both services")
         yield get
     finally:
         process.send_signal(signal.SIGTERM)
@@ -148,14 +148,14 @@ def test_expression_is_evaluated_without_error_and_has_a_result(ask, item):
     if may_be_empty(item):
         assert isinstance(result(), list)
     else:
-        wait_until(result, 60, f"a result of {item.where}")
+        wait_until(result, 120, f"a result of {item.where}")
 
 
 def test_prometheus_evaluates_every_rule_without_error(ask):
     def rules():
         return [rule for group in ask("rules")["groups"] for rule in group["rules"]]
 
-    wait_until(lambda: all(rule["health"] != "unknown" for rule in rules()), 60, "all rules to be evaluated")
+    wait_until(lambda: all(rule["health"] != "unknown" for rule in rules()), 120, "all rules to be evaluated")
     assert len(rules()) == len([item for item in all_expressions() if not item.where.startswith("dashboard")])
     assert [(rule["name"], rule.get("lastError")) for rule in rules() if rule["health"] != "ok"] == []
 

@@ -24,7 +24,7 @@ from services.runtime.settings import PREFIX
 from tests.pipeline.stages import Where, playing, subscribe, traffic
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 120.0
+DEADLINE_S = 280.0
 LINES = 300
 
 

@@ -18,7 +18,7 @@ from tests.waiting import wait_until_async
 BUDGET_OCTETS = 1_000_000_000
 BATCH_RECORDS = 200
 LAST_RECORDS = 400
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 async def test_lanes_use_up_a_budget_that_ends_in_the_middle_of_the_traffic(where: Where, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ PARTITIONS = 4
 HUGE = 2**70
 FIVE_MB = 5_000_000
 KNOWN_ID = "decided-before"
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 Fields = dict[str, Any]
 

@@ -13,7 +13,7 @@ from tests.waiting import wait_until_async
 
 pytestmark = pytest.mark.postgres
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 EMBEDDED = Where()
 STRANGE = ("a\u0000b", "\U0001f4f1" * 32, "'; DROP TABLE usage; --", "\u202e", " ")
 """Subscriber ids that JSON can say and a database may stumble over."""

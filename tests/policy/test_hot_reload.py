@@ -24,7 +24,7 @@ from tests.policy.lanes import NOW_MS, ListLane, lane_state, run
 from tests.policy.records import Record, command_value, flow_record
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 CATEGORIES = ("streaming", "social", "voip_im")
 VERSIONS = 3
 
@@ -215,8 +215,9 @@ class World:
             name_cache_entries=100,
             on_change=lambda books, _: self.effective.append(books.version),
         )
-        # A batch in flight waits for more as long as it may, so that only an empty poll ends it.
-        patient, metrics = Settings(transaction_max_wait_ms=5_000), PolicyMetrics(new_registry())
+        # A batch in flight waits for more for as long as a test may take, so that only an empty poll ends it.
+        patient = Settings().model_copy(update={"transaction_max_wait_ms": 600_000})
+        metrics = PolicyMetrics(new_registry())
         self.lanes = LaneKeeper(patient, self.keeper, metrics, partitions=1, clock_ms=lambda: NOW_MS)
 
     async def take_over(self, version: int) -> None:

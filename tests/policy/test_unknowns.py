@@ -24,7 +24,7 @@ from tests.policy.lanes import CATALOGUE, NOW_MS, ListLane, books, lane_state, r
 from tests.policy.records import Record, command_value, flow_record
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 NEW = {
     "version": "v2",

@@ -23,7 +23,7 @@ from tests.rating.catalogues import catalogue
 from tests.rating.fakes import FakeLog
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 20
+DEADLINE_S = 100
 NOW_MS = 1_790_000_000_000
 BUDGET = 10_000
 SIZES = {"lease_least_octets": 10, "lease_most_octets": 1_000}

@@ -15,7 +15,7 @@ from services.rating.repositories.outbox import OutboxRecord, RelayLock
 from tests.rating.fakes import FakeLog, FakePublisher
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 20
+DEADLINE_S = 100
 
 
 @contextlib.asynccontextmanager

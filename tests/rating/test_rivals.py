@@ -26,7 +26,7 @@ from tests.rating.fakes import FakeRecord
 from tests.rating.usage_records import encoded, moved, rated
 from tests.waiting import wait_until_async
 
-DEADLINE_S = 60
+DEADLINE_S = 100
 ROOT = Path(__file__).parents[2]
 
 

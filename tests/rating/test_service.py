@@ -23,7 +23,7 @@ from tests.rating.fakes import FakeLog
 from tests.rating.usage_records import encoded, rated
 from tests.waiting import wait_until, wait_until_async
 
-DEADLINE_S = 30
+DEADLINE_S = 100
 
 
 async def _get(port, path):

@@ -99,7 +99,7 @@ def test_the_foreground_kafka_serves_and_a_signal_stops_it_cleanly(foreground: s
     address = bootstrap_of(foreground)
     assert answers(address)
     foreground.send_signal(signal.SIGTERM)
-    assert foreground.wait(30) == 0
+    assert foreground.wait(100) == 0
     assert not answers(address)
 
 
@@ -108,7 +108,7 @@ def test_the_foreground_kafka_serves_and_a_signal_stops_it_cleanly(foreground: s
 def test_the_broker_does_not_outlive_a_killed_parent(foreground: subprocess.Popen[str]) -> None:
     address = bootstrap_of(foreground)
     os.kill(foreground.pid, signal.SIGKILL)
-    wait_until(lambda: not answers(address), 20, "the broker to be gone")
+    wait_until(lambda: not answers(address), 100, "the broker to be gone")
 
 
 @pytest.mark.postgres
