@@ -108,7 +108,9 @@ class EmbeddedFile:
         self._outage_s = outage_timeout_ms / 1000
         self._closing = False
         self._threads = [concurrent.futures.ThreadPoolExecutor(1, f"log-{name}") for name in ("write", "read")]
-        self._writer, self._reader, self._watcher = (_connect(folder / FILE_NAME) for _ in range(3))
+        self._writer, self._reader, self._watcher = (_connect(folder / FILE_NAME, self._outage_s) for _ in range(3))
+        for connection in (self._writer, self._watcher):
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_ATTEMPT_S * 1000)}")
         self.bell = Bell(self._watcher)
         self._topics: dict[str, EmbeddedTopic] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,7 +122,7 @@ class EmbeddedFile:
         def prepare() -> EmbeddedFile:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _prepare(folder)
+                _prepare(folder, outage_timeout_ms / 1000)
                 return cls(folder, outage_timeout_ms=outage_timeout_ms)
             except (OSError, sqlite3.Error) as error:
                 raise LogUnavailable(f"{folder / FILE_NAME} cannot be opened: {error}; see data_dir") from error
@@ -180,7 +182,7 @@ class EmbeddedFile:
                 return _transact(self._writer, work)
             except sqlite3.OperationalError as error:
                 # Waiting for a busy file is cut into short pieces, so that closing need not wait for all of it.
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self._closing or time.monotonic() > ends_at:
+                if not _is_busy(error) or self._closing or time.monotonic() > ends_at:
                     raise
 
     async def _run(self, thread: concurrent.futures.Executor, work: Callable[[], T]) -> T:
@@ -220,12 +222,22 @@ class Bell:
         """Ring for what other processes write; SQLite does not say where, so everybody is woken."""
         seen = None
         while True:
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-            if version != seen:
+            version = self._version()
+            if version is None or version != seen:
                 seen = version
                 for listener in self._listeners:
                     listener()
             await asyncio.sleep(WATCH_INTERVAL_S)
+
+    def _version(self) -> int | None:
+        """What changes with every commit of another process; None while the file is too busy to tell."""
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            return None
+        return int(version)
 
 
 class Member:
@@ -426,9 +438,15 @@ def _create_topic(connection: sqlite3.Connection, topic: Topic, partitions: int)
     connection.executemany("INSERT INTO part(id, begin_offset, next_offset) VALUES (?, 0, 0)", parts)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Each connection is used by one thread at a time, but is opened in another.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_ATTEMPT_S)
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    # The low octet is the kind; the rest tells recovering from writing.
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    # Each connection is used by one thread at a time, but is opened in another. Also what only reads may have to wait:
+    # for who recovers the file after a crash, and for who cleans up behind himself as the last to leave.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_timeout_s)
     # NORMAL in WAL mode survives the death of the process; only a loss of power may take the last batches back.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -436,10 +454,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, busy_timeout_s: float) -> None:
     # A change of the journal mode does not wait for a busy file.
     with alone_at(folder / f"{FILE_NAME}.create"):
-        connection = _connect(folder / FILE_NAME)
+        connection = _connect(folder / FILE_NAME, busy_timeout_s)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -187,6 +187,46 @@ async def test_closing_does_not_wait_for_a_busy_file(embedded: EmbeddedStore, na
     blocker.close()
 
 
+async def test_opening_waits_for_who_recovers_the_file_or_leaves_it(embedded: EmbeddedStore, names: Names) -> None:
+    log = await embedded.log()
+    topic = names.topic()
+    await log.ensure_topics([topic], partitions=1)
+    await log.close()
+    blocker = sqlite3.connect(embedded.folder / embedded_file.FILE_NAME, isolation_level=None)
+    blocker.execute("PRAGMA locking_mode = EXCLUSIVE")
+    blocker.execute("BEGIN IMMEDIATE")
+    opening = asyncio.create_task(embedded.log())
+    patience_s = 3 * embedded_file.BUSY_ATTEMPT_S
+    assert not (await asyncio.wait((opening,), timeout=patience_s))[0], "nobody can look into the file"
+    blocker.close()
+    async with asyncio.timeout(DEADLINE_S):
+        again = await opening
+    assert await again.partitions_of(topic.name) == 1
+
+
+async def test_a_file_that_cannot_be_looked_into_wakes_readers_and_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+
+    class Busy:
+        def execute(self, _statement: str) -> None:
+            raise error
+
+    monkeypatch.setattr(embedded_file, "WATCH_INTERVAL_S", 0)
+    woken = asyncio.Event()
+    bell = embedded_file.Bell(Busy())  # type: ignore[arg-type]
+    bell.listen(woken.set, [1])
+    watching = asyncio.create_task(bell.watch())
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(3):
+            woken.clear()
+            await woken.wait()
+    assert not watching.done()
+    watching.cancel()
+
+
 async def test_a_file_of_another_layout_is_refused(embedded: EmbeddedStore) -> None:
     await embedded.log()
     connection = sqlite3.connect(embedded.folder / embedded_file.FILE_NAME)
