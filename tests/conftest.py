@@ -16,8 +16,15 @@ from deploy.dev import postgres as dev_postgres
 from deploy.dev.kafka import DevKafka
 from deploy.dev.postgres import DevPostgres
 
-# How long an example may take says more about the machine than about the code.
-hypothesis.settings.register_profile("smartpipe", deadline=None)
+# How long examples take to make or to run says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "smartpipe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+# What decides about a change tries the same examples each time, so that what is refused is the change and not its luck;
+# every other run looks for new ones.
+hypothesis.settings.register_profile(
+    "gate", hypothesis.settings.get_profile("smartpipe"), derandomize=True, database=None
+)
 hypothesis.settings.load_profile("smartpipe")
 
 SERVERS = {

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
@@ -32,7 +32,7 @@ def ledger(request, tmp_path_factory):
         engine.dispose()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None)
 @given(arrivals=arrivals, cuts=st.lists(st.integers(1, 7), max_size=40))
 def test_each_record_counts_once_and_sums_are_exact(ledger, arrivals, cuts):
     account = f"acc-{next(_examples)}"
