@@ -5,9 +5,11 @@ linear in its length.
 """
 
 import re
+import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import idna
 
@@ -95,14 +97,14 @@ Hit = tuple[str, Value]
 """The entry that matched, in normal spelling, and its value."""
 
 
-class _Root(NamedTuple, Generic[Value]):
-    """What is listed under two labels."""
+class _Node(NamedTuple, Generic[Value]):
+    """What is listed for a text: two labels, a longer end of a host, or `=` and a whole host."""
 
     own: Value | None
-    """The value of these two labels themselves."""
+    """The value of the text itself."""
 
     below: "_Below | None"
-    """None where nothing else is listed under them."""
+    """What else is listed under two labels; None where nothing is."""
 
 
 class _Below(NamedTuple):
@@ -115,6 +117,11 @@ class _Below(NamedTuple):
     """How many labels of a host entries with more than two look at, the most first."""
 
 
+_NOTHING: _Node[Any] = _Node(None, None)
+
+_HASH_BITS = 64
+
+
 class SuffixTable(Generic[Value]):
     """Names to values: `example.com` covers itself and all below, `=example.com` itself, `*.example.com` all below.
 
@@ -123,13 +130,19 @@ class SuffixTable(Generic[Value]):
 
     The last two labels of a host are asked for first: that settles most hosts with one probe. The others cost one
     probe more for each length that an entry under these two labels has, however deep the asked name is.
+
+    A name is known by its 64-bit hash, and a probe reads one line of memory, so that a large table is about as quick
+    as a small one. docs/adr/0005-names-are-known-by-their-hashes.md tells why that is exact enough to bill on.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
         """Take (entry, value) pairs, first come first kept.
 
-        Raises ValueError on an entry that is no name or could match a whole registry.
+        Raises ValueError on an entry that is no name or could match a whole registry, RuntimeError where hashes are
+        too short to know names by.
         """
+        if sys.hash_info.width < _HASH_BITS:
+            raise RuntimeError(f"hashes have {sys.hash_info.width} bits in this Python; use a {_HASH_BITS}-bit build")
         exact: dict[str, Value] = {}
         suffixes: dict[str, Value] = {}
         self._stars: dict[str, list[tuple[str, str, Hit[Value]]]] = {}
@@ -138,10 +151,7 @@ class SuffixTable(Generic[Value]):
         for stars in self._stars.values():
             stars.sort(key=lambda star: -len(star[0]) - len(star[1]))
         self._entries = len(exact) + len(suffixes) + sum(map(len, self._stars.values()))
-        # A dictionary holds its keys by reference: the catalogue's own texts, not copies of them.
-        self._deeper = {name: value for name, value in suffixes.items() if name.count(".") > 1}
-        self._exact = exact
-        self._roots = _roots(exact, suffixes, self._stars)
+        self._nodes, self._cells, self._mask = _hashed(_nodes(exact, suffixes, self._stars))
 
     def __len__(self) -> int:
         return self._entries
@@ -150,10 +160,14 @@ class SuffixTable(Generic[Value]):
         """The entry that covers a normalised `host`, with its value; None when nothing does."""
         labels = host.rsplit(".", 2)
         last_two = f"{labels[-2]}.{labels[-1]}" if len(labels) > 1 else host
-        root = self._roots.get(last_two)
-        if root is None:
-            return None
-        own, below = root
+        # As `_at` does, without the call.
+        wanted, cells = hash(last_two), self._cells
+        at = wanted & self._mask
+        while (held := cells[at]) != wanted:
+            if not held:
+                return None
+            at += 2
+        own, below = self._nodes[cells[at + 1]]
         if below is not None:
             hit = self._descend(host, below)
             if hit is not None:
@@ -163,20 +177,31 @@ class SuffixTable(Generic[Value]):
     def _descend(self, host: str, below: _Below) -> Hit[Value] | None:
         """The longest of the entries with more than two labels, or the exact one."""
         if below.exact:
-            value = self._exact.get(host)
+            whole = f"={host}"
+            value = self._at(whole)
             if value is not None:
-                return f"={host}", value
+                return whole, value
         labels = host.count(".") + 1
         for depth in below.depths:
             if depth <= labels:
                 rest = host if depth == labels else ".".join(host.rsplit(".", depth)[1:])
-                value = self._deeper.get(rest)
+                value = self._at(rest)
                 if value is not None:
                     return rest, value
                 hit = self._starred(rest) if self._stars else None
                 if hit is not None:
                     return hit
         return None
+
+    def _at(self, text: str) -> Value | None:
+        """The value of a text itself: its cell, or a free one, is at or after the place that its hash names."""
+        wanted, cells = hash(text), self._cells
+        at = wanted & self._mask
+        while (held := cells[at]) != wanted:
+            if not held:
+                return None
+            at += 2
+        return self._nodes[cells[at + 1]].own
 
     def _starred(self, rest: str) -> Hit[Value] | None:
         label, _, base = rest.partition(".")
@@ -201,8 +226,8 @@ class SuffixTable(Generic[Value]):
             (exact if whole else suffixes).setdefault(name, value)
 
 
-def _roots(exact: Iterable[str], suffixes: Mapping[str, Value], stars: Iterable[str]) -> dict[str, _Root[Value]]:
-    """Two labels to what is listed under them. Equal ones are one object, as there are few and they are many."""
+def _nodes(exact: Mapping[str, Value], suffixes: Mapping[str, Value], stars: Iterable[str]) -> dict[str, _Node[Value]]:
+    """Each text that is asked for to what is listed there. Equal nodes are one object: they are few, texts are many."""
     below: dict[str, set[int]] = {}
     for name in exact:
         below.setdefault(_last_two(name), set()).add(0)
@@ -211,20 +236,45 @@ def _roots(exact: Iterable[str], suffixes: Mapping[str, Value], stars: Iterable[
             below.setdefault(_last_two(name), set()).add(name.count(".") + 1)
     for name in stars:
         below.setdefault(_last_two(name), set()).add(name.count(".") + 2)
-    same: dict[tuple[int, frozenset[int]], _Root[Value]] = {}
-    roots: dict[str, _Root[Value]] = {}
-    for name in (*filter(_is_two, suffixes), *below):
-        own, depths = suffixes.get(name), frozenset(below.get(name, ()))
-        roots[name] = same.setdefault((id(own), depths), _Root(own, _below(depths)))
-    return roots
+    same: dict[tuple[int, frozenset[int]], _Node[Value]] = {}
+    nodes: dict[str, _Node[Value]] = {}
+    for text, own in (*suffixes.items(), *((f"={name}", value) for name, value in exact.items())):
+        depths = frozenset(below.pop(text, ()))
+        nodes[text] = same.setdefault((id(own), depths), _Node(own, _below(depths)))
+    for text, listed in below.items():
+        depths = frozenset(listed)
+        nodes[text] = same.setdefault((id(None), depths), _Node(None, _below(depths)))
+    return nodes
+
+
+def _hashed(nodes: Mapping[str, _Node[Value]]) -> tuple[list[_Node[Value]], "array[int]", int]:
+    """The nodes without repetition, pairs of cells (hash of a text, number of its node), and the mask of the places.
+
+    A third of the places is taken at most, so that few probes look at a second one. Hash 0 marks a free place and node
+    0 says nothing, so a text with that hash is not found, and none is found instead.
+    """
+    places = 8
+    while places < 3 * len(nodes):
+        places *= 2
+    cells, mask = array("q", bytes(16 * places + 16)), 2 * places - 2
+    numbers: dict[int, int] = {}
+    kept = [_NOTHING]
+    for text, node in nodes.items():
+        at = hash(text) & mask
+        while cells[at]:
+            at += 2
+        if id(node) not in numbers:
+            numbers[id(node)] = len(kept)
+            kept.append(node)
+        cells[at], cells[at + 1] = hash(text), numbers[id(node)]
+        if at + 2 == len(cells):
+            # What runs over the end stays there: the last place is always free, so no probe passes it.
+            cells.extend((0, 0))
+    return kept, cells, mask
 
 
 def _below(depths: frozenset[int]) -> _Below | None:
     return _Below(0 in depths, tuple(sorted(depths - {0}, reverse=True))) if depths else None
-
-
-def _is_two(name: str) -> bool:
-    return name.count(".") == 1
 
 
 def _last_two(name: str) -> str:
