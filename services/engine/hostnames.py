@@ -5,7 +5,6 @@ linear in its length.
 """
 
 import re
-import sys
 from array import array
 from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -119,7 +118,8 @@ class _Below(NamedTuple):
 
 _NOTHING: _Node[Any] = _Node(None, None)
 
-_HASH_BITS = 64
+_LONG = 1 << 60
+"""A number that hashes to itself where hashes have 64 bits, and not where they have 32."""
 
 
 class SuffixTable(Generic[Value]):
@@ -141,8 +141,8 @@ class SuffixTable(Generic[Value]):
         Raises ValueError on an entry that is no name or could match a whole registry, RuntimeError where hashes are
         too short to know names by.
         """
-        if sys.hash_info.width < _HASH_BITS:
-            raise RuntimeError(f"hashes have {sys.hash_info.width} bits in this Python; use a {_HASH_BITS}-bit build")
+        if hash(_LONG) != _LONG:
+            raise RuntimeError("hashes are too short in this Python to know names by; use a 64-bit build")
         exact: dict[str, Value] = {}
         suffixes: dict[str, Value] = {}
         self._stars: dict[str, list[tuple[str, str, Hit[Value]]]] = {}
