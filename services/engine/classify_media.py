@@ -12,9 +12,10 @@ from schemas.flow import FlowRecord
 UDP = 17
 _MIN_PACKETS = 30
 _MIN_RATE = 8
-_MIN_OCTETS, _MAX_OCTETS = 60, 1_300
+_MIN_OCTETS, _MAX_OCTETS = 50, 1_300
 _MIN_VOICE_RATE = 15
-_MIN_VOICE_OCTETS, _MAX_VOICE_OCTETS = 70, 300
+_MIN_VOICE_OCTETS, _MAX_VOICE_OCTETS = 50, 300
+_MAX_REPORT_OCTETS = 300
 _MPEG_TS_OCTETS = 20 + 8 + 7 * 188
 _RTP_OCTETS = 12
 _IPV4_HEADERS, _IPV6_HEADERS = 40, 60
@@ -29,7 +30,8 @@ _VOICE_FRAMES = {
 def is_media(flow: FlowRecord) -> bool:
     """True when a UDP flow keeps the steady rate and the middling sizes of voice or video.
 
-    At least 30 packets one way at 8 or more a second, with a mean size between 60 and 1300 octets. Never DNS or HTTP/3.
+    At least 30 packets one way at 8 or more a second, with a mean size between 50 and 1300 octets: the slowest speech
+    codecs fill 14 octets after 40 of headers (AMR at 4.75 kbit/s, RFC 4867), and less in a pause. Never DNS or HTTP/3.
     """
     if flow.ip_protocol != UDP or flow.remote_port in {53, 443}:
         return False
@@ -64,7 +66,29 @@ def is_voice(flow: FlowRecord) -> bool:
     if busier[0] * 1000 < _MIN_VOICE_RATE * lasted_ms:
         return False
     small = _MIN_VOICE_OCTETS * busier[0] <= busier[1] <= _MAX_VOICE_OCTETS * busier[0]
-    return small or (3 * other[0] >= busier[0] and _is_video(*busier) and _is_video(*other))
+    return small or (is_both_ways(flow) and _is_video(*busier) and _is_video(*other))
+
+
+def is_both_ways(flow: FlowRecord) -> bool:
+    """True when the quieter direction sends at least a third of the packets of the busier one."""
+    return 3 * min(flow.packets_up, flow.packets_down) >= max(flow.packets_up, flow.packets_down)
+
+
+def is_media_control(flow: FlowRecord) -> bool:
+    """True when a UDP flow looks like the reports that the two ends of a media stream send each other.
+
+    Odd ports at both ends, at least two packets each way, small ones, from one in ten seconds to two a second.
+    Source: RFC 3550, sections 6.2 (interval) and 11 (RTCP uses the next higher, odd, port).
+    """
+    if flow.ip_protocol != UDP or not (flow.remote_port & flow.subscriber_port & 1):
+        return False
+    lasted_ms = flow.end_ms - flow.start_ms
+    return all(
+        packets >= 2
+        and packets * 1000 <= 2 * lasted_ms <= 20_000 * packets
+        and _MIN_OCTETS * packets <= octets <= _MAX_REPORT_OCTETS * packets
+        for packets, octets in ((flow.packets_up, flow.octets_up), (flow.packets_down, flow.octets_down))
+    )
 
 
 def _is_video(packets: int, octets: int) -> bool:

@@ -22,8 +22,8 @@ from services.engine.classify_evidence import (
     Found,
     find,
 )
-from services.engine.classify_media import UDP, is_voice
-from services.engine.classify_memory import Trail
+from services.engine.classify_media import UDP, is_both_ways, is_media_control, is_voice
+from services.engine.classify_memory import Seen, Trail
 from services.engine.classify_table import SIGNALLING, Target
 
 _FIRST_FREE_PORT = 1_024
@@ -75,7 +75,10 @@ def _recall_media(heard: Heard, flow: FlowRecord, address: Address, trail: Trail
     if heard.anything or min(flow.remote_port, flow.subscriber_port) < _FIRST_FREE_PORT:
         return None
     call = trail.call(flow)
-    return None if call is None else find(DURING_CALL, "media", f"udp/{flow.remote_port}", "during a call", call)
+    if call is not None:
+        return find(DURING_CALL, "media", f"udp/{flow.remote_port}", "during a call", call)
+    calling = _calling(trail.signals(flow)) if is_media_control(flow) else None
+    return None if calling is None else find(DURING_CALL, "media", f"udp/{flow.remote_port}", "control", calling)
 
 
 def _recall_signal(heard: Heard, flow: FlowRecord, address: Address, trail: Trail) -> Found | None:
@@ -84,10 +87,15 @@ def _recall_signal(heard: Heard, flow: FlowRecord, address: Address, trail: Trai
         if network == address.network and target.media is not None:
             return find(MEDIA_NETWORK, "media", address.text, "same network", target.media)
     # Social applications chatter all day, so only one made for calls explains media that goes elsewhere.
-    calling = next((seen[0].media for seen in recent if seen[0].made_for_calls), None)
-    if calling is None or heard.strong or not (heard.carried or is_voice(flow)):
+    calling = _calling(recent)
+    if calling is None or heard.strong or not (heard.carried or is_both_ways(flow) or is_voice(flow)):
         return None
     return find(MEDIA_RECENT, "media", address.text, "used just before", calling)
+
+
+def _calling(recent: list[Seen[bytes]]) -> Target | None:
+    """The calls of the application made for calls that was used last."""
+    return next((seen[0].media for seen in recent if seen[0].made_for_calls), None)
 
 
 def remember(flow: FlowRecord, address: Address, target: Target, verdict: Classification, trail: Trail) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.engine.classify_media import is_media, is_mpeg_ts, is_voice, is_voice_codec
+from services.engine.classify_media import is_media, is_media_control, is_mpeg_ts, is_voice, is_voice_codec
 from tests.engine.classify_world import classifier, flow
 
 UDP = 17
@@ -24,6 +24,7 @@ def udp(**fields):
         ({"packets_up": 500, "octets_up": 100_000, "ip_protocol": 6}, False),
         ({"packets_up": 20, "octets_up": 4_000}, False),
         ({"packets_up": 79, "octets_up": 16_000}, False),
+        ({"packets_up": 500, "octets_up": 500 * 54}, True),
         ({"packets_up": 500, "octets_up": 500 * 40}, False),
         ({"packets_up": 500, "octets_up": 500 * 1_400}, False),
         ({}, False),
@@ -39,10 +40,11 @@ def test_media_is_steady_and_middling(fields, media):
         ({"packets_up": 500, "octets_up": 100_000, "packets_down": 300, "octets_down": 50_000}, True),
         ({"packets_up": 500, "octets_up": 400_000, "packets_down": 480, "octets_down": 400_000}, True),
         ({"packets_up": 500, "octets_up": 400_000, "packets_down": 100, "octets_down": 6_000}, False),
+        ({"packets_up": 500, "octets_up": 27_000}, True),
         ({"packets_up": 100, "octets_up": 20_000}, False),
         ({"packets_up": 500, "octets_up": 100_000, "remote_port": 500}, False),
     ],
-    ids=["voice", "video both ways", "download", "slow", "system port"],
+    ids=["voice", "video both ways", "download", "slow codec", "slow", "system port"],
 )
 def test_conversation_has_small_packets_or_video_both_ways(fields, voice):
     assert is_voice(udp(**fields)) is voice
@@ -102,3 +104,28 @@ def test_no_counter_is_too_odd(packets_up, octets_up, packets_down, octets_down,
     )  # fmt: skip
     for shows in (is_media, is_voice, is_voice_codec, is_mpeg_ts):
         assert shows(one) in {True, False}
+
+
+REPORTS = {"remote_port": 40_001, "subscriber_port": 50_001, "packets_up": 4, "octets_up": 480, "packets_down": 3,
+           "octets_down": 300, "end_ms": 1_020_000}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "control"),
+    [
+        ({}, True),
+        ({"packets_up": 2, "octets_up": 200, "packets_down": 2, "octets_down": 200}, True),
+        ({"remote_port": 40_000}, False),
+        ({"subscriber_port": 50_000}, False),
+        ({"packets_down": 0, "octets_down": 0}, False),
+        ({"packets_up": 1, "octets_up": 120}, False),
+        ({"octets_up": 4 * 301}, False),
+        ({"octets_down": 3 * 49}, False),
+        ({"packets_up": 41, "octets_up": 41 * 100}, False),
+        ({"end_ms": 1_031_000}, False),
+        ({"ip_protocol": 6}, False),
+    ],
+    ids=["reports", "few", "even far", "even near", "one way", "one", "large", "empty", "fast", "slow", "tcp"],
+)
+def test_reports_of_a_stream_are_few_small_and_between_odd_ports(fields, control):
+    assert is_media_control(udp(**(REPORTS | fields))) is control

@@ -95,6 +95,25 @@ def test_media_follows_a_messenger_but_not_a_social_application_that_chatters():
     assert last(flow(server_name="www.snapchat.com"), udp(**STREAM)).application == "rtp"
 
 
+def test_slow_conversation_follows_a_messenger_and_means_nothing_alone():
+    slow = {"packets_up": 110, "octets_up": 20_000, "packets_down": 100, "octets_down": 18_000}
+    assert (last(CHAT, udp(**slow)).application, last(CHAT, udp(**slow)).service) == ("whatsapp", "call")
+    assert last(CHAT, udp(**(slow | {"packets_down": 30}))).application is None
+    assert last(udp(**slow)).application is None
+
+
+def test_reports_of_a_stream_follow_a_messenger_and_mean_nothing_alone():
+    reports = udp(
+        remote_port=45_001, subscriber_port=40_101, end_ms=1_020_000, packets_up=4, octets_up=480, packets_down=4,
+        octets_down=480,
+    )  # fmt: skip
+    verdict = last(CHAT, reports)
+    assert (verdict.application, verdict.service, verdict.confidence) == ("whatsapp", "call", 25)
+    assert verdict.evidence[0].matched == "control"
+    assert last(reports).application is None
+    assert last(flow(server_name="www.snapchat.com"), reports).application is None
+
+
 def test_media_of_a_social_application_in_its_own_network_is_a_call():
     verdict = last(flow(server_name="www.snapchat.com", remote_ip="203.0.113.1"), udp(**STREAM))
     assert (verdict.application, verdict.category, verdict.service) == ("snapchat", "voip_im", "call")
