@@ -17,7 +17,10 @@ PortRange = tuple[int, int]
 
 
 class FlowDescription(NamedTuple):
-    """Server side of a flow: protocol number or None, network or None, port ranges (both ends inclusive) or none."""
+    """Server side of a flow: protocol number or None, network or None, port ranges (both ends inclusive) or none.
+
+    None and no ranges mean any. A network of no bits is any, too.
+    """
 
     protocol: int | None
     network: Network | None
@@ -35,7 +38,10 @@ def parse_flow_description(text: str) -> FlowDescription:
         if len(subscriber) != 1 or subscriber[0] not in {"any", "assigned"}:
             raise ValueError(f"the subscriber's side {' '.join(subscriber)!r} must be 'assigned' or 'any'")
         ports = tuple(parse_port_range(part) for word in server[1:] for part in word.split(","))
-        return FlowDescription(_protocol(protocol), _network(server[0]), ports)
+        described = FlowDescription(_protocol(protocol), _network(server[0]), ports)
+        if described == FlowDescription(None, None, ()):
+            raise ValueError("it fits every flow there is; name an address or a port")
+        return described
     except ValueError as error:
         example = "permit out udp from 203.0.113.0/24 3478 to assigned"
         raise ValueError(f"flow description {text!r}: {error}; write e.g. {example!r}") from None
@@ -88,4 +94,5 @@ def _protocol(word: str) -> int | None:
 
 
 def _network(word: str) -> Network | None:
-    return None if word in {"any", "assigned"} else parse_prefix(word)
+    network = None if word in {"any", "assigned"} else parse_prefix(word)
+    return network if network is not None and network.prefixlen else None

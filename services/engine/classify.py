@@ -363,12 +363,12 @@ def _heard(found: list[Found]) -> Heard:
 
 
 def _trust(rule: Rule) -> int:
-    """What was provided rules; else a rule is as good as its network is narrow."""
-    if rule.target.provided:
-        return PROVIDED
+    """Without an address it is a port, whoever wrote it; what was provided rules; else the network's width decides."""
     network = rule.description.network
     if network is None:
         return PORT
+    if rule.target.provided:
+        return PROVIDED
     return FLOW_DESCRIPTION if network.prefixlen * 4 >= network.max_prefixlen * 3 else WIDE_FLOW_DESCRIPTION
 
 

@@ -6,8 +6,10 @@ any other is refused, so that no partner can make a look-up slow.
 
 import re
 
-_SUFFIX_HEADS = (r"(.*\.)?", r"(.+\.)?", r"(?:.*\.)?", r"(\S*\.)?", r"([^.]+\.)*", r"([a-z0-9-]+\.)*", r"(?:[^.]+\.)*")
-_BELOW_HEADS = (r".*\.", r".+\.", r"\S+\.", r"[^.]+\.", r"([^.]+\.)+", r"[a-z0-9-]+\.")
+_SUFFIX_HEADS = (r"(.*\.)?", r"(.+\.)?", r"(?:.*\.)?", r"(\S*\.)?", r"([^.]+\.)*", r"([a-z0-9-]+\.)*", r"(?:[^.]+\.)*",
+                  r"([^/]*\.)?", r"([^/]+\.)?", r"([^./]+\.)*", r"([^/.]+\.)*")  # fmt: skip
+_BELOW_HEADS = (r".*\.", r".+\.", r"\S+\.", r"[^.]+\.", r"([^.]+\.)+", r"[a-z0-9-]+\.",
+                r"[^/]+\.", r"[^./]+\.", r"[^/.]+\.")  # fmt: skip
 _SCHEMES = ("https?://", "http(s)?://", "(http|https)://", "(https|http)://", "https://", "http://", ".*://")
 _NO_PATH = frozenset(("", "/", "/.*", "(/.*)?", r"(/\S*)?", r"/\S*", "/?", "(:[0-9]+)?(/.*)?"))
 _LITERAL = re.compile(r"[A-Za-z0-9_-]+(?:\\?\.[A-Za-z0-9_-]+)+\\?\.?")
@@ -19,9 +21,13 @@ def entry_of_domain(pattern: str) -> str:
 
     Raises ValueError, with the shapes that are understood, for any other regular expression.
     """
-    if _PLAIN.fullmatch(pattern):
-        return pattern
-    text = pattern.removeprefix("^").removesuffix("$")
+    return _entry(pattern, pattern)
+
+
+def _entry(host: str, pattern: str) -> str:
+    if _PLAIN.fullmatch(host):
+        return host
+    text = host.removeprefix("^").removesuffix("$")
     for heads, sign in ((_SUFFIX_HEADS, ""), (_BELOW_HEADS, "*.")):
         for head in heads:
             if text.startswith(head):
@@ -40,7 +46,7 @@ def entry_of_url(pattern: str) -> tuple[str, bool]:
             text = text[len(scheme) :]
             break
     host, path = _split(text)
-    entry = entry_of_domain(host)
+    entry = _entry(host, pattern)
     plain = entry == host and not entry.startswith(("=", "*."))
     return (f"={entry}" if plain else entry), path in _NO_PATH
 

@@ -76,13 +76,20 @@ class Rule(NamedTuple):
         return fits and (not ports or any(low <= port <= high for low, high in ports))
 
 
+class UnusableEntryError(ValueError):
+    """An entry of the catalogue that no table can hold: which one, the rule it breaks and what to write instead."""
+
+
 class Tables:
     """One look-up table for each kind of evidence; values are (what matched, target)."""
 
     def __init__(self, applications: Sequence[Application]) -> None:
-        """Compile. Raises ValueError naming the entry, the rule it breaks and what to write instead."""
+        """Compile. Raises UnusableEntryError, a ValueError."""
         pairs = list(_targets(applications))
-        self.names: SuffixTable[Target] = SuffixTable(_domain_names(pairs))
+        try:
+            self.names: SuffixTable[Target] = SuffixTable(_domain_names(pairs))
+        except ValueError as error:
+            raise UnusableEntryError(str(error)) from None
         self.realms = _first((realm.lower(), target) for pfd, target in pairs for realm in pfd.stun_realms)
         self.exporter_ids = _first((name.lower(), target) for pfd, target in pairs for name in pfd.exporter_ids)
         self.exporter_ids |= {

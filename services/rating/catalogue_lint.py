@@ -14,9 +14,9 @@ from typing import NamedTuple
 from publicsuffixlist import PublicSuffixList
 
 from schemas.catalogue import DETECTORS, Application, Pfd
-from schemas.flow_description import parse_ports, parse_prefix
+from schemas.flow_description import PROTOCOLS, FlowDescription, parse_flow_description, parse_ports, parse_prefix
 from services.engine.classify_patterns import entry_of_domain, entry_of_url
-from services.engine.hostnames import is_address, normalise
+from services.engine.hostnames import SuffixTable, is_address, normalise
 from services.rating.catalogue_files import CatalogueFilesError, CatalogueSource, read_catalogue
 from services.rating.catalogue_yaml import Location
 from services.rating.clock import Clock, wall_clock_ms
@@ -97,11 +97,12 @@ def shadowed_names(source: CatalogueSource) -> Iterator[Finding]:
 
 def public_suffixes(source: CatalogueSource) -> Iterator[Finding]:
     """A name under which strangers register or put their content, or under no registry at all."""
-    for entry in _entries(source, "domain_names"):
-        problem = _suffix_problem(entry.value)
-        if problem is not None and not (problem[0] == "shared-suffix" and entry.pfd.shared):
-            code, rule, step = problem
-            yield Finding(code, entry.location, f"{entry.value!r} of {entry.application.id!r} {rule}", step)
+    for field, entry_of in _NAMES.items():
+        for entry in _entries(source, field):
+            problem = _suffix_problem(entry_of(entry.value))
+            if problem is not None and not (problem[0] == "shared-suffix" and entry.pfd.shared):
+                code, rule, step = problem
+                yield Finding(code, entry.location, f"{entry.value!r} of {entry.application.id!r} {rule}", step)
 
 
 def without_evidence(source: CatalogueSource) -> Iterator[Finding]:
@@ -121,6 +122,28 @@ def syntax(source: CatalogueSource) -> Iterator[Finding]:
                 yield Finding("syntax", entry.location, f"{field} {entry.value!r} {problem[0]}", problem[1])
 
 
+def unusable(source: CatalogueSource) -> Iterator[Finding]:
+    """A name or URL that no classifier would take, for a reason that no other check tells."""
+    for field, entry_of in _NAMES.items():
+        for entry in _entries(source, field):
+            name = entry_of(entry.value)
+            if _SYNTAX[field](entry.value) is None and _suffix_problem(name) is None:
+                try:
+                    SuffixTable([(name, None)])
+                except ValueError as error:
+                    rule, _, step = str(error).rpartition("; ")
+                    yield Finding("unusable", entry.location, f"{field} {entry.value!r}: {rule}", step)
+
+
+def too_wide(source: CatalogueSource) -> Iterator[Finding]:
+    """Addresses or ports that no single application has: the entry would claim strangers' traffic."""
+    for field in _READ_RANGE:
+        for entry in _entries(source, field):
+            problem = width_problem(field, entry.value)
+            if problem is not None:
+                yield Finding("too-wide", entry.location, f"{field} {entry.value!r} {problem[0]}", problem[1])
+
+
 def pfd_ids(source: CatalogueSource) -> Iterator[Finding]:
     """Two PFDs of one application with one id: an exchange of PFDs would keep only one."""
     for item in source.catalogue.applications:
@@ -138,6 +161,8 @@ RULES: Mapping[str, Callable[[CatalogueSource], Iterator[Finding]]] = {
     "public-suffix": public_suffixes,
     "no-evidence": without_evidence,
     "syntax": syntax,
+    "unusable": unusable,
+    "too-wide": too_wide,
     "pfd-id": pfd_ids,
 }
 """The checks by their main code; `public-suffix` also yields `no-registry` and `shared-suffix`."""
@@ -150,6 +175,24 @@ def name_problem(entry: str) -> tuple[str, str] | None:
         return written
     suffix = _suffix_problem(entry)
     return None if suffix is None or suffix[0] == "shared-suffix" else suffix[1:]
+
+
+def width_problem(field: str, value: str) -> tuple[str, str] | None:
+    """Why a prefix, port range or flow description covers more than one application can have; None when it does not.
+
+    As (rule, next step). What cannot be read is not looked at here.
+    """
+    try:
+        protocol, network, ports = _READ_RANGE[field](value)
+    except ValueError:
+        return None
+    if network is not None:
+        widest = _WIDEST_PREFIX[network.version]
+        rule = f"is wider than /{widest}: strangers have addresses there"
+        return (rule, "name the application's own networks") if network.prefixlen < widest else None
+    if protocol in _WITH_PORTS and (not ports or sum(high - low + 1 for low, high in ports) > _MOST_PORTS):
+        return f"fits traffic to anywhere at more than {_MOST_PORTS} ports", "name addresses, or fewer ports"
+    return None
 
 
 def is_shared_suffix(entry: str) -> bool:
@@ -260,6 +303,36 @@ _NOBODYS_SYSTEMS = frozenset(("23456", "65535", "4294967295"))
 def _system_problem(value: str) -> tuple[str, str] | None:
     return ("is no network's own number", "remove it") if value in _NOBODYS_SYSTEMS else None
 
+
+_WIDEST_PREFIX = {4: 8, 6: 16}
+"""Bits of the largest networks that one organisation has."""
+
+_MOST_PORTS = 16_384
+_WITH_PORTS = frozenset((None, PROTOCOLS["tcp"], PROTOCOLS["udp"]))
+
+
+def _port_range(text: str) -> FlowDescription:
+    protocol, ports = parse_ports(text)
+    return FlowDescription(protocol, None, (ports,))
+
+
+_READ_RANGE: Mapping[str, Callable[[str], FlowDescription]] = {
+    "prefixes": lambda text: FlowDescription(None, parse_prefix(text), ()),
+    "ports": _port_range,
+    "flow_descriptions": parse_flow_description,
+}
+
+
+def _entry_of_url(pattern: str) -> str:
+    """The name that a URL pattern stands for in the table; the pattern itself when it stands for none."""
+    try:
+        return entry_of_url(pattern)[0]
+    except ValueError:
+        return pattern
+
+
+_NAMES: Mapping[str, Callable[[str], str]] = {"domain_names": str, "urls": _entry_of_url}
+"""The lists that end in the table of names, and what stands there for a value."""
 
 _SYNTAX: Mapping[str, Callable[[str], tuple[str, str] | None]] = {
     "domain_names": _spelling_problem,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from schemas.flow_description import parse_port_range
 from services.engine.hostnames import normalise
 from services.rating.catalogue_exchange import Entry, EntryField, Reading, Refusal
-from services.rating.catalogue_lint import is_shared_suffix, name_problem
+from services.rating.catalogue_lint import is_shared_suffix, name_problem, width_problem
 from services.rating.catalogue_yaml import Location
 
 MAX_INCLUDED_LISTS = 1_000
@@ -211,6 +211,9 @@ def _take_ndpi_item(match: re.Match[str], name: str, location: Location, sink: _
         field, value = _ndpi_ports(match["protocol"], match["ports"]) if match["ports"] else _ndpi_address(match["ip"])
     except ValueError as error:
         sink.refuse(location, match[0].strip(" ,"), f"cannot be read: {error}", "mend it")
+        return
+    if problem := width_problem(field, value):
+        sink.refuse(location, match[0].strip(" ,"), *problem)
     else:
         sink.take(Entry(name, "ndpi", field, value, location))
 

@@ -15,7 +15,7 @@ from schemas.flow_description import PROTOCOLS, FlowDescription, parse_flow_desc
 from services.engine.classify_patterns import entry_of_domain, entry_of_url
 from services.engine.hostnames import normalise
 from services.rating.catalogue_exchange import Entry, EntryField, Reading, Refusal
-from services.rating.catalogue_lint import is_shared_suffix, name_problem
+from services.rating.catalogue_lint import is_shared_suffix, name_problem, width_problem
 from services.rating.catalogue_yaml import Location
 
 CERTIFICATE_NAMES = frozenset(("TLS_SAN", "TLS_SCN", "TSL_SCN"))
@@ -181,13 +181,17 @@ def _domain(text: str) -> tuple[EntryField, str]:
 
 
 def _url(text: str) -> tuple[EntryField, str]:
-    entry_of_url(text)
+    entry, _ = entry_of_url(text)
+    if problem := name_problem(entry):
+        raise ValueError(f"URL {text!r} {problem[0]}; {problem[1]}")
     return "urls", text
 
 
 def _flow(text: str) -> tuple[EntryField, str]:
     """Address alone and port alone become prefixes and ports: as weak as these are, whoever sent them."""
     flow = parse_flow_description(text)
+    if problem := width_problem("flow_descriptions", text):
+        raise ValueError(f"flow description {text!r} {problem[0]}; {problem[1]}")
     if flow.protocol is None and flow.network is not None and not flow.ports:
         return "prefixes", str(flow.network)
     if flow.network is None and (ports := _ports(flow)) is not None:

@@ -6,6 +6,7 @@ from textwrap import dedent
 import pytest
 from typer.testing import CliRunner
 
+from services.cli.errors import KNOWN_ERRORS
 from services.cli.main import app
 from tests.policy.records import flow_value
 
@@ -106,6 +107,14 @@ def test_one_name_as_json(run, options, kind, suspect):
 def test_a_question_that_makes_no_sense_is_refused(run, options, message):
     result = run("--host", "chat.com", *options)
     assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_catalogue_that_no_classifier_takes_ends_with_a_sentence(run, tmp_path):
+    greedy = "{id: a, name: A, category: other, pfds: [{pfd_id: u, urls: ['https://(.*\\.)?co\\.uk/']}]}"
+    (tmp_path / "catalogue" / "greedy.yaml").write_text(f"applications:\n- {greedy}\n")
+    result = run("--host", "www.example.co.uk")
+    assert isinstance(result.exception, KNOWN_ERRORS)
+    assert "'co.uk' covers a public suffix" in str(result.exception)
 
 
 def test_an_unknown_format_is_refused(run):

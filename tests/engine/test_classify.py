@@ -346,6 +346,16 @@ def test_order_of_the_catalogue_never_matters(applications):
     assert [judge.classify(item) for item in flows] == [classifier().classify(item) for item in flows]
 
 
+def test_a_description_without_an_address_is_a_port_whoever_provides_it():
+    greedy = Application(
+        id="greedy", name="Greedy", category="other",
+        pfds=(Pfd(pfd_id="f", source="partner", flow_descriptions=("permit out tcp from any 443 to assigned",)),),
+    )  # fmt: skip
+    verdict = classifier(greedy).classify(flow())
+    assert (verdict.application, verdict.confidence) == ("greedy", 30)
+    assert classifier(greedy).classify(flow(server_name="www.netflix.com")).application == "netflix"
+
+
 def test_equal_entries_go_to_the_provided_one():
     twin = Application(id="aaa", name="Aaa", category="other", pfds=(Pfd(pfd_id="n", domain_names=("twin.example",)),))
     mine = Application(

@@ -1,4 +1,5 @@
 import contextlib
+import re
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from services.engine.classify_patterns import entry_of_domain, entry_of_url
         (r"^([^.]+\.)*example\.com$", "example.com"),
         (r"^.*\.example\.com$", "*.example.com"),
         (r"[a-z0-9-]+\.example\.com", "*.example.com"),
+        (r"^([^/]*\.)?example\.com$", "example.com"),
         (r"^www\.example\.com$", "=www.example.com"),
         ("münchen.example", "münchen.example"),
     ],
@@ -43,12 +45,19 @@ def test_other_expressions_are_refused_and_never_run(pattern):
         ("www.example.com/video/", "=www.example.com", False),
         ("https://*.example.com/video", "*.example.com", False),
         (r"^https?://(.*\.)?example\.com(/\S*)?$", "example.com", True),
+        (r"^https?://([^/]+\.)?example\.com/live/.*", "example.com", False),
+        (r"^https?://[^/]+\.example\.com/", "*.example.com", True),
         (r"^(http|https)://www\.example\.com/free/.*$", "=www.example.com", False),
         ("https://www.example.com:8443/x", "=www.example.com", False),
     ],
 )
 def test_url_pattern_counts_by_its_host(pattern, entry, whole_host):
     assert entry_of_url(pattern) == (entry, whole_host)
+
+
+def test_a_refused_url_is_told_whole():
+    with pytest.raises(ValueError, match=re.escape(repr(r"^https?://(a|b)\.example/x"))):
+        entry_of_url(r"^https?://(a|b)\.example/x")
 
 
 @given(st.text(max_size=200))

@@ -136,6 +136,8 @@ NDPI_REFUSED = [
     ('nbpf:"host 192.168.1.1 and port 80"@HomeRouter', "is no rule about names, ports or addresses"),
     ('host_risk_mask:".home"=0', "names no application"),
     ("tcp:70000@Chat", "cannot be read"),
+    ("udp:1-65535@Chat", "fits traffic to anywhere"),
+    ("ip:0.0.0.0/0@Chat", "is wider than /8"),
     ("tcp:0@Chat", "port 0 means nothing"),
     ("udp:-@Chat", "cannot be read"),
     ("ip:300.0.0.1@Chat", "cannot be read"),

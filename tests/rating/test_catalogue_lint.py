@@ -62,6 +62,22 @@ NAMES = [
     ("domain_names: ['=shop.com', api.shop.com]", []),
     ("urls: ['https://shop.com/x']", []),
     ("urls: ['https://(shop|store).com/']", ["2 syntax"]),
+    ("urls: ['^https?://([^/]+\\.)?shop\\.com/watch/.*']", []),
+    ("urls: ['^https?://(.*\\.)?co\\.uk/']", ["2 public-suffix"]),
+    ("urls: ['http://192.0.2.1/x']", ["2 unusable"]),
+    ("domain_names: ['a*b*.shop.com']", ["2 unusable"]),
+    ("prefixes: [17.0.0.0/8]", []),
+    ("prefixes: [16.0.0.0/7]", ["2 too-wide"]),
+    ("prefixes: ['2001::/16']", []),
+    ("prefixes: ['2000::/15']", ["2 too-wide"]),
+    ("ports: [udp/1-16384]", []),
+    ("ports: [udp/1-16385]", ["2 too-wide"]),
+    ("flow_descriptions: [permit out tcp from 203.0.113.0/24 1-65535 to assigned]", []),
+    ("flow_descriptions: [permit out tcp from 192.0.0.0/7 443 to assigned]", ["2 too-wide"]),
+    ("flow_descriptions: [permit out udp from any 3478 to assigned]", []),
+    ("flow_descriptions: [permit out udp from any to assigned]", ["2 too-wide"]),
+    ("flow_descriptions: ['permit out udp from any 1-9000,20000-40000 to assigned']", ["2 too-wide"]),
+    ("flow_descriptions: [permit out esp from any to assigned]", []),
     ("as_numbers: [64500]", []),
     ("as_numbers: [23456]", ["2 syntax"]),
     ("as_numbers: [0]", ["2 malformed"]),
@@ -156,6 +172,8 @@ MALFORMED = [
     ("prefixes: [192.0.2.1/24]", "has host bits set"),
     ("prefixes: [300.0.0.0/8]", "does not appear to be"),
     ("flow_descriptions: ['deny in ip from any to any']", "must begin with"),
+    ("flow_descriptions: ['permit in ip from any to assigned']", "fits every flow"),
+    ("flow_descriptions: ['permit out ip from 0.0.0.0/0 to assigned']", "fits every flow"),
 ]
 
 
@@ -171,14 +189,17 @@ def test_every_rule_has_a_case_above_that_trips_it(tmp_path):
     source = dedent(
         """
         applications:
-        - {id: a, name: A, category: other, pfds: [{pfd_id: p, domain_names: [shop.com, api.shop.com, co.uk, X.com]}]}
-        - {id: b, name: B, category: other, pfds: [{pfd_id: p, domain_names: [shop.com]}, {pfd_id: p, ports: [tcp/1]}]}
+        - {id: a, name: A, category: other,
+           pfds: [{pfd_id: p, domain_names: [shop.com, api.shop.com, co.uk, X.com, "a*b*.x.com"]}]}
+        - {id: b, name: B, category: other,
+           pfds: [{pfd_id: p, domain_names: [shop.com]}, {pfd_id: p, ports: [tcp/1-65535]}]}
         - {id: c, name: C, category: other}
         """
     )
     (tmp_path / "a.yaml").write_text(source)
     read = read_catalogue(tmp_path)
     assert {code: len(list(rule(read))) for code, rule in RULES.items()} == {
-        "duplicate": 1, "shadowed": 1, "public-suffix": 1, "no-evidence": 1, "syntax": 1, "pfd-id": 1,
+        "duplicate": 1, "shadowed": 1, "public-suffix": 1, "no-evidence": 1, "syntax": 1, "unusable": 1,
+        "too-wide": 1, "pfd-id": 1,
     }  # fmt: skip
-    assert len(lint_catalogue(read, at_ms=0)) == 6
+    assert len(lint_catalogue(read, at_ms=0)) == 8

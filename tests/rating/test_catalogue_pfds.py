@@ -127,6 +127,11 @@ REFUSED = [
     (t8(domainNames=["example.com"], dnProtocol="TLS_SAN"), "names certificates, which no flow record shows"),
     (t8(domainNames=["example.com"], dnProtocol="TSL_SCN"), "names certificates"),
     (t8(flowDescriptions=["deny out ip from any to any"]), "'pfdDatas.chat.pfds.p1.flowDescriptions[0]'"),
+    (t8(flowDescriptions=["permit in ip from any to assigned"]), "it fits every flow there is"),
+    (t8(flowDescriptions=["permit out udp from any to assigned"]), "fits traffic to anywhere"),
+    (t8(flowDescriptions=["permit out ip from 64.0.0.0/2 to assigned"]), "is wider than /8"),
+    (t8(urls=[r"^https?://(.*\.)?co\.uk/"]), "is a public suffix"),
+    (t8(urls=["http://192.0.2.1/x"]), "is an address"),
     (t8(urls=["^.*$"]), "'pfdDatas.chat.pfds.p1.urls[0]'"),
     ({"pfdDatas": {"chat": {"externalAppId": "chat", "pfds": 7}}}, "'pfdDatas.chat.pfds' is int, not a map"),
     ({"pfdDatas": {"chat": 7}}, "'pfdDatas.chat' is no object with externalAppId"),
@@ -165,7 +170,7 @@ def test_an_address_alone_and_a_port_alone_stay_as_weak_as_they_are():
         "permit out ip from 192.0.2.0/24 to assigned",
         "permit out udp from any 3478-3481 to assigned",
         "permit out udp from 192.0.2.0/24 3478 to assigned",
-        "permit out udp from any to assigned",
+        "permit out esp from any to assigned",
     ]
     reading = read_pfds(t8(flowDescriptions=flows), "f")
     assert [(entry.field, entry.value) for entry in reading.entries] == [
