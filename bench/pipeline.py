@@ -40,7 +40,7 @@ ADD_ONS = ("social-free-facebook", "video-netflix", "stream-boost", "tiktok-week
 
 WORKER_CORE, OTHER_CORE = 0, 1
 DEADLINE_S = 900.0
-POLL_EVERY_S = 0.25
+POLL_EVERY_S = 1.0
 """How often a condition is looked at; each look costs the worker a page of metrics."""
 
 PUBLISHERS = 4

@@ -48,8 +48,8 @@ def gathered_rows(account: AccountState, *, partition: int, now_ms: int) -> tupl
     if not account.pending:
         return ()
     remaining = before_gathered(account)
-    rows = (_row(account, pending, remaining, partition, now_ms) for pending in account.pending)
-    return tuple(_of_connections(row) if row.connections else row for row in rows)
+    rows = [_row(account, pending, remaining, partition, now_ms) for pending in account.pending]
+    return tuple([_of_connections(row) if row.connections else row for row in rows])
 
 
 def _of_connections(row: RatedUsage) -> RatedUsage:
@@ -261,9 +261,8 @@ def _row(
     if pending.money:
         remaining[MAIN_BALANCE] -= pending.money
         movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
-    row = _common(account, pending, partition, now_ms)
-    return replace(
-        row,
+    row = replace(
+        _common(account, pending, partition, now_ms),
         record_count=pending.record_count,
         octets=pending.charged_octets + pending.free_octets + pending.sponsored_octets + pending.blocked_octets
         + pending.not_charged_octets,
@@ -272,15 +271,24 @@ def _row(
         sponsored_octets=pending.sponsored_octets,
         blocked_octets=pending.blocked_octets,
         not_charged_octets=pending.not_charged_octets,
+        amount=format_micros(pending.micros) if pending.micros else "0",
+        movements=tuple(movements),
+        evidence=pending.evidence,
+        connections=pending.connections,
+    )  # fmt: skip
+    return _priced(row, account, pending) if pending.price_id is not None or pending.sponsorships else row
+
+
+def _priced(row: RatedUsage, account: AccountState, pending: PendingUsage) -> RatedUsage:
+    """The row with what most have not: a price, and campaigns that paid."""
+    return replace(
+        row,
         currency=account.currency if pending.price_id else None,
-        amount=format_micros(pending.micros),
         price_id=pending.price_id,
         price_octets_from=pending.price_octets_from,
         price_octets_to=pending.price_octets_to,
-        movements=tuple(movements),
-        evidence=pending.evidence,
         sponsorships=tuple([_sponsorship(paid) for paid in pending.sponsorships]),
-    )  # fmt: skip
+    )
 
 
 def _sponsorship(paid: PendingSponsorship) -> Sponsorship:
@@ -326,7 +334,7 @@ def late_rows(
 
 
 def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms: int) -> RatedUsage:
-    # Rows are filled in three calls of at most fifteen names: with more, CPython would build a dict for each call.
+    # Rows are filled in calls of at most fifteen names: with more, CPython would build a dict for each call.
     row = replace(
         _BLANK,
         usage_id=f"f-{partition}-{pending.first_offset}-{pending.last_offset}-0",
@@ -349,8 +357,7 @@ def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms
         rating_group=pending.rating_group,
         treatment=pending.treatment,
         sponsor_id=pending.sponsor_id,
-        connections=pending.connections,
-        credit_amount=format_micros(sum(payment.micros for payment in pending.payments)),
+        credit_amount=format_micros(sum(payment.micros for payment in pending.payments)) if pending.payments else "0",
     )
 
 

@@ -221,7 +221,9 @@ class Transaction:
         """Keep the new state and tell the world what happened, in the order of DESIGN's topics."""
         after = outcome.account
         self._state.accounts.put(after)
-        self._state.agenda.note_usage(after)
+        if before is None or after.pending_since_ms != before.pending_since_ms:
+            # Most flows join what is gathered already: nothing is due at another time for them.
+            self._state.agenda.note_usage(after)
         if before is not None and (after.products is not before.products or after.cycle_end_ms != before.cycle_end_ms):
             self._state.agenda.note_calendar(after)
         key = after.account_id.encode()

@@ -74,7 +74,7 @@ FETCH_RECORDS = 2_000
 FETCH_WAIT_MS = 50
 """How long a broker holds an empty fetch. While it does, no other partition of that broker is fetched."""
 
-FULL_LANE_WAIT_MS = 5
+FULL_LANE_WAIT_MS = 15
 REPLAY_FETCH_OCTETS = 4 * 1024 * 1024
 REPLAY_RECORDS = 5_000
 
