@@ -60,8 +60,13 @@ async def _rebuild(newest: dict[bytes | None, bytes | None], settings: Settings)
 
 
 async def _fill_agenda(state: LaneState) -> None:
+    versions: set[str] = set()
     for number, account in enumerate(state.accounts.states(), start=1):
         state.agenda.note_usage(account)
         state.agenda.note_calendar(account)
+        versions.add(account.catalogue_version)
         if number % YIELD_EVERY == 0:
             await asyncio.sleep(0)
+    if len(versions) == 1:
+        # All accounts stand under one version already: while it is the present one, none has to be looked at for it.
+        state.adopted_version = versions.pop()

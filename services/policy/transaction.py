@@ -224,7 +224,7 @@ class Transaction:
         if before is None or after.pending_since_ms != before.pending_since_ms:
             # Most flows join what is gathered already: nothing is due at another time for them.
             self._state.agenda.note_usage(after)
-        if before is not None and (after.products is not before.products or after.cycle_end_ms != before.cycle_end_ms):
+        if before is None or after.products is not before.products or after.cycle_end_ms != before.cycle_end_ms:
             self._state.agenda.note_calendar(after)
         key = after.account_id.encode()
         if outcome.decision is not None:

@@ -1,6 +1,6 @@
 """A lane that keeps its outputs in lists, and a small catalogue to decide by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,13 @@ class ListLane:
 
     def causes(self) -> list[str]:
         return [letter["cause"] for letter in self.read(topics.DEAD_LETTERS)]
+
+
+class Changelog(ListLane):
+    """A lane that replays what it, or another one, wrote."""
+
+    async def replay(self, topic: str) -> AsyncIterator[list[Record]]:
+        yield [Record(key, value, number) for number, (key, value) in enumerate(self.out[topic])]
 
 
 def books(**changes: Any) -> Books:

@@ -20,7 +20,7 @@ from services.runtime.log import NewRecord
 from services.runtime.open_log import open_log
 from services.runtime.settings import Settings
 from services.runtime.telemetry import new_registry
-from tests.policy.lanes import CATALOGUE, NOW_MS, ListLane, books, lane_state, run
+from tests.policy.lanes import CATALOGUE, NOW_MS, Changelog, ListLane, books, lane_state, run
 from tests.policy.records import Record, command_value, flow_record
 from tests.waiting import wait_until_async
 
@@ -100,13 +100,6 @@ def test_new_catalogue_version_starts_the_list_anew(state: LaneState) -> None:
     report = state.unknowns.report()
     assert names(state) == [("probe-1", "other.example", 1, 10_000)]
     assert (report.catalogue_versions, report.since_ms) == (("v2",), NOW_MS + 5)
-
-
-class Changelog(ListLane):
-    """A lane that replays what another one wrote."""
-
-    async def replay(self, topic: str) -> AsyncIterator[list[Record]]:
-        yield [Record(key, value, number) for number, (key, value) in enumerate(self.out[topic])]
 
 
 async def test_restart_keeps_the_account_and_loses_the_list() -> None:
