@@ -273,7 +273,7 @@ def recommend_(
     kafka: KafkaOption = None,
     data_dir: DataOption = None,
 ) -> None:
-    """Recommend at most three packages per account, each with its reason and saving on recorded usage.
+    """Recommend at most three packages or plans per account, each with its reason and saving on recorded usage.
 
     Exit code 1 when a line of a file could not be read; it is named, left out and counted.
     """

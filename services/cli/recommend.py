@@ -128,9 +128,9 @@ def print_recommendations(answer: Answer, *, as_json: bool) -> int:
 def _print_table(found: list[Recommendation], console: Console | None = None) -> None:
     console = console or plain_console()
     if not found:
-        console.print("No package would have saved anybody anything.")
+        console.print("No package and no other plan would have saved anybody anything.")
         return
-    table = new_table("Recommended packages", "account", "package", "reason", "saving", "because", words=3)
+    table = new_table("Recommended packages and plans", "account", "offering", "reason", "saving", "because", words=3)
     for item in found:
         reason = item.reason.replace("_", " ")
         table.add_row(item.account_id, item.name, reason, f"{item.saving} {item.currency}", item.text)

@@ -1,17 +1,22 @@
 """A simulation for people: what changes per group and category, and for whom."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.units import format_micros, format_octets, parse_micros
-from services.cli.tables import new_table, plain_console, shown_money, shown_number, shown_octets
-from services.engine.simulate_report import AccountReport, GroupReport, SimulationReport, Told
+from schemas.units import format_octets, parse_micros
+from services.cli.tables import new_table, plain_console, shown_number, shown_octets
+from services.engine.simulate import FEES
+from services.engine.simulate_report import AccountReport, SimulationReport, Told
 
-VOLUMES = ("charged", "free", "sponsored", "throttled", "blocked")
+VOLUMES = ("charged", "free", "sponsored", "not_charged", "blocked", "throttled")
+"""The first five add up to all octets; throttled are some of those that passed."""
+
+DAY_MS = 86_400_000
+SHORTEST_CYCLE_DAYS = 28
 
 
 def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, console: Console | None = None) -> None:
@@ -20,7 +25,7 @@ def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, co
     console.print(_head(report, refused))
     console.print(_money(report))
     console.print(_volumes(report))
-    for title, accounts in (("Accounts that win most", report.winners), ("Accounts that lose most", report.losers)):
+    for title, accounts in (("Bills that fall most", report.winners), ("Bills that rise most", report.losers)):
         if accounts:
             console.print(_accounts(title, accounts, report))
     if report.overshoot_present or report.overshoot_new:
@@ -30,63 +35,93 @@ def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, co
 
 
 def _head(report: SimulationReport, refused: Mapping[str, int]) -> Text:
-    text = (
-        f"catalogue {report.new_version} beside {report.present_version}: {shown_number(report.flows)} flow records of "
-        f"{shown_number(report.accounts)} accounts, from {_time(report.from_ms)} to {_time(report.until_ms)}"
+    return Text("\n".join(_summary(report, refused)))
+
+
+def _summary(report: SimulationReport, refused: Mapping[str, int]) -> Iterator[str]:
+    tenths = (report.until_ms - report.from_ms) * 10 // DAY_MS
+    yield f"catalogue {report.new_version} beside {report.present_version}"
+    yield (
+        f"{shown_number(report.flows)} flow records of {shown_number(report.accounts)} accounts, "
+        f"{_time(report.from_ms)} to {_time(report.until_ms)} UTC ({tenths // 10}.{tenths % 10} days)"
     )
+    before, after = parse_micros(report.total_present.revenue), parse_micros(report.total_new.revenue)
+    yield (
+        f"revenue {_money_of(before)} -> {_money_of(after)} {report.currency}: {_signed(after - before)}"
+        f"{_share(after - before, before)}"
+    )
+    same = report.accounts - report.winning_accounts - report.losing_accounts
+    yield (
+        f"accounts: {shown_number(report.winning_accounts)} pay less, {shown_number(report.losing_accounts)} pay more, "
+        f"{shown_number(same)} the same"
+    )
+    if report.restricted_accounts:
+        yield (
+            f"for {shown_number(report.restricted_accounts)} accounts more is blocked or throttled than today; "
+            f"{shown_number(report.winning_accounts_restricted)} of these pay less"
+        )
     left_out = {**refused, "unknown_account": report.unknown_account_flows}
     told = ", ".join(f"{shown_number(count)} {cause}" for cause, count in sorted(left_out.items()) if count)
-    return Text(f"{text}\nleft out: {told}" if told else text)
+    if told:
+        yield f"left out: {told}"
+    if tenths < SHORTEST_CYCLE_DAYS * 10 and any(group.category == FEES for group in report.groups):
+        yield "note: fees are for whole cycles where the tariff says so, and stand beside less than a cycle of usage"
 
 
 def _money(report: SimulationReport) -> Table:
     table = new_table(
-        f"Revenue by {_words(report.grouped_by)} and category", _words(report.grouped_by), "category", "today", "new",
-        "change", "blocked calls", "caps reached", words=2,
+        f"Revenue in {report.currency} by {_words(report.grouped_by)} and category", _words(report.grouped_by),
+        "category", "today", "new", "change", "blocked calls", "caps reached", words=2,
     )  # fmt: skip
     for group in report.groups:
-        table.add_row(group.group or "-", group.category, *_revenue(group.present, group.new, report))
+        table.add_row(group.group or "-", group.category, *_revenue(group.present, group.new))
     table.add_section()
-    table.add_row("all", "", *_revenue(report.total_present, report.total_new, report))
+    table.add_row("all", "", *_revenue(report.total_present, report.total_new))
     return table
 
 
-def _revenue(present: Told, new: Told, report: SimulationReport) -> Iterator[str]:
+def _revenue(present: Told, new: Told) -> Iterator[str]:
     before, after = parse_micros(present.revenue), parse_micros(new.revenue)
-    for micros in (before, after):
-        yield shown_money({report.currency: micros})
-    yield _signed(after - before)
+    yield from (_money_of(before), _money_of(after), _signed(after - before))
     yield _pair(present.blocked_calls, new.blocked_calls)
     yield _pair(present.caps_reached, new.caps_reached)
 
 
 def _volumes(report: SimulationReport) -> Table:
-    """Volumes under the new tariff, and below each, where it differs, what it is today."""
-    table = new_table("Volume, new tariff (today's in brackets where it differs)", _words(report.grouped_by),
-                      "category", *VOLUMES, words=2)  # fmt: skip
+    """Volumes under the new tariff, and below each, where it looks different, what it is today."""
+    names = [name for name in VOLUMES if name != "not_charged" or _any_octets(report, name)]
+    table = new_table("Volume under the new tariff, and below it today's where it differs", _words(report.grouped_by),
+                      "category", *map(_words, names), words=2)  # fmt: skip
     for group in report.groups:
         if group.present.octets or group.new.octets:
-            table.add_row(group.group or "-", group.category, *_octets(group))
+            table.add_row(group.group or "-", group.category, *_octets(group.present, group.new, names))
+    table.add_section()
+    table.add_row("all", "", *_octets(report.total_present, report.total_new, names))
     return table
 
 
-def _octets(group: GroupReport) -> Iterator[str]:
-    for name in VOLUMES:
-        before, after = (getattr(side, f"{name}_octets") for side in (group.present, group.new))
-        yield shown_octets(after) if before == after else f"{shown_octets(after)} ({shown_octets(before)})"
+def _any_octets(report: SimulationReport, name: str) -> bool:
+    return any(getattr(side, f"{name}_octets") for side in (report.total_present, report.total_new))
+
+
+def _octets(present: Told, new: Told, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        before, after = (shown_octets(getattr(side, f"{name}_octets")) for side in (present, new))
+        yield after if before == after else f"{after}\n({before})"
 
 
 def _accounts(title: str, accounts: tuple[AccountReport, ...], report: SimulationReport) -> Table:
     count = report.winning_accounts if accounts is report.winners else report.losing_accounts
     table = new_table(
-        f"{title} (of {shown_number(count)})", "account", _words(report.grouped_by), f"today {report.currency}", "new",
-        "change", "more blocked", "more throttled", words=2,
+        f"{title} ({shown_number(len(accounts))} of {shown_number(count)})", "account", _words(report.grouped_by),
+        f"today {report.currency}", "new", "change", "more blocked", "more throttled", words=2,
     )  # fmt: skip
     for item in accounts:
         more = (item.blocked_octets_change, item.throttled_octets_change)
         volumes = (format_octets(octets) if octets else "-" for octets in more)
+        before, after, change = map(parse_micros, (item.present, item.new, item.change))
         table.add_row(
-            item.account_id, item.group or "-", item.present, item.new, _signed(parse_micros(item.change)), *volumes
+            item.account_id, item.group or "-", _money_of(before), _money_of(after), _signed(change), *volumes
         )
     return table
 
@@ -94,7 +129,7 @@ def _accounts(title: str, accounts: tuple[AccountReport, ...], report: Simulatio
 def _overshoot(report: SimulationReport) -> Table:
     table = new_table(
         "Overshoot of plans: promised, and the worst seen", "tariff", "offering/allowance", "promised", "worst seen",
-        "ends", "told ahead", words=2,
+        "buckets ended", "told ahead", words=2,
     )  # fmt: skip
     for tariff, items in (("today", report.overshoot_present), ("new", report.overshoot_new)):
         for item in items:
@@ -118,8 +153,25 @@ def _refusals(report: SimulationReport) -> Iterator[Text]:
             yield Text(f"account commands that {name} tariff refuses: {told}")
 
 
+def _money_of(micros: int) -> str:
+    """An amount in hundredths, cut, in groups of three digits."""
+    whole, hundredths = divmod(abs(micros) // 10_000, 100)
+    shown = f"{shown_number(whole)}.{hundredths:02d}"
+    if shown == "0.00":
+        return "<0.01" if micros > 0 else ">-0.01" if micros else "-"
+    return f"-{shown}" if micros < 0 else shown
+
+
 def _signed(micros: int) -> str:
-    return f"{'+' if micros > 0 else ''}{format_micros(micros)}" if micros else "-"
+    return f"+{_money_of(micros)}" if micros >= 10_000 else _money_of(micros)
+
+
+def _share(change: int, before: int) -> str:
+    """A change in per cent, with one decimal place, cut; nothing where there is nothing to compare with."""
+    if before <= 0 or not change:
+        return ""
+    tenths = abs(change) * 1_000 // before
+    return f" ({'-' if change < 0 else '+'}{tenths // 10}.{tenths % 10} %)"
 
 
 def _pair(before: int, after: int) -> str:
@@ -131,4 +183,4 @@ def _words(name: str) -> str:
 
 
 def _time(at_ms: int) -> str:
-    return datetime.datetime.fromtimestamp(at_ms // 1_000, datetime.UTC).isoformat().replace("+00:00", "Z")
+    return datetime.datetime.fromtimestamp(at_ms // 1_000, datetime.UTC).strftime("%Y-%m-%d %H:%M")

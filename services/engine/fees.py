@@ -112,6 +112,19 @@ def close_rent(journal: Journal) -> None:
     journal.tell("receipt", f"{format_micros(micros)} charged: the cycle has a minimum of {owed}")
 
 
+def outstanding_rent(account: AccountState, tariff: Tariff) -> int:
+    """What the cycles that are not closed yet fall short of their minimum rent; the present one counts as whole."""
+    minimum = sum(_rents(account, tariff))
+    now = _short_of(account.counters, minimum) if minimum else 0
+    owed = sum(counter.micros for counter in account.past_counters if counter.counter_id == _OWED)
+    return now + (_short_of(account.past_counters, owed) if account.past_start_ms else 0)
+
+
+def _short_of(counters: Sequence[Counter], minimum: int) -> int:
+    fees = sum(counter.micros for counter in counters if counter.counter_id == _FEES)
+    return max(0, minimum - spent_micros(counters) - fees)
+
+
 def is_on_trial(product: Product) -> bool:
     """Whether a product is free of charge, since its trial is not over."""
     return product.trial in ("running", "confirmed")

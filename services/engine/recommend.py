@@ -1,8 +1,9 @@
-"""Recommendations: at most three packages for an account, each proven on the account's own recent usage.
+"""Recommendations: at most three offerings for an account, each proven on the account's own recent usage.
 
-What a package would have changed is not estimated: the recorded period is run again with the package held from its
-first flow on, through the same engine that charges. A package is recommended when that run is cheaper and lets no less
-traffic pass; or, said as what it is, when it is for quality, or for the operator's own service.
+What an offering would have changed is not estimated: the recorded period is run again through the same engine that
+charges, with a package held from the first flow on, or with another plan in the place of the one that is held. It is
+recommended when that run is cheaper and lets no less traffic pass; a package also, said as what it is, when it is for
+quality, or for the operator's own service.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -13,19 +14,22 @@ from msgspec.structs import replace
 
 from schemas.catalogue import Application
 from schemas.classification import Classification
-from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct
+from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct, CancelProduct
 from schemas.flow import FlowRecord
-from schemas.state import AccountState
+from schemas.state import AccountState, Product
 from schemas.topics import COMMANDS
-from schemas.units import format_micros, format_octets
+from schemas.units import format_micros, format_octets, parse_micros
 from schemas.usage import RatedUsage
 from services.engine.commands import apply_command
-from services.engine.outcome import Position, Refusal
-from services.engine.simulate import Bill, Run, Subscription, has_priority
+from services.engine.fees import outstanding_rent
+from services.engine.outcome import Outcome, Position, Refusal
+from services.engine.simulate import Bill, Run, SimulationError, Subscription, has_priority
 from services.engine.tariff import CompiledOffering, Reach, Tariff
 
 MOST = 3
 """Most recommendations for one account."""
+
+SHORTEST_CYCLE_MS = 28 * 86_400_000
 
 PRODUCT_ID = "recommended"
 
@@ -50,7 +54,7 @@ class History(NamedTuple):
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """One package for one account, and what it would have changed in the recorded period."""
+    """One package or plan for one account, and what it would have changed in the recorded period."""
 
     account_id: str
     offering_id: str
@@ -64,11 +68,15 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     present: str
     new: str
     used_octets: int
-    """Octets that the package would have carried."""
+    """Octets that the package or plan would have carried."""
     blocked_octets_change: int
     throttled_octets_change: int
     own_services: tuple[str, ...]
-    """Applications of the operator's own that the package names."""
+    """Applications of the operator's own that it names."""
+    replaces: str | None = None
+    """For a plan: the offering that is held now, and would be cancelled."""
+    change_cost: str | None = None
+    """For a plan: what changing at the end of the period costs, less what is given back; negative when more is."""
 
 
 class _Played(NamedTuple):
@@ -77,10 +85,12 @@ class _Played(NamedTuple):
     bill: Bill
     account: AccountState | None
     rows: tuple[RatedUsage, ...]
+    refused: Mapping[str, int]
+    """Commands that the tariff refused, by cause."""
 
 
 class _Found(NamedTuple):
-    """What holding one package would have changed."""
+    """What holding one package or another plan would have changed."""
 
     offering: CompiledOffering
     saving_micros: int
@@ -90,6 +100,8 @@ class _Found(NamedTuple):
     blocked_change: int
     throttled_change: int
     own: tuple[Application, ...]
+    replaces: str | None = None
+    change_micros: int = 0
 
 
 def recommend(
@@ -100,24 +112,25 @@ def recommend(
     subscription: Subscription | None = None,
     steer_own: bool = False,
 ) -> tuple[Recommendation, ...]:
-    """At most MOST packages for an account, the best first: savings, then quality, then own services.
+    """At most MOST packages and plans for an account, the best first: savings, then quality, then own services.
 
     None that the account could not order at the end of the period (eligibility, exclusions, requirements, sale,
-    balance), that it holds, or that would have carried nothing of its traffic. With `steer_own`, packages for the
-    operator's own services go before others of the same reason, and are recommended also where they save nothing and
-    the account uses other applications of their category. A trial is not counted: what is compared is the price.
+    balance), that it holds, or that would have carried nothing of its traffic. Another plan only for a saving, and not
+    while a term binds the account to the one it has. With `steer_own`, packages for the operator's own services go
+    before others of the same reason, and are recommended also where they save nothing and the account uses other
+    applications of their category. A trial is not counted: what is compared is the price.
     """
     present = _play(history, tariff, subscription)
     if present.account is None:
         return ()
     own = {item.id: item for item in applications.values() if item.own}
     kinds = {(item.classification.application, item.classification.category) for item in history.flows}
-    found = []
+    found = list(_plans(history, tariff, subscription, present, own))
     for offering in _packages_not_held(present.account, tariff):
         named = _own_services(offering, own)
         steered = steer_own and any(service.category == category for service in named for _, category in kinds)
         if (steered or _concerns(offering, kinds)) and _is_orderable(offering, present.account, history, tariff):
-            then = _play(history, tariff, subscription, offering.offering.id)
+            then = _play(history, tariff, subscription, package_id=offering.offering.id)
             item = _compared(offering, present, then, named) if then.account is not None else None
             if item is not None and (reason := _reason(item, steered=steered)) is not None:
                 found.append((reason, item))
@@ -126,23 +139,31 @@ def recommend(
 
 
 def _play(
-    history: History, tariff: Tariff, subscription: Subscription | None, offering_id: str | None = None
+    history: History,
+    tariff: Tariff,
+    subscription: Subscription | None,
+    *,
+    package_id: str | None = None,
+    instead: Mapping[str, str] | None = None,
 ) -> _Played:
-    """Run the period, with one more product from just before the first flow on if an offering is given."""
+    """Run the period, with a package from just before the first flow on, or one plan in the place of another."""
     rows: list[RatedUsage] = []
-    run = Run(tariff, subscription=subscription, tell=rows.append)
+    instead = instead or {}
+    tried = {*instead.values(), package_id or ""}
+    run = Run(tariff, subscription=subscription, instead=instead, without_trial=tried, tell=rows.append)
     done = 0
     for number, (flow, seen, arrived_ms) in enumerate(history.flows):
         while done < len(history.commands) and history.commands[done][1] <= arrived_ms:
             run.command(history.commands[done][0], now_ms=history.commands[done][1])
             done += 1
-        if number == 0 and offering_id is not None and not _add(run, history.account_id, offering_id, history.flows[0]):
-            return _Played(Bill(), None, ())
+        if number == 0 and package_id is not None and not _add(run, history.account_id, package_id, history.flows[0]):
+            return _Played(Bill(), None, (), {})
         run.flow(flow, seen, now_ms=arrived_ms)
     for command, at_ms in history.commands[done:]:
         run.command(command, now_ms=at_ms)
     run.close(_end_ms(history))
-    return _Played(run.bills.get(history.account_id, Bill()), run.account(history.account_id), tuple(rows))
+    bill = run.bills.get(history.account_id, Bill())
+    return _Played(bill, run.account(history.account_id), tuple(rows), run.refused)
 
 
 def _add(run: Run, account_id: str, offering_id: str, first: Arrived) -> bool:
@@ -150,8 +171,6 @@ def _add(run: Run, account_id: str, offering_id: str, first: Arrived) -> bool:
     account = run.account_for(first.flow, now_ms=first.arrived_ms)
     if account is None:
         return False
-    # A trial costs nothing, which says nothing about the package: it counts as had.
-    run.put(replace(account, tried=(*account.tried, offering_id)))
     return run.command(_order(account_id, offering_id, first.flow.start_ms), now_ms=first.arrived_ms) is None
 
 
@@ -160,6 +179,99 @@ def _order(account_id: str, offering_id: str, at_ms: int) -> ActivateProduct:
         version=COMMAND_VERSION, command_id=PRODUCT_ID, account_id=account_id, issued_at_ms=at_ms,
         product_id=PRODUCT_ID, offering_id=offering_id,
     )  # fmt: skip
+
+
+def _plans(
+    history: History,
+    tariff: Tariff,
+    subscription: Subscription | None,
+    present: _Played,
+    own: Mapping[str, Application],
+) -> Iterator[tuple[Reason, _Found]]:
+    """Plans that would have been cheaper in the place of the one that is held, and that it can be changed for now."""
+    held = _plan_held(present.account, tariff, _end_ms(history)) if present.account is not None else None
+    if held is None or present.account is None:
+        return
+    for offering in _other_plans(held, history, present, tariff):
+        change = _change(held, offering, present.account, history, tariff)
+        if change is None:
+            continue
+        try:
+            then = _play(history, tariff, subscription, instead={held.offering_id: offering.offering.id})
+        except SimulationError:
+            continue  # The account could not have been made on this plan.
+        if then.account is None or any(count > present.refused.get(cause, 0) for cause, count in then.refused.items()):
+            # It would have lost something else that it ordered.
+            continue
+        item = _compared(offering, present, then, _own_services(offering, own))
+        owed = outstanding_rent(then.account, tariff)
+        item = item._replace(saving_micros=item.saving_micros - owed, replaces=held.offering_id, change_micros=change)
+        if _reason(item, steered=False) == "saving":
+            yield "saving", item
+
+
+def _plan_held(account: AccountState, tariff: Tariff, now_ms: int) -> Product | None:
+    """The plan that the account may leave; None when it has none, or a term binds it to the one it has."""
+    for product in account.products:
+        offering = tariff.offerings.get(product.offering_id)
+        if offering is not None and offering.offering.kind == "base_plan" and product.status == "active":
+            return None if product.end_ms is not None and product.end_ms > now_ms else product
+    return None
+
+
+def _other_plans(held: Product, history: History, present: _Played, tariff: Tariff) -> Iterator[CompiledOffering]:
+    """Plans that can be cheaper: one whose fees alone come to the whole bill cannot.
+
+    Less than a cycle of usage speaks for a plan with larger fees if it saves all the same, and never for one with
+    smaller fees: beside a whole cycle's fee, a day without one always looks cheap.
+    """
+    least = _fee(tariff.offerings[held.offering_id]) if _is_short(history) else 0
+    for offering_id, offering in sorted(tariff.offerings.items()):
+        if offering.offering.kind != "base_plan" or offering_id == held.offering_id or _fee(offering) < least:
+            continue
+        whole = [price.amount for price in offering.offering.prices if price.proration == "none"]
+        if sum(whole) < present.bill.micros:
+            yield offering
+
+
+def _is_short(history: History) -> bool:
+    """Whether the flows span less than the shortest cycle."""
+    times = [item.arrived_ms for item in history.flows]
+    return not times or max(times) - min(times) < SHORTEST_CYCLE_MS
+
+
+def _fee(offering: CompiledOffering) -> int:
+    return sum(price.amount for price in offering.offering.prices)
+
+
+def _change(
+    held: Product, offering: CompiledOffering, account: AccountState, history: History, tariff: Tariff
+) -> int | None:
+    """What changing the plan at the end of the period costs in micros, less what is given back.
+
+    None when it is refused, or leaves another product without what it requires.
+    """
+    now_ms = _end_ms(history)
+    others = [tariff.offerings.get(item.offering_id) for item in account.products if item is not held]
+    names = {offering.offering.id, *(item.offering.id for item in others if item is not None)}
+    if any(item and item.offering.requires and names.isdisjoint(item.offering.requires) for item in others):
+        return None
+    leave = CancelProduct(
+        version=COMMAND_VERSION, command_id=f"{PRODUCT_ID}-0", account_id=account.account_id, issued_at_ms=now_ms,
+        product_id=held.product_id,
+    )  # fmt: skip
+    at = Position(COMMANDS, 0, 0)
+    left = apply_command(leave, account, tariff, at=at, now_ms=now_ms)
+    if isinstance(left, Refusal):
+        return None
+    without_trial = replace(left.account, tried=(*left.account.tried, offering.offering.id))
+    order = _order(account.account_id, offering.offering.id, now_ms)
+    begun = apply_command(order, without_trial, tariff, at=at, now_ms=now_ms)
+    return None if isinstance(begun, Refusal) else _fees(left) + _fees(begun)
+
+
+def _fees(outcome: Outcome) -> int:
+    return sum(parse_micros(row.amount) for row in outcome.usage if row.kind in ("fee", "refund"))
 
 
 def _packages_not_held(account: AccountState, tariff: Tariff) -> Iterator[CompiledOffering]:
@@ -210,7 +322,7 @@ def _compared(offering: CompiledOffering, present: _Played, then: _Played, own: 
     return _Found(
         offering=offering,
         saving_micros=present.bill.micros - then.bill.micros,
-        used_octets=sum(_carried(row, offering, rules) for row in then.rows),
+        used_octets=sum(_carried(row, offering, rules, _buckets_of(offering, then)) for row in then.rows),
         faster_octets=sum(_passed(row) for row in then.rows if row.rule_id in fast),
         blocked_change=then.bill.blocked_octets - present.bill.blocked_octets,
         throttled_change=then.bill.throttled_octets - present.bill.throttled_octets,
@@ -218,13 +330,19 @@ def _compared(offering: CompiledOffering, present: _Played, then: _Played, own: 
     )
 
 
-def _carried(row: RatedUsage, offering: CompiledOffering, rules: Set[str]) -> int:
+def _buckets_of(offering: CompiledOffering, then: _Played) -> frozenset[str]:
+    """The buckets that products of the offering brought."""
+    brought = (row for row in then.rows if row.kind == "grant" and row.offering_id == offering.offering.id)
+    return frozenset(moved.bucket_id for row in brought for moved in row.movements)
+
+
+def _carried(row: RatedUsage, offering: CompiledOffering, rules: Set[str], buckets: Set[str]) -> int:
     """Octets of a row that the package ruled, priced, or paid from its buckets; `rules` are those only it brings."""
     if row.kind not in ("usage", "refund"):
         return 0
     if row.rule_id in rules or any(row.price_id == price.price.id for price in offering.prices):
         return _passed(row)
-    return sum(-int(moved.amount) for moved in row.movements if moved.bucket_id.startswith(f"{PRODUCT_ID}/"))
+    return sum(-int(moved.amount) for moved in row.movements if moved.unit == "octets" and moved.bucket_id in buckets)
 
 
 def _passed(row: RatedUsage) -> int:
@@ -276,6 +394,8 @@ def _recommendation(reason: Reason, item: _Found, history: History, tariff: Tari
         blocked_octets_change=item.blocked_change,
         throttled_octets_change=item.throttled_change,
         own_services=tuple(application.id for application in item.own),
+        replaces=item.replaces,
+        change_cost=None if item.replaces is None else format_micros(item.change_micros),
     )
 
 
@@ -286,7 +406,8 @@ def _text(reason: Reason, item: _Found, currency: str) -> str:
 def _clauses(reason: Reason, item: _Found, currency: str) -> Iterator[str]:
     money = f"{format_micros(abs(item.saving_micros))} {currency}"
     if reason == "saving":
-        yield f"would have saved {money} on the usage of the recorded period"
+        instead = f"in the place of {item.replaces} it " if item.replaces else ""
+        yield f"{instead}would have saved {money} on the usage of the recorded period"
     if item.blocked_change < 0:
         yield f"{format_octets(-item.blocked_change)} that were blocked would have passed"
     if item.throttled_change < 0:
@@ -297,6 +418,16 @@ def _clauses(reason: Reason, item: _Found, currency: str) -> Iterator[str]:
         yield f"it would have carried {format_octets(item.used_octets)}"
     if reason != "saving":
         yield f"it would have cost {money} more" if item.saving_micros < 0 else "it would have cost nothing more"
+    if item.replaces:
+        yield from _terms(item, currency)
     if item.own:
         names = ", ".join(application.name for application in item.own)
         yield f"it is for {names}, a service of the operator's own"
+
+
+def _terms(item: _Found, currency: str) -> Iterator[str]:
+    """What a change of plan comes with."""
+    cost = f"{format_micros(abs(item.change_micros))} {currency}"
+    yield f"changing now gives back {cost}" if item.change_micros < 0 else f"changing now costs {cost}"
+    if item.offering.offering.term_days is not None:
+        yield f"it runs for {item.offering.offering.term_days} days"

@@ -6,7 +6,7 @@ records alone, so the same records give the same answer.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -128,6 +128,7 @@ class Run:
         by: GroupBy = "segment",
         subscription: Subscription | None = None,
         instead: Mapping[str, str] | None = None,
+        without_trial: Set[str] = frozenset(),
         tell: Callable[[RatedUsage], None] | None = None,
     ) -> None:
         self.tariff = tariff
@@ -140,6 +141,7 @@ class Run:
         self._by = by
         self._subscription = subscription
         self._instead = instead or {}
+        self._without_trial = without_trial
         self._tell = tell
         self._accounts: dict[str, bytes] = {}
         self._offset = -1
@@ -163,9 +165,9 @@ class Run:
 
     def command(self, command: AccountCommand, *, now_ms: int) -> Refusal | None:
         """Apply a recorded command; what this tariff refuses is counted, and returned."""
-        if isinstance(command, ActivateProduct) and command.offering_id in self._instead:
-            command = msgspec.structs.replace(command, offering_id=self._instead[command.offering_id])
         account = self.account(command.account_id)
+        if isinstance(command, ActivateProduct):
+            command, account = self._ordered(command, account)
         outcome = apply_command(command, account, self.tariff, at=self._next(COMMANDS), now_ms=now_ms)
         if isinstance(outcome, Refusal):
             self.refused[outcome.cause] += 1
@@ -208,6 +210,15 @@ class Run:
         for figures in self.groups.values():
             total.add(figures)
         return total
+
+    def _ordered(
+        self, command: ActivateProduct, account: AccountState | None
+    ) -> tuple[ActivateProduct, AccountState | None]:
+        """The order as this run wants it: of another offering, or of one whose trial counts as had."""
+        offering_id = self._instead.get(command.offering_id, command.offering_id)
+        if account is not None and offering_id in self._without_trial:
+            account = msgspec.structs.replace(account, tried=(*account.tried, offering_id))
+        return msgspec.structs.replace(command, offering_id=offering_id), account
 
     def _next(self, topic: str) -> Position:
         self._offset += 1

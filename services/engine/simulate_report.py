@@ -70,6 +70,10 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int
     winning_accounts: int
     losing_accounts: int
+    restricted_accounts: int
+    """Those more of whose traffic is blocked or throttled than today, whatever their bill."""
+    winning_accounts_restricted: int
+    """Those among them whose bill is smaller: not all that they win is a gain."""
     winners: tuple[AccountReport, ...]
     losers: tuple[AccountReport, ...]
     refused_commands_present: dict[str, int]
@@ -83,6 +87,7 @@ def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10)
     present, new = simulation.present, simulation.new
     accounts = sorted(present.bills.keys() | new.bills.keys())
     changes = [(_bill(new, name).micros - _bill(present, name).micros, name) for name in accounts]
+    restricted = [change for change, name in changes if _has_less(_bill(present, name), _bill(new, name))]
     before, after = present.total(), new.total()
     return SimulationReport(
         present_version=present.tariff.version,
@@ -101,6 +106,8 @@ def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10)
         accounts=len(accounts),
         winning_accounts=sum(change < 0 for change, _ in changes),
         losing_accounts=sum(change > 0 for change, _ in changes),
+        restricted_accounts=len(restricted),
+        winning_accounts_restricted=sum(change < 0 for change in restricted),
         winners=_named(heapq.nsmallest(top, (item for item in changes if item[0] < 0)), present, new),
         losers=_named(
             heapq.nsmallest(top, (item for item in changes if item[0] > 0), key=lambda item: (-item[0], item[1])),
@@ -144,6 +151,11 @@ def _account(account_id: str, change: int, before: Bill, after: Bill) -> Account
         blocked_octets_change=after.blocked_octets - before.blocked_octets,
         throttled_octets_change=after.throttled_octets - before.throttled_octets,
     )
+
+
+def _has_less(before: Bill, after: Bill) -> bool:
+    """Whether more of an account's traffic is blocked or throttled, taken together."""
+    return after.blocked_octets + after.throttled_octets > before.blocked_octets + before.throttled_octets
 
 
 def _bill(run: Run, account_id: str) -> Bill:

@@ -1,6 +1,7 @@
 """`smartpipe recommend`: over files and over a log."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -15,6 +16,7 @@ from schemas import topics
 from services.cli import recommend as command
 from services.cli.main import app
 from services.engine.feed import entries_of
+from services.engine.recommend import Recommendation
 from services.engine.simulate import SimulationError
 from services.rating.catalogue_files import load_catalogue
 from services.runtime.log import NewRecord
@@ -68,6 +70,12 @@ def test_packages_are_recommended_in_json_with_money_as_strings(recommended: Any
         ("sub-0", "pack", "saving", "2"),
         ("sub-1", "pack", "saving", "2"),
     ]
+
+
+def test_the_keys_of_the_json_are_those_that_the_manual_lists() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    listed = manual.partition("As JSON: `recommendations`, each with")[2].partition("and `refused_records`")[0]
+    assert re.findall(r"`([a-z_]+)`", listed) == list(Recommendation.__struct_fields__)
 
 
 def test_the_table_says_why_and_that_a_service_is_the_operators_own(recommended: Any) -> None:

@@ -110,12 +110,30 @@ def test_the_table_names_both_tariffs_the_categories_and_who_wins(simulate: Any)
     result = simulate("--flows", "-", "--subscribe", "plan", lines=(*FLOWS, FLOWS[0]))
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "catalogue new beside today: 3 flow records of 1 accounts" in said
+    assert "catalogue new beside today 3 flow records of 1 accounts, 1970-01-01 00:00 to" in said
+    assert "revenue 11.50 -> 10.50 EUR: -1.00 (-8.6 %)" in said
+    assert "accounts: 1 pay less, 0 pay more, 0 the same" in said
+    assert "note: fees are for whole cycles" in said
     assert "left out: 1 duplicate" in said
-    assert "individual streaming 1.50 EUR 1.50 EUR -" in said
-    assert "all 11.50 EUR 10.50 EUR -1" in said
-    assert "Accounts that win most (of 1)" in said
-    assert "Accounts that lose" not in said
+    assert "individual streaming 1.50 1.50 -" in said
+    assert "all 11.50 10.50 -1.00" in said
+    assert "Bills that fall most (1 of 1)" in said
+    assert "Bills that rise" not in said
+    assert "more is blocked" not in said
+
+
+def test_a_bill_that_falls_because_less_passes_is_said_to_be_one(simulate: Any, new: Path) -> None:
+    rule = "rules: [{id: shut, precedence: 1, scope: {categories: [streaming]}, gate_status: closed}]"
+    base = (new / "base.yaml").read_text()
+    (new / "base.yaml").write_text(f"{base}  rules: [shut]\n{rule}\n")
+    result = simulate("--flows", "-", "--subscribe", "plan", lines=FLOWS)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "for 1 accounts more is blocked or throttled than today; 1 of these pay less" in said
+    # Both figures of a volume that differs stand one below the other.
+    assert "individual streaming - - - 30.0 kB - (30.0 kB) (-)" in said
+    found = json.loads(simulate("--flows", "-", "--subscribe", "plan", "--json", lines=FLOWS).stdout)
+    assert (found["restricted_accounts"], found["winning_accounts_restricted"]) == (1, 1)
 
 
 def test_recorded_commands_go_before_and_between_the_flows(simulate: Any, tmp_path: Path) -> None:

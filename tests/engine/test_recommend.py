@@ -94,7 +94,6 @@ def test_a_package_that_saves_is_recommended_with_the_saving_to_the_micro() -> N
         (package("p", allowances=volume(), requires=["other"]), "it requires another"),
         (package("p", allowances=volume(), lifecycle_status="retired"), "it is no longer sold"),
         (package("p", allowances=volume(), valid_until_ms=START), "its sale is over"),
-        ({**package("p", allowances=volume()), "kind": "base_plan"}, "it is a plan, not a package"),
         (package("p", allowances=volume(), eligibility={"min_tenure_days": 30}), "the account is too young"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -227,6 +227,7 @@ def test_what_the_new_tariff_refuses_is_counted_by_cause() -> None:
     assert (report.refused_commands_present, report.refused_commands_new) == ({}, {"not_on_sale": 1})
     assert report.total_new.blocked_octets == 2_000
     assert report.winners[0].blocked_octets_change == 2_000
+    assert (report.restricted_accounts, report.winning_accounts_restricted) == (1, 1)
 
 
 def test_a_plan_that_cannot_be_subscribed_to_says_why() -> None:
