@@ -24,13 +24,14 @@ from deploy.dev.kafka import DevKafka
 from schemas import topics
 from schemas.command import ActivateProduct, ChangeProfile
 from services.cli.flows import publish_all
-from services.cli.stage import free_port, now_ms
+from services.cli.stage import now_ms
 from services.cli.worker_process import WorkerProcess
 from services.engine.feed import entries_of
 from services.ingest.traffic_bench import bench_accounts, bench_traffic
 from services.rating.catalogue_files import load_catalogue
 from services.runtime.log import Log, NewRecord
 from services.runtime.open_log import open_log
+from services.runtime.ports import free_port
 from services.runtime.settings import Settings, load_settings
 
 PARTITIONS = 8

@@ -22,7 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from deploy.dev.processes import DevServerError, Server, free_port, new_folder
+from deploy.dev.processes import DevServerError, Server, new_folder
+from services.runtime.ports import free_port
 
 HERE = Path(__file__).resolve().parent
 POM = HERE / "pom.xml"

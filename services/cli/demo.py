@@ -14,7 +14,7 @@ from rich.console import Console
 
 from schemas.topics import FLOWS
 from services.cli.demo_people import orders
-from services.cli.stage import Stage, free_port, now_ms, open_stage, stage_settings
+from services.cli.stage import Stage, now_ms, open_stage, stage_settings
 from services.cli.summary import print_report, print_summary
 from services.cli.tables import plain_console
 from services.ingest.traffic import GeneratedRecord, generate_traffic
@@ -24,6 +24,7 @@ from services.ingest.traffic_profile import (
     TrafficSubscriber,
     make_subscribers,
 )
+from services.runtime.ports import free_port
 from services.runtime.settings import load_settings
 from services.runtime.telemetry import configure_logging
 

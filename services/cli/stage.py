@@ -5,7 +5,6 @@ The demo, the bench and the fault tests play on it. The worker is a process of i
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from services.rating.ledger_view import SqlLedgerView
 from services.rating.service import RatingService
 from services.runtime.log import Log, NewRecord
 from services.runtime.open_log import open_log
+from services.runtime.ports import free_port
 from services.runtime.settings import Settings, load_settings
 from services.runtime.telemetry import new_registry
 
@@ -155,18 +155,6 @@ def stage_settings(folder: Path, **changes: Any) -> Settings:
         "policy_ops_port": free_port(), "rating_ops_port": 0, "http_port": 0,
     }  # fmt: skip
     return load_settings(**{**values, **changes})
-
-
-def free_port(wanted: int = 0) -> int:
-    """A loopback port that is free now: `wanted` if that one is, else any."""
-    with socket.socket() as probe:
-        # As the servers do: a port whose last connections are still being forgotten counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def now_ms() -> int:

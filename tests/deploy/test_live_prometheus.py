@@ -18,6 +18,7 @@ from deploy.checks.expressions import RULES, all_expressions, load_yaml
 from deploy.checks.prometheus import CONFIG
 from services.policy.metrics import PolicyMetrics
 from services.rating.metrics import RatingMetrics
+from services.runtime.ports import free_port
 from services.runtime.telemetry import new_registry
 from tests.waiting import wait_until
 
@@ -119,14 +120,6 @@ def configuration(targets):
     shipped["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), SCRAPE_INTERVAL)
     shipped["rule_files"] = [str(RULES / "*.yml")]
     return yaml.safe_dump(shipped)
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def concrete(expr):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.cli.live_state import ask_workers, count_lanes
-from services.cli.stage import SETTLE_DEADLINE_S, Stage, free_port
+from services.cli.stage import SETTLE_DEADLINE_S, Stage
 from services.cli.verify import Survey, survey
 from services.cli.worker_process import WorkerProcess
+from services.runtime.ports import free_port
 from tests.waiting import wait_until_async
 
 DEADLINE_S = 120.0

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from typer.testing import CliRunner
 from schemas.classification import Classification
 from services.cli.demo import INTERRUPTED
 from services.cli.main import app
-from services.cli.stage import free_port
 from services.runtime.settings import PREFIX
 from tests.pipeline.stages import Where, playing, subscribe, traffic
 
@@ -85,12 +83,6 @@ def read_until(process: subprocess.Popen[str], moment: str) -> str:
         if moment in line:
             return said
     raise AssertionError(f"the demo ended before {moment!r}:\n{said}")
-
-
-def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        wanted: int = taken.getsockname()[1]
-        assert free_port(wanted) not in {0, wanted}
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.dev.processes import free_port
 from services.runtime.embedded_log import EmbeddedLog
 from services.runtime.kafka_log import KafkaLog, _client_options
 from services.runtime.log import LogError, LogUnavailable
 from services.runtime.open_log import open_log
+from services.runtime.ports import free_port
 from services.runtime.settings import Settings
 
 
