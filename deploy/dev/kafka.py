@@ -28,7 +28,7 @@ from services.runtime.ports import free_port
 HERE = Path(__file__).resolve().parent
 POM = HERE / "pom.xml"
 LEAST_JAVA = 17
-START_DEADLINE_S = 90.0
+START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 15.0
 START_ATTEMPTS = 3
 

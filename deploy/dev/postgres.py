@@ -12,7 +12,7 @@ from deploy.dev.processes import DevServerError, Server, new_folder
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql")
 OWNER = "smartpipe"
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 10.0
 
 _SPEED = {

@@ -17,7 +17,7 @@ from tests.waiting import wait_until_async
 pytestmark = pytest.mark.kafka
 
 SEED = 20261
-BUDGET_OCTETS = 1_200_000_000
+BUDGET_OCTETS = 2_000_000_000
 MOST_OCTETS = 100_000_000
 """The largest slice: the budget is lent bit by bit, over the lives of several workers."""
 
@@ -27,12 +27,13 @@ MOST_DECISIONS = 150
 STARTING_SHARE = 0.5
 MOST_START_S = 2.0
 ROUND_RECORDS = 1_000
-BACKLOG_RECORDS = 600
+BACKLOG_RECORDS = 100
+"""Few: a worker that is quick must not use the budget up before it is killed a few times."""
 LAST_RECORDS = 400
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_budget_is_used_up_and_never_passed_while_workers_are_killed(where: Where, tmp_path: Path) -> None:
     rng = random.Random(SEED)
     # A static member's successor takes its place at once; a dynamic one would first wait for the session's end.
@@ -52,7 +53,7 @@ async def test_a_budget_is_used_up_and_never_passed_while_workers_are_killed(whe
         lanes = stage.settings.partitions
     assert_clean(survey, published=stage.published)
     assert_kept(found, survey, octets=BUDGET_OCTETS, lanes=lanes)
-    assert len({octets for octets in lent if octets < BUDGET_OCTETS}) >= KILLS_BEFORE_THE_END // 3, (
+    assert sum(octets < BUDGET_OCTETS for octets in lent) >= KILLS_BEFORE_THE_END // 3, (
         f"the budget has ended too soon; lent at each kill: {lent}"
     )
 
