@@ -156,16 +156,24 @@ async def values(log: Log, topic: str) -> list[bytes | None]:
     return [record.value for batch in (await contents(log, topic)).values() for record in batch]
 
 
-async def wait_for_values(log: Log, topic: str, count: int, *, deadline_s: float = DEADLINE_S) -> list[bytes | None]:
-    """All visible values, once there are at least `count`."""
-    found: list[bytes | None] = []
+async def wait_for_values(log: Log, topic: str, count: int) -> list[bytes | None]:
+    """All visible values, once there are at least `count`.
+
+    It reads on while it waits: to read all again at each look would be most of what a slow machine has to do.
+    """
+    reader = await log.reader(topic)
+    found = 0
 
     async def enough() -> bool:
-        found[:] = await values(log, topic)
-        return len(found) >= count
+        nonlocal found
+        found += sum(map(len, (await reader.poll(max_records=5_000, max_wait_ms=50)).values()))
+        return found >= count
 
-    await wait_until_async(enough, deadline_s, f"{count} records in {topic}")
-    return found
+    try:
+        await wait_until_async(enough, DEADLINE_S, f"{count} records in {topic}")
+    finally:
+        await reader.close()
+    return await values(log, topic)
 
 
 def each_once(found: Sequence[bytes | None]) -> bool:
