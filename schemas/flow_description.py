@@ -38,10 +38,7 @@ def parse_flow_description(text: str) -> FlowDescription:
         if len(subscriber) != 1 or subscriber[0] not in {"any", "assigned"}:
             raise ValueError(f"the subscriber's side {' '.join(subscriber)!r} must be 'assigned' or 'any'")
         ports = tuple(parse_port_range(part) for word in server[1:] for part in word.split(","))
-        described = FlowDescription(_protocol(protocol), _network(server[0]), ports)
-        if described == FlowDescription(None, None, ()):
-            raise ValueError("it fits every flow there is; name an address or a port")
-        return described
+        return FlowDescription(_protocol(protocol), _network(server[0]), ports)
     except ValueError as error:
         example = "permit out udp from 203.0.113.0/24 3478 to assigned"
         raise ValueError(f"flow description {text!r}: {error}; write e.g. {example!r}") from None

@@ -15,6 +15,7 @@ from services.engine.classify import Classifier
 from services.engine.classify_evidence import STRONG
 from services.engine.classify_table import NEUTRAL
 from services.engine.classify_verdict import SUSPECT_PERCENT
+from services.engine.hostnames import normalise
 
 Role = Literal["decided", "agrees", "outweighed", "contradicts", "no_say"]
 """What a piece of evidence did for the verdict. `no_say`: a name that points at no single application."""
@@ -205,7 +206,7 @@ def _in_vain(flow: FlowRecord, spoke: set[str], owner: tuple[str, str] | None) -
         value = getattr(flow, field)
         if value is not None and kind not in spoke:
             why = "is no name; the address says more" if kind in _NAMES else "is not in the catalogue"
-            yield f"{_said(kind, value)} {why}"
+            yield f"{_said(kind, value)} {why if value else 'is empty'}"
     if flow.remote_ip != NO_ADDRESS and not spoke & {"address", "pfd", "asn"}:
         where = "lies in no listed prefix" if owner is None else f"lies in {owner[0]} of {owner[1]}, not enough alone"
         yield f"{_said('address', flow.remote_ip)} {where}"
@@ -222,7 +223,7 @@ def _told(item: Weighed) -> str:
     said = _said(evidence.kind, evidence.value)
     if item.role == "no_say":
         if evidence.matched is None:
-            return f"{said} is not listed"
+            return f"{said} {'is not listed' if normalise(evidence.value) else 'is no host name'}"
         whose = f" of {evidence.application}" if evidence.application is not None else ", which does not decide alone"
         return f"{said} is covered by {evidence.matched}{whose}"
     entry = f" ({evidence.matched})" if evidence.matched not in {None, evidence.value} else ""

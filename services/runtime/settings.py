@@ -81,10 +81,10 @@ class Settings(BaseModel):
     ] = 100_000
     memory_subscribers_per_lane: Annotated[
         int,
-        Field(ge=1, le=10_000_000, description="Subscribers whose last minutes a lane remembers for nameless flows."),
+        Field(ge=2, le=10_000_000, description="Subscribers whose last minutes a lane remembers for nameless flows."),
     ] = 32_768
     name_cache_entries: Annotated[
-        int, Field(ge=0, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
+        int, Field(ge=2, le=10_000_000, description="Server names whose verdict is remembered, per worker.")
     ] = 65_536
     max_record_octets: Annotated[
         int, Field(ge=1_024, le=8_388_608, description="Larger input records are dead letters, octets.")

@@ -89,6 +89,8 @@ def test_a_system_that_contradicts_is_told():
     ("fields", "lines"),
     [
         ({}, {"verdict: other, no application: nothing in the record points anywhere"}),
+        ({"server_name": "two words"}, {"no say: server name 'two words' is no host name"}),
+        ({"server_name": ""}, {"in vain: server name '' is empty"}),
         ({"server_name": "site.example"}, {"no say: server name 'site.example' is not listed"}),
         (
             {"server_name": "d1.cloudfront.net"},

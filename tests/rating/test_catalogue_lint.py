@@ -76,6 +76,8 @@ NAMES = [
     ("flow_descriptions: [permit out tcp from 192.0.0.0/7 443 to assigned]", ["2 too-wide"]),
     ("flow_descriptions: [permit out udp from any 3478 to assigned]", []),
     ("flow_descriptions: [permit out udp from any to assigned]", ["2 too-wide"]),
+    ("flow_descriptions: [permit in ip from any to assigned]", ["2 too-wide"]),
+    ("flow_descriptions: [permit out ip from 0.0.0.0/0 to assigned]", ["2 too-wide"]),
     ("flow_descriptions: ['permit out udp from any 1-9000,20000-40000 to assigned']", ["2 too-wide"]),
     ("flow_descriptions: [permit out esp from any to assigned]", []),
     ("as_numbers: [64500]", []),
@@ -172,8 +174,6 @@ MALFORMED = [
     ("prefixes: [192.0.2.1/24]", "has host bits set"),
     ("prefixes: [300.0.0.0/8]", "does not appear to be"),
     ("flow_descriptions: ['deny in ip from any to any']", "must begin with"),
-    ("flow_descriptions: ['permit in ip from any to assigned']", "fits every flow"),
-    ("flow_descriptions: ['permit out ip from 0.0.0.0/0 to assigned']", "fits every flow"),
 ]
 
 

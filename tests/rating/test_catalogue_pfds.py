@@ -127,7 +127,7 @@ REFUSED = [
     (t8(domainNames=["example.com"], dnProtocol="TLS_SAN"), "names certificates, which no flow record shows"),
     (t8(domainNames=["example.com"], dnProtocol="TSL_SCN"), "names certificates"),
     (t8(flowDescriptions=["deny out ip from any to any"]), "'pfdDatas.chat.pfds.p1.flowDescriptions[0]'"),
-    (t8(flowDescriptions=["permit in ip from any to assigned"]), "it fits every flow there is"),
+    (t8(flowDescriptions=["permit in ip from any to assigned"]), "fits traffic to anywhere"),
     (t8(flowDescriptions=["permit out udp from any to assigned"]), "fits traffic to anywhere"),
     (t8(flowDescriptions=["permit out ip from 64.0.0.0/2 to assigned"]), "is wider than /8"),
     (t8(urls=[r"^https?://(.*\.)?co\.uk/"]), "is a public suffix"),
