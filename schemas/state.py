@@ -244,6 +244,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = ()
     reclassified: Annotated[int, Meta(description="Flows that were corrected so, ever.")] = 0
     purses: Annotated[tuple[Purse, ...], Meta(description="Money granted by products.")] = ()
+    empty_campaigns: Annotated[
+        tuple[str, ...], Meta(description="Campaigns of its products that gateways were told to have no budget left.")
+    ] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -23,6 +23,7 @@ from services.ingest.traffic import GeneratedRecord
 from services.rating.accounts import MAX_COMMANDS, submit
 from services.rating.catalogue_files import load_catalogue
 from services.rating.catalogue_store import publish_catalogue
+from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Engine, migrate, open_database
 from services.rating.ledger_view import SqlLedgerView
 from services.rating.service import RatingService
@@ -131,17 +132,23 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
-    """Everything up, with topics, tables and the shipped catalogue; and everything down again, whatever happens."""
+async def open_stage(
+    settings: Settings, *, clock: Clock = wall_clock_ms, rating_apart: bool = False
+) -> AsyncIterator[Stage]:
+    """Everything up, with topics, tables and the shipped catalogue; and everything down again, whatever happens.
+
+    The rating service goes by `clock`. With `rating_apart` its database is there, but whoever asked has to run it.
+    """
     log, engine, catalogue = open_log(settings), open_database(settings), load_catalogue()
-    rating = RatingService(settings, log, new_registry())
+    rating = RatingService(settings, log, new_registry(), clock=clock)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(log.close)
         await prepare_topics(log, settings)
         await asyncio.to_thread(migrate, engine)
         await asyncio.to_thread(publish_catalogue, engine, catalogue)
         stack.push_async_callback(rating.stop)
-        await rating.start()
+        if not rating_apart:
+            await rating.start()
         stage = Stage(settings, log=log, engine=engine, rating=rating, catalogue=catalogue)
         stack.push_async_callback(stage.close)
         await stage.start()

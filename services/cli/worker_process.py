@@ -1,4 +1,4 @@
-"""A policy worker as a process of its own, started, killed and stopped by a command that watches over it."""
+"""A service as a process of its own, started, killed and stopped by a command that watches over it."""
 
 import asyncio
 import ctypes
@@ -15,18 +15,18 @@ STOP_TIMEOUT_S = 15.0
 
 
 class WorkerProcess:
-    """One `smartpipe policy` process. It never outlives its parent; its log goes to `log_file`."""
+    """One process of `smartpipe policy` or `rating`. It never outlives its parent; its log goes to `log_file`."""
 
     def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
         self._process = process
         self.log_file = log_file
 
     @classmethod
-    async def start(cls, settings: Settings, log_file: Path) -> Self:
-        """Start a worker with exactly these settings; appends to `log_file`."""
+    async def start(cls, settings: Settings, log_file: Path, *, command: str = "policy") -> Self:
+        """Start a service with exactly these settings; appends to `log_file`."""
         with log_file.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.cli.main", "policy",
+                sys.executable, "-m", "services.cli.main", command,
                 env=environment_of(settings), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 # A terminal sends Ctrl-C to all of its processes; when this one ends, its parent decides.
                 start_new_session=True,

@@ -2,10 +2,10 @@
 
 A rule is in force while the account's own conditions for it hold: the product is held, the bucket is in the state that
 the rule wants, the campaign runs. Conditions on the traffic are the gateway's to look at. A rule whose traffic nothing
-could pay for stays in force with its gate closed.
+could pay for stays in force with its gate closed; one whose sponsor's budget is used up, without its sponsor.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -75,6 +75,26 @@ def settle(
     return account, updates
 
 
+def tell_budgets(
+    account: AccountState, tariff: Tariff, empty: Collection[str], *, at_ms: int
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Tell gateways which campaigns of the account's products have no budget left, and which have one again.
+
+    `empty` names all such campaigns. Nothing but the rules in force depends on it: who pays for a flow is found out
+    when it is decided. The same account, and nothing to tell, where nothing has turned.
+    """
+    held = (tariff.offerings.get(product.offering_id) for product in account.products) if empty else ()
+    mine = {campaign.id for offering in held if offering for campaign in offering.campaigns}.intersection(empty)
+    told = tuple(sorted(mine))
+    if told == account.empty_campaigns or not account.standing:
+        return account, ()
+    account, updates = _install(replace(account, empty_campaigns=told), tariff, at_ms=at_ms, cause="budget")
+    if account.foretold or any(bucket.quota_octets for bucket in account.buckets):
+        account, ahead = _foretell(account, tariff, updates, cause="budget")
+        updates += ahead
+    return account, updates
+
+
 def _as_of(account: AccountState, at_ms: int) -> AccountState:
     products = tuple(
         replace(product, status="active") if product.status == "pending_active" else product
@@ -138,9 +158,19 @@ def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tup
     taken: list[Reach] = []
     for line in plan.lines:
         if line.unmet is None:
-            yield line.rule, _barred(line.rule, account, plan, tariff, taken)
-            if _takes_all(line.rule.rule):
-                taken.append(line.rule.reach)
+            rule, blocks = _without_sponsor(line.rule, account) if account.empty_campaigns else (line.rule, False)
+            yield rule, blocks or _barred(rule, account, plan, tariff, taken)
+            if _takes_all(rule.rule):
+                taken.append(rule.reach)
+
+
+def _without_sponsor(rule: CompiledRule, account: AccountState) -> tuple[CompiledRule, bool]:
+    """The rule as it is while its campaign's budget is used up, and whether its gate is closed by that."""
+    campaign = rule.campaign
+    if rule.unsponsored is None or campaign is None or campaign.id not in account.empty_campaigns:
+        return rule, False
+    blocks = campaign.budget is not None and campaign.budget.on_empty == "block"
+    return rule.unsponsored, blocks and rule.rule.gate_status == "open"
 
 
 def _takes_all(rule: PccRule) -> bool:

@@ -58,11 +58,21 @@ def granted(lease: LeaseState, grant: GrantLease) -> LeaseState | None:
     )
 
 
+def is_empty(lease: LeaseState) -> bool:
+    """Whether the budget is used up as far as the lane can know: it holds nothing, and its last ask brought nothing."""
+    return lease.ask_again_ms > 0 and held_octets(lease) == 0
+
+
+def renewed(lease: LeaseState) -> LeaseState:
+    """The lease after its campaign's budget has changed: what an ask brought before says nothing any more."""
+    return replace(lease, ask_again_ms=1) if lease.ask_again_ms else lease
+
+
 def next_kind(lease: LeaseState, campaign: Campaign | None, *, now_ms: int, idle_ms: int) -> RequestKind | None:
     """What the lane has to say now, if anything. `campaign` is None when it is gone, or has no budget any more."""
     if held_octets(lease) and now_ms >= _return_ms(lease, campaign, idle_ms):
         return "return"
-    if _wants(lease, campaign, now_ms, idle_ms) and now_ms >= lease.ask_again_ms:
+    if _wants(lease, campaign, now_ms, idle_ms) and now_ms >= _ask_ms(lease, now_ms, idle_ms):
         return "ask"
     return None
 
@@ -71,7 +81,7 @@ def look_ms(lease: LeaseState, campaign: Campaign | None, *, now_ms: int, idle_m
     """When time alone may give the lane something to say; None when only a flow or an answer can."""
     times = [_return_ms(lease, campaign, idle_ms)] if held_octets(lease) else []
     if _wants(lease, campaign, now_ms, idle_ms):
-        times.append(lease.ask_again_ms)
+        times.append(_ask_ms(lease, now_ms, idle_ms))
     return min(times, default=None)
 
 
@@ -104,10 +114,21 @@ def requested(lease: LeaseState, kind: RequestKind, *, partition: int, now_ms: i
 
 
 def _wants(lease: LeaseState, campaign: Campaign | None, now_ms: int, idle_ms: int) -> bool:
-    """Whether the lane is near the end of its slice, has no ask on its way, and flows have come lately."""
+    """Whether the lane is near the end of its slice, has no ask on its way, and flows have come lately.
+
+    One that found the budget used up goes on asking: no flow comes where a gate is closed until the budget is back.
+    """
     if campaign is None or lease.asked > lease.answered or _is_over(campaign, now_ms, GRACE_MS):
         return False
+    if is_empty(lease):
+        return True
     return now_ms < lease.touched_ms + idle_ms and 2 * held_octets(lease) <= lease.slice_octets
+
+
+def _ask_ms(lease: LeaseState, now_ms: int, idle_ms: int) -> int:
+    """When the next ask is worth its while; without flows it comes at the pace of idle slices."""
+    is_idle = lease.ask_again_ms > 1 and now_ms >= lease.touched_ms + idle_ms
+    return lease.ask_again_ms + (idle_ms if is_idle else 0)
 
 
 def _return_ms(lease: LeaseState, campaign: Campaign | None, idle_ms: int) -> int:
@@ -145,6 +166,8 @@ class LaneLease(NamedTuple):
     granted_octets: int = 0
     returned_octets: int = 0
     used_octets: int = 0
+    answered: int = 0
+    """Number of the last ask that was answered."""
 
 
 class Slicing(NamedTuple):
@@ -170,9 +193,9 @@ def reply_to(
 ) -> Reply | None:
     """Book one request and answer it; None for one that was booked before.
 
-    `campaign` is the one in force, or None. A lane that knows of grants which the owner does not is believed: the
-    database has gone back to a backup, and those octets may be spent already. Raises ValueError for a request whose
-    totals cannot be, which changes nothing.
+    `campaign` is the one in force, or None. A lane that knows of grants which the owner does not is believed. An ask
+    that an answer in the log is for (`recalled`) is booked and not answered again. Raises ValueError for a request
+    whose totals cannot be, which changes nothing.
     """
     if request.used_octets + request.returned_octets > request.granted_octets:
         raise ValueError(
@@ -183,12 +206,26 @@ def reply_to(
         return None
     budget, lane = _booked(request, budget, lane)
     budget = limited(budget, campaign)
-    if request.kind == "return":
+    if request.kind == "return" or request.sequence <= lane.answered:
         return Reply(budget, lane)
     octets = _slice(free_octets(budget, campaign, now_ms), slicing)
     again_ms = 0 if octets else _ask_again_ms(budget, campaign, slicing, now_ms)
     budget = budget._replace(granted_octets=budget.granted_octets + octets)
-    return Reply(budget, lane._replace(granted_octets=lane.granted_octets + octets), octets, again_ms)
+    lane = lane._replace(granted_octets=lane.granted_octets + octets, answered=request.sequence)
+    return Reply(budget, lane, octets, again_ms)
+
+
+def recalled(grant: GrantLease, budget: Budget, lane: LaneLease) -> tuple[Budget, LaneLease]:
+    """What the owner knows after it has found its own answer in the log; the same where it knew of it.
+
+    An owner whose database has gone back to an older backup has forgotten answers that lanes live on. With all of them
+    recalled, and the requests since then booked again, nothing is granted twice; until these are booked, what came back
+    since is counted as out, so less is granted and never more.
+    """
+    granted_octets = max(lane.granted_octets, grant.granted_octets)
+    budget = budget._replace(granted_octets=budget.granted_octets + granted_octets - lane.granted_octets)
+    budget = budget._replace(limit_octets=max(budget.limit_octets, budget.out_octets))
+    return budget, lane._replace(granted_octets=granted_octets, answered=max(lane.answered, grant.sequence))
 
 
 def limited(budget: Budget, campaign: Campaign | None) -> Budget:
@@ -222,6 +259,7 @@ def _booked(request: LeaseRequest, budget: Budget, lane: LaneLease) -> tuple[Bud
         max(lane.granted_octets, request.granted_octets),
         max(lane.returned_octets, request.returned_octets),
         max(lane.used_octets, request.used_octets),
+        lane.answered,
     )
     budget = budget._replace(
         granted_octets=budget.granted_octets + after.granted_octets - lane.granted_octets,

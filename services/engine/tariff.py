@@ -133,6 +133,8 @@ class CompiledRule:
     """The same for the rule with its gate closed because nothing can pay for its traffic."""
     networks: Networks = ALL_NETWORKS
     """Its zones, as a gateway can look at them."""
+    unsponsored: "CompiledRule | None" = None
+    """The rule as it is once its campaign's budget is used up: the subscriber pays. None where no budget can end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -275,6 +277,14 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
 
 
 def _rule(rule: PccRule, campaigns: Mapping[str, Campaign], places: Map) -> CompiledRule:
+    compiled = _compiled(rule, campaigns, places)
+    if compiled.campaign is None or compiled.campaign.budget is None:
+        return compiled
+    own = rule.model_copy(update={"charging": "charge", "campaign": None})
+    return dataclasses.replace(compiled, unsponsored=_compiled(own, campaigns, places))
+
+
+def _compiled(rule: PccRule, campaigns: Mapping[str, Campaign], places: Map) -> CompiledRule:
     qos = None if rule.qos is None else Qos(**rule.qos.model_dump())
     campaign = campaigns[rule.campaign] if rule.campaign else None
     networks = places.networks_of(rule.scope.zones)

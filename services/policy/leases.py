@@ -13,12 +13,27 @@ from schemas.command import GrantLease
 from schemas.decision import Sponsorship
 from schemas.lease import LeaseRequest
 from schemas.state import LeaseState
-from services.engine.leases import begins_ms, drawn, granted, held_octets, look_ms, next_kind, opened, requested
+from services.engine.leases import (
+    begins_ms,
+    drawn,
+    granted,
+    held_octets,
+    is_empty,
+    look_ms,
+    next_kind,
+    opened,
+    renewed,
+    requested,
+)
 from services.engine.tariff import Tariff
 
 KEY_PREFIX = b"l/"
 
 IDLE_MS = 600_000
+
+CALM_MS = 30_000
+"""Gateways are not told more often than this that a budget has ended or is back: a turn is told for every account that
+the campaign is for, while the last octets of a budget may come and go by the second."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LeaseState).decode
@@ -27,7 +42,7 @@ _decode = msgspec.msgpack.Decoder(LeaseState).decode
 class Leases:
     """One lane's leases, by campaign.
 
-    Order of use in a transaction: `begin`, draws and grants as they come, `requests`, `changed`.
+    Order of use in a transaction: `begin`, draws and grants as they come, `empty`, `requests`, `changed`.
     """
 
     def __init__(self, idle_ms: int = IDLE_MS) -> None:
@@ -39,6 +54,9 @@ class Leases:
         self._touched: set[str] = set()
         self._changed: set[str] = set()
         self._look_ms: int | None = None
+        self._empty: frozenset[str] = frozenset()
+        self._turned_ms: dict[str, int] = {}
+        self._may_turn = False
 
     def begin(self, tariff: Tariff) -> Mapping[str, int] | None:
         """What flows under `tariff` may draw, in octets by campaign; None when no campaign has a budget.
@@ -47,8 +65,13 @@ class Leases:
         """
         if tariff.version != self._version:
             self._version = tariff.version
+            before = self._budgets
             self._budgets = {name: item for name, item in tariff.campaigns.items() if item.budget is not None}
+            for name in self._leases.keys() & before.keys():
+                if self._budgets.get(name) != before[name]:
+                    self._keep(renewed(self._leases[name]))
             self._touched.update(self._leases, self._budgets)
+            self._may_turn = True
         return self._left if self._budgets else None
 
     def draw(self, sponsorships: Iterable[Sponsorship], now_ms: int) -> None:
@@ -63,6 +86,18 @@ class Leases:
         lease = granted(self._leases.get(command.campaign_id) or opened(command.campaign_id, now_ms), command)
         if lease is not None:
             self._keep(lease)
+
+    def empty(self, now_ms: int) -> frozenset[str]:
+        """Campaigns whose budget is used up here, as gateways should know it at `now_ms`."""
+        if self._may_turn:
+            self._may_turn = False
+            for name in [name for name in self._leases if self._is_empty(name) != (name in self._empty)]:
+                if now_ms < self._turned_ms.get(name, -CALM_MS) + CALM_MS:
+                    self._may_turn = True
+                else:
+                    self._turned_ms[name] = now_ms
+                    self._empty ^= {name}
+        return self._empty
 
     def requests(self, *, partition: int, now_ms: int) -> list[LeaseRequest]:
         """What the lane has to say at the end of a transaction. Nearly always nothing, and then it costs nothing."""
@@ -87,6 +122,7 @@ class Leases:
         self._leases[lease.campaign_id] = lease
         self._left[lease.campaign_id] = held_octets(lease)
         self._touched.add(lease.campaign_id)
+        self._may_turn = True
 
     def states(self) -> Mapping[str, LeaseState]:
         """Every lease, by campaign."""
@@ -98,6 +134,10 @@ class Leases:
         self._left[name] = held_octets(lease)
         self._changed.add(name)
         self._touched.add(name)
+        self._may_turn = True
+
+    def _is_empty(self, name: str) -> bool:
+        return name in self._budgets and is_empty(self._leases[name])
 
     def _request(self, name: str, partition: int, now_ms: int) -> LeaseRequest | None:
         campaign, lease = self._budgets.get(name), self._leases.get(name)

@@ -29,6 +29,7 @@ from schemas.units import parse_micros
 from services.engine.classify import SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
+from services.engine.effective import tell_budgets
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.timers import joined, on_timer
 from services.engine.unknowns import NOTHING, UnknownNames, Volume
@@ -64,8 +65,10 @@ class LaneState:
     agenda: Agenda
     memory: SubscriberMemory
     to_adopt: list[str] = dataclasses.field(default_factory=list)
-    """Accounts that have not yet been looked at under the present catalogue version."""
+    """Accounts that have not yet been looked at under the present catalogue version and with the present budgets."""
     adopted_version: str = ""
+    adopted_empty: frozenset[str] = frozenset()
+    """Campaigns without budget that the accounts were last looked at with."""
     leases: Leases = dataclasses.field(default_factory=Leases)
     """The lane's slices of campaigns' budgets."""
     unknowns: UnknownNames = dataclasses.field(default_factory=UnknownNames)
@@ -116,7 +119,7 @@ class Transaction:
         agenda, accounts = self._state.agenda, self._state.accounts
         for account_id in agenda.calendar_due(self._now_ms, MAX_TIMERS if caught_up else 0):
             self._run_timer(account_id)
-        self._adopt_catalogue()
+        self._adopt()
         for account_id in agenda.usage_due(self._now_ms, MAX_TIMERS):
             if (account := accounts.at_hand(account_id)) is not None:
                 self._settle(account, emit_usage(account, partition=self._lane.partition, now_ms=self._now_ms))
@@ -151,18 +154,26 @@ class Transaction:
             self._settle(account, outcome)
             self._state.agenda.note_calendar(outcome.account)
 
-    def _adopt_catalogue(self) -> None:
-        """Bring accounts under the present catalogue, some per transaction: its rules have to reach the gateway even
-        where no flow comes.
+    def _adopt(self) -> None:
+        """Bring accounts under the present catalogue and the present ends of budgets, some per transaction: what
+        follows has to reach the gateway even where no flow comes.
         """  # noqa: D205
-        state, version = self._state, self._books.version
-        if state.adopted_version != version:
-            state.to_adopt, state.adopted_version = state.accounts.ids(), version
+        state, version, empty = self._state, self._books.version, self._state.leases.empty(self._now_ms)
+        if (state.adopted_version, state.adopted_empty) != (version, empty):
+            state.to_adopt, state.adopted_version, state.adopted_empty = state.accounts.ids(), version, empty
         for _ in range(min(MAX_TIMERS, len(state.to_adopt))):
             account_id = state.to_adopt.pop()
             account = state.accounts.get(account_id)
             if account is not None and account.catalogue_version != version:
                 self._run_timer(account_id)
+                account = state.accounts.get(account_id)
+            if account is not None and (empty or account.empty_campaigns):
+                self._tell_budgets(account, empty)
+
+    def _tell_budgets(self, account: AccountState, empty: frozenset[str]) -> None:
+        after, updates = tell_budgets(account, self._books.tariff, empty, at_ms=self._now_ms)
+        if after is not account:
+            self._settle(account, Outcome(after, updates=updates))
 
     def _flow(self, record: LogRecord) -> None:
         flow = read_flow(record, self._max_octets)
@@ -240,6 +251,9 @@ class Transaction:
 
     def _tell_rest(self, key: bytes, outcome: Outcome) -> None:
         lane, now_ms, tally = self._lane, self._now_ms, self.tally
+        if self._state.adopted_empty and outcome.updates and outcome.updates[0].cause != "budget":
+            # A product that has just come may be one whose campaign has no budget left.
+            self._state.to_adopt.append(outcome.account.account_id)
         for update in outcome.updates:
             lane.append(ENFORCEMENT, key=key, value=_json(update), timestamp_ms=now_ms)
             tally.updates[update.action] += 1

@@ -53,10 +53,11 @@ class Consumer:
 
     async def _resume(self, reader: LogReader) -> None:
         beginnings = await self._patience.through(reader.beginning_offsets)
-        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, beginnings))
+        self._stored = await self._patience.through(lambda: asyncio.to_thread(self._begin, self.topic, beginnings))
         await self._patience.through(lambda: reader.seek(self._stored))
 
-    def _begin(self, beginnings: Mapping[int, int]) -> dict[int, int]:
+    def _begin(self, topic: str, beginnings: Mapping[int, int]) -> dict[int, int]:
+        """Where to go on in `topic`."""
         with writing(self._engine) as connection:
-            books.begin_partitions(connection, self.topic, beginnings)
-            return books.next_offsets(connection, self.topic)
+            books.begin_partitions(connection, topic, beginnings)
+            return books.next_offsets(connection, topic)

@@ -2,20 +2,23 @@
 
 Requests are booked like the ledger books usage: rows, grants in the outbox, and offsets in one database transaction,
 so that every ask is answered once, whatever crashes. How much is granted is pure (`services.engine.leases`).
+
+The answers in the log are what lanes live on. So before the owner answers anything it reads them, from where the
+database last knew them all: one that was restored from an older backup learns from them what it had granted since.
 """
 
 import asyncio
 import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from schemas.catalogue import Campaign
-from schemas.command import COMMAND_VERSION, GrantLease, lane_name
+from schemas.command import COMMAND_VERSION, Command, GrantLease, lane_name
 from schemas.lease import LEASE_REQUEST_MAJOR, LEASE_REQUEST_VERSION, LeaseRequest
 from schemas.topics import COMMANDS, LEASE_REQUESTS
-from services.engine.leases import LaneLease, Reply, Slicing, reply_to
+from services.engine.leases import LaneLease, Reply, Slicing, recalled, reply_to
 from services.rating.bookings import Refused
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.consumer import Consumer
@@ -41,9 +44,14 @@ POLL_WAIT_MS = 200
 RIVAL_PAUSE_S = 2.0
 """After another replica was faster, leave it alone for a random part of this."""
 
+NOTE_INTERVAL_MS = 60_000
+"""How often it is noted up to where the log's answers are all known; a start reads those behind it."""
+
 _events = events("rating.leases")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LeaseRequest).decode
+_decode_command: Callable[[bytes], Command] = msgspec.json.Decoder(Command).decode
+_GRANT = b'"grant_lease"'
 
 Polled = Mapping[int, Sequence[LogRecord]]
 
@@ -68,6 +76,17 @@ class LeaseOwner(Consumer):
         super().__init__(engine=engine, log=log, settings=settings, log_events=_events)
         self._metrics = metrics
         self._clock = clock
+        self._answers: LogReader | None = None
+        self._known: dict[int, int] = {}
+        self._noted_at_ms = 0
+
+    async def run(self) -> None:
+        """Answer until `stop`; raises what `Consumer.run` raises. A log that no longer holds all answers ends it."""
+        try:
+            await super().run()
+        finally:
+            if self._answers is not None:
+                await self._answers.close()
 
     def health(self) -> Health:
         """Well while no outage holds it up."""
@@ -75,26 +94,91 @@ class LeaseOwner(Consumer):
         return Health(ok=outage is None, detail=outage or "answering")
 
     async def _resume(self, reader: LogReader) -> None:
+        while not await self._recalled():
+            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
         await super()._resume(reader)
         await self._show()
+
+    async def _recalled(self) -> bool:
+        """Whether all answers in the log are known now; False when a rival was at it, too."""
+        try:
+            await self._recall()
+        except OffsetsMoved as moved:
+            _events.info("rival_was_faster", detail=str(moved))
+            return False
+        return True
+
+    async def _recall(self) -> None:
+        """Learn from the log every answer that the database may have forgotten."""
+        if self._answers is None:
+            self._answers = await self._patience.through(lambda: self._log.reader(COMMANDS))
+        answers = self._answers
+        beginnings = await self._patience.through(answers.beginning_offsets)
+        self._known = await self._patience.through(lambda: asyncio.to_thread(self._begin, COMMANDS, beginnings))
+        ends = await self._patience.through(answers.end_offsets)
+        await self._patience.through(lambda: answers.seek(self._known))
+        grants: dict[tuple[str, int], GrantLease] = {}
+        while any(answers.position(partition) < end for partition, end in ends.items()):
+            polled = await self._patience.through(
+                lambda: answers.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
+            )
+            _keep_newest(polled, grants)
+        moves = {partition: (self._known[partition], answers.position(partition)) for partition in ends}
+        forgotten = await self._patience.through(lambda: asyncio.to_thread(self._learn, grants, moves))
+        self._known = {partition: following for partition, (_, following) in moves.items()}
+        if forgotten:
+            _events.warning("answers_recalled", lanes=forgotten, detail="the database had forgotten them")
 
     async def _step(self, reader: LogReader) -> None:
         polled = await self._patience.through(
             lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
         )
-        if not any(polled.values()):
-            return
-        moves = {partition: (self._stored[partition], reader.position(partition)) for partition in polled}
         try:
-            settled = await self._patience.through(lambda: asyncio.to_thread(self._settle, polled, moves))
+            if any(polled.values()):
+                await self._answer(reader, polled)
+            if self._clock() - self._noted_at_ms >= NOTE_INTERVAL_MS:
+                await self._note()
         except OffsetsMoved as moved:
             _events.info("rival_was_faster", detail=str(moved))
             await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
             await self._resume(reader)
-            return
+
+    async def _answer(self, reader: LogReader, polled: Polled) -> None:
+        moves = {partition: (self._stored[partition], reader.position(partition)) for partition in polled}
+        settled = await self._patience.through(lambda: asyncio.to_thread(self._settle, polled, moves))
         self._stored.update({partition: following for partition, (_, following) in moves.items()})
         self._count(settled)
         await self._show()
+
+    async def _note(self) -> None:
+        """Note that all answers up to the log's end are known.
+
+        They are, if the database is still the one that gave them: nothing was answered since our own last transaction,
+        or somebody else has moved the offsets of requests, and this is refused.
+        """
+        answers = self._answers
+        if answers is None:
+            raise RuntimeError("a note before the first look; this is a bug")
+        ends = await self._patience.through(answers.end_offsets)
+        moves = {partition: (self._known[partition], end) for partition, end in ends.items()}
+        still = {partition: (offset, offset) for partition, offset in self._stored.items()}
+
+        def once() -> None:
+            with writing(self._engine) as connection:
+                books.advance(connection, LEASE_REQUESTS, still, {})
+                books.advance(connection, COMMANDS, moves, {})
+
+        await self._patience.through(lambda: asyncio.to_thread(once))
+        self._known.update(ends)
+        self._noted_at_ms = self._clock()
+
+    def _learn(self, grants: Mapping[tuple[str, int], GrantLease], moves: Mapping[int, tuple[int, int]]) -> int:
+        def once() -> int:
+            with writing(self._engine) as connection:
+                books.advance(connection, COMMANDS, moves, {})
+                return recall_grants(connection, grants)
+
+        return again_after_collision(once)
 
     def _settle(self, polled: Polled, moves: Mapping[int, tuple[int, int]]) -> Settled:
         settings = self._settings
@@ -154,10 +238,49 @@ def settle_requests(connection: Connection, polled: Polled, *, slicing: Slicing,
     return settled
 
 
+def recall_grants(connection: Connection, grants: Mapping[tuple[str, int], GrantLease]) -> int:
+    """Book answers found in the log, in the caller's transaction; how many of them the database had forgotten."""
+    names = sorted({name for name, _ in grants})
+    budgets, lanes = lock_budgets(connection, names), lane_leases(connection, names)
+    changed: dict[tuple[str, int], LaneLease] = {}
+    for key, grant in sorted(grants.items()):
+        before = lanes.get(key, LaneLease())
+        budgets[key[0]], lane = recalled(grant, budgets[key[0]], before)
+        if lane != before:
+            changed[key] = lane
+    store(connection, {name: budgets[name] for name in {name for name, _ in changed}}, changed)
+    return len(changed)
+
+
 def budget_totals(engine: Engine) -> list[CampaignTotals]:
     """All budgets as they stand."""
     with reading(engine) as connection:
         return campaign_totals(connection)
+
+
+def _keep_newest(polled: Polled, grants: dict[tuple[str, int], GrantLease]) -> None:
+    """Keep of each lane and campaign the answer with the largest number; totals never fall, so it tells all before."""
+    for partition, records in polled.items():
+        for record in records:
+            grant = _read_grant(record.value, partition)
+            if grant is None:
+                continue
+            known = grants.get((grant.campaign_id, partition))
+            if known is None or known.sequence < grant.sequence:
+                grants[grant.campaign_id, partition] = grant
+
+
+def _read_grant(value: bytes | None, partition: int) -> GrantLease | None:
+    """The grant in a command's record; None for anything else, and for what the lane refuses, too."""
+    if value is None or _GRANT not in value:
+        return None
+    try:
+        command = _decode_command(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if isinstance(command, GrantLease) and command.account_id == lane_name(partition):
+        return command
+    return None
 
 
 def _grant(request: LeaseRequest, reply: Reply, now_ms: int) -> GrantLease:

@@ -50,7 +50,7 @@ class SqlLedgerView:
     def lane_leases(self) -> list[tuple[str, int, int, int, int, int]]:
         """Campaign, lane, number of its last request booked, granted, returned and used octets."""
         with reading(self._engine) as connection:
-            return [(*key, *lease) for key, lease in sorted(leases.lane_leases(connection).items())]
+            return [(*key, *lease[:4]) for key, lease in sorted(leases.lane_leases(connection).items())]
 
     def catalogue_versions(self) -> list[str]:
         """Every catalogue version ever published, oldest first."""

@@ -320,6 +320,7 @@ campaign_leases = Table(
     Column("granted_octets", BigInteger, nullable=False),
     Column("returned_octets", BigInteger, nullable=False),
     Column("used_octets", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("used_octets >= 0 AND returned_octets >= 0", name="ck_campaign_leases_signs"),
     CheckConstraint("used_octets + returned_octets <= granted_octets", name="ck_campaign_leases_granted"),
 )

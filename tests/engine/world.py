@@ -36,7 +36,7 @@ from schemas.units import parse_octets
 from schemas.usage import RatedUsage
 from services.engine.commands import apply_command
 from services.engine.decide import decide
-from services.engine.effective import effective_rules
+from services.engine.effective import effective_rules, tell_budgets
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.packed import PackedAccount, unpacked
 from services.engine.tariff import Tariff, compile_tariff
@@ -227,6 +227,14 @@ class World:
     def publish(self, new: Catalogue) -> None:
         """Go on under another catalogue."""
         self.tariff = compile_tariff(new)
+
+    def budgets_end(self, *campaigns: str) -> list[tuple[str, str, str | None, str | None]]:
+        """Exactly these campaigns have no budget left; action, rule, gate and sponsor of each update."""
+        assert self.account is not None
+        after, updates = tell_budgets(self.account, self.tariff, frozenset(campaigns), at_ms=self.now_ms)
+        assert {update.cause for update in updates} <= {"budget"}
+        self.take(Outcome(after, updates=updates))
+        return [(update.action, update.rule_id, update.gate_status, update.sponsor_id) for update in updates]
 
     # -- what can be seen
 

@@ -1,6 +1,7 @@
 """A sponsored campaign whose budget all lanes share: its catalogue, customers, traffic, and what became of it."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
@@ -18,6 +19,7 @@ from services.engine.leases import held_octets
 from services.ingest.traffic import GeneratedRecord
 from services.policy.leases import KEY_PREFIX
 from services.rating.catalogue_store import publish_catalogue
+from services.runtime.partitioning import partition_of
 from tests.pipeline.flows import flow
 from tests.pipeline.stages import contents, decisions
 from tests.waiting import wait_until_async
@@ -29,6 +31,7 @@ LEAST_OCTETS = 5_000_000
 """The smallest slice, so that the end of a budget takes a few grants and not hundreds."""
 
 MOST_FLOW_OCTETS = 2_000_000
+BATCH_RECORDS = 200
 REPEATED_SHARE = 0.05
 DEADLINE_S = 120.0
 
@@ -44,9 +47,13 @@ class Spent(NamedTuple):
     """By lane, how many flows the campaign could not pay for, or not whole."""
 
 
-async def sponsor(stage: Stage, octets: int) -> None:
-    """Give the campaign a budget, make every account its customer, and wait until each lane was granted a slice."""
-    await asyncio.to_thread(publish_catalogue, stage.rating.engine, with_a_budget(stage.catalogue, octets))
+async def sponsor(stage: Stage, octets: int, *, pacing: str = "none", **campaign: object) -> None:
+    """Give the campaign a budget, make every account its customer, and wait until each lane was granted a slice.
+
+    `campaign` are further fields of it.
+    """
+    sponsored = with_a_budget(stage.catalogue, octets, pacing=pacing, **campaign)
+    await asyncio.to_thread(publish_catalogue, stage.rating.engine, sponsored)
     await stage.order([command for account in ACCOUNTS for command in _orders(account)])
 
     async def all_granted() -> bool:
@@ -57,24 +64,42 @@ async def sponsor(stage: Stage, octets: int) -> None:
     await wait_until_async(all_granted, DEADLINE_S, "a slice of the budget for each lane")
 
 
-def with_a_budget(catalogue: Catalogue, octets: int) -> Catalogue:
+def with_a_budget(catalogue: Catalogue, octets: int, *, pacing: str = "none", **fields: object) -> Catalogue:
     """The next version: the campaign's end is no longer a cap per subscriber but one budget for all."""
     body = catalogue.model_dump(mode="json")
     for campaign in body["campaigns"]:
         if campaign["id"] == CAMPAIGN:
-            campaign |= {"per_subscriber_octets": None, "budget": {"octets": octets, "pacing": "none"}}
+            campaign |= {"per_subscriber_octets": None, "budget": {"octets": octets, "pacing": pacing}, **fields}
     return Catalogue.model_validate({**body, "version": f"{catalogue.version}-budget"})
 
 
-def sponsored_traffic(records: int, *, seed: int) -> list[GeneratedRecord]:
-    """Flows that the campaign is for, of all accounts in turn by chance; some are told twice."""
+def sponsored_traffic(records: int, *, seed: int, accounts: Sequence[str] = ACCOUNTS) -> list[GeneratedRecord]:
+    """Flows that the campaign is for, of all `accounts` in turn by chance; some are told twice."""
     rng = Random(seed)
     made: list[GeneratedRecord] = []
     while len(made) < records:
         octets = rng.randrange(10_000, MOST_FLOW_OCTETS)
-        record = flow(rng.choice(ACCOUNTS), server_name="www.youtube.com", octets_up=0, octets_down=octets)
+        record = flow(rng.choice(accounts), server_name="www.youtube.com", octets_up=0, octets_down=octets)
         made += [record, record] if rng.random() < REPEATED_SHARE else [record]
     return made[:records]
+
+
+def accounts_of(lane: int, partitions: int) -> list[str]:
+    """The accounts that one lane of `partitions` serves."""
+    return [account for account in ACCOUNTS if partition_of(account.encode(), partitions) == lane]
+
+
+async def publish_until_lent(stage: Stage, octets: int, *, accounts: Sequence[str] = ACCOUNTS) -> None:
+    """Traffic on and on, until the budget's owner has lent `octets`."""
+    seeds = itertools.count(1)
+
+    async def is_lent() -> bool:
+        stage.check_worker()
+        await stage.publish(sponsored_traffic(BATCH_RECORDS, seed=next(seeds), accounts=accounts))
+        await stage.until_decided()
+        return await out_octets(stage) == octets
+
+    await wait_until_async(is_lent, DEADLINE_S, f"{octets} octets of the budget to be lent")
 
 
 async def out_octets(stage: Stage) -> int:
@@ -107,6 +132,11 @@ def assert_kept(found: Spent, survey: Survey, *, octets: int, lanes: int) -> Non
     assert max(found.held.values()) <= 3 * LEAST_OCTETS // 2, "a lane sits on more than a slice and a half"
     assert {lane for lane, part in found.drawn.items() if part} == set(range(lanes))
     assert found.found_empty.total() > 0, "the budget has not ended in the middle of the traffic"
+    assert_reconciled(survey)
+
+
+def assert_reconciled(survey: Survey) -> None:
+    """Both sides of every lease agree."""
     for name in LEASE_CHECKS:
         check = survey.report.check(name)
         assert (check.status, check.skipped) == ("ok", None), check

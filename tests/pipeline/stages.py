@@ -20,6 +20,7 @@ from services.cli.stage import Stage, now_ms, open_stage, stage_settings
 from services.cli.verify import Survey
 from services.ingest.traffic import GeneratedRecord, generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers
+from services.rating.clock import Clock, wall_clock_ms
 from services.runtime.log import Log, LogRecord
 from tests.waiting import wait_until_async
 
@@ -49,11 +50,14 @@ class Where:
 
 
 @contextlib.asynccontextmanager
-async def playing(where: Where, folder: Path, **changes: object) -> AsyncIterator[Stage]:
+async def playing(
+    where: Where, folder: Path, *, clock: Clock = wall_clock_ms, rating_apart: bool = False, **changes: object
+) -> AsyncIterator[Stage]:
     """A stage with nothing in its topics and its data in `folder`; `changes` are settings."""
     if where.bootstrap is not None:
         await remove_topics(where.bootstrap)
-    async with open_stage(stage_settings(folder, **{**where.settings(), **changes})) as stage:
+    settings = stage_settings(folder, **{**where.settings(), **changes})
+    async with open_stage(settings, clock=clock, rating_apart=rating_apart) as stage:
         yield stage
 
 

@@ -75,6 +75,8 @@ def plain(url: str) -> str:
 def offsets_in(url: str) -> int:
     """How far the ledger has booked, over all partitions, asked past the service."""
     with psycopg.connect(plain(url)) as connection:
-        row = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM ledger_offsets").fetchone()
+        row = connection.execute(
+            "SELECT coalesce(sum(next_offset), 0) FROM ledger_offsets WHERE topic = 'ott.usage.v1'"
+        ).fetchone()
     assert row is not None
     return int(row[0])

@@ -8,7 +8,8 @@ import pytest
 from schemas import topics
 from schemas.command import lane_name
 from schemas.state import LeaseState
-from services.policy.leases import IDLE_MS, Leases
+from services.policy import transaction as module
+from services.policy.leases import CALM_MS, IDLE_MS, Leases
 from services.policy.restore import _rebuild
 from services.policy.transaction import LaneState
 from services.runtime.settings import Settings
@@ -191,3 +192,144 @@ def test_only_what_changed_goes_into_the_changelog(lane: ListLane, state: LaneSt
     run(lane, state, {topics.COMMANDS: [grant(40_000)]}, by=BOOKS)
     found = msgspec.msgpack.decode(kept(lane)[b"l/cup"], type=LeaseState)
     assert (found.granted_octets, found.answered) == (40_000, 1)
+
+
+# -- gateways hear of a budget's end
+
+BLOCKING = sponsored(budget={"octets": "1 GB", "on_empty": "block"})
+FANS = [f"fan-{number}" for number in range(7)]
+RETRY_MS = 5_000
+
+
+def crowd(lane: ListLane) -> LaneState:
+    """A lane with some subscribers of the plan and one without it, that has asked for its first slice."""
+    fresh = lane_state()
+    for name in (*FANS, "stranger"):
+        made = command_value("change_profile", account_id=name, subscriber_ids=[name])
+        run(lane, fresh, {topics.COMMANDS: [Record(name.encode(), made, 0, NOW_MS)]}, by=BLOCKING)
+        if name != "stranger":
+            subscribe(lane, fresh, name)
+    assert lane.causes() == []
+    told(lane)
+    return fresh
+
+
+def subscribe(lane: ListLane, state: LaneState, name: str, *, now_ms: int = NOW_MS) -> None:
+    order = command_value("activate_product", account_id=name, command_id="c-2", product_id="p1", offering_id="plan")
+    run(lane, state, {topics.COMMANDS: [Record(name.encode(), order, 1, NOW_MS)]}, by=BLOCKING, now_ms=now_ms)
+
+
+def told(lane: ListLane) -> list[tuple[str, str, str, str | None]]:
+    """What gateways have been told of the sponsored rule since the last look."""
+    found = [
+        (item["account_id"], item["gate_status"], item["cause"], item.get("sponsor_id"))
+        for item in lane.read(topics.ENFORCEMENT)
+        if item["rule_id"] == "paid"
+    ]
+    lane.out.pop(topics.ENFORCEMENT, None)
+    return sorted(found)
+
+
+def nothing(sequence: int = 1, *, at_ms: int = NOW_MS) -> Record:
+    return grant(0, sequence=sequence, ask_again_ms=at_ms + RETRY_MS)
+
+
+def test_all_subscribers_hear_of_a_budget_s_end_and_of_its_return_without_any_flow(lane: ListLane) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    assert told(lane) == [(name, "closed", "budget", None) for name in FANS]
+    run(lane, state, {}, by=BLOCKING, now_ms=NOW_MS + RETRY_MS)
+    later_ms = NOW_MS + CALM_MS
+    run(lane, state, {topics.COMMANDS: [grant(40_000, sequence=2)]}, by=BLOCKING, now_ms=later_ms)
+    assert told(lane) == [(name, "open", "budget", "tube") for name in FANS]
+    run(lane, state, {}, by=BLOCKING, now_ms=later_ms + 1)
+    assert told(lane) == []
+
+
+def test_a_slice_that_ends_while_an_answer_is_on_its_way_is_no_end_of_the_budget(lane: ListLane) -> None:
+    state = crowd(lane)
+    draw = flow_record(key=b"fan-0", record_id="r", subscriber_id="fan-0", start_ms=NOW_MS, end_ms=NOW_MS + 1)
+    run(lane, state, {topics.COMMANDS: [grant(10_000)], topics.FLOWS: [draw]}, by=BLOCKING)
+    assert state.leases.states()["cup"].used_octets == 10_000
+    assert told(lane) == []
+    run(lane, state, {topics.COMMANDS: [nothing(2)]}, by=BLOCKING)
+    assert {gate for _, gate, _, _ in told(lane)} == {"closed"}
+
+
+def test_a_crowd_is_told_in_steps(lane: ListLane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TIMERS", 3)
+    state = crowd(lane)
+    while state.to_adopt:
+        run(lane, state, {}, by=BLOCKING)
+    told(lane)
+    steps = []
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    while True:
+        steps.append(told(lane))
+        if not state.to_adopt:
+            break
+        run(lane, state, {}, by=BLOCKING)
+    assert max(map(len, steps)) <= 3
+    assert sorted(account for step in steps for account, *_ in step) == FANS
+
+
+def test_a_budget_that_comes_and_goes_is_told_once_in_a_while(lane: ListLane) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    assert len(told(lane)) == len(FANS)
+    run(lane, state, {}, by=BLOCKING, now_ms=NOW_MS + RETRY_MS)
+    run(lane, state, {topics.COMMANDS: [grant(40_000, sequence=2)]}, by=BLOCKING, now_ms=NOW_MS + RETRY_MS)
+    assert told(lane) == []
+    run(lane, state, {}, by=BLOCKING, now_ms=NOW_MS + CALM_MS)
+    assert {gate for _, gate, _, _ in told(lane)} == {"open"}
+
+
+def test_who_buys_the_product_after_the_budget_s_end_hears_of_it_at_once(lane: ListLane) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    told(lane)
+    subscribe(lane, state, "stranger", now_ms=NOW_MS + 1)
+    assert [(gate, cause) for _, gate, cause, _ in told(lane)] == [("closed", "budget"), ("open", "activated")]
+    assert not state.to_adopt
+
+
+async def test_a_successor_tells_nothing_twice_and_what_was_left_to_tell(
+    lane: ListLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = crowd(lane)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_TIMERS", 4)
+        run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    first = told(lane)
+    assert 0 < len(first) < len(FANS)
+    restored = await _rebuild(dict(kept(lane)), Settings())
+    run(lane, restored, {}, by=BLOCKING, now_ms=NOW_MS + 1)
+    assert sorted(first + told(lane)) == [(name, "closed", "budget", None) for name in FANS]
+
+
+def test_behind_closed_gates_the_lane_goes_on_asking_slowly_and_at_once_when_the_budget_changes(lane: ListLane) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    asked_at = []
+    for at_ms in range(NOW_MS, NOW_MS + 2 * IDLE_MS + RETRY_MS, RETRY_MS):
+        before = len(asked(lane))
+        run(lane, state, {}, by=BLOCKING, now_ms=at_ms)
+        if len(asked(lane)) > before:
+            asked_at.append(at_ms - NOW_MS)
+            run(lane, state, {topics.COMMANDS: [nothing(asked(lane)[-1][0], at_ms=at_ms)]}, by=BLOCKING, now_ms=at_ms)
+    quick = [at_ms for at_ms in asked_at if at_ms < IDLE_MS]
+    assert quick == list(range(RETRY_MS, IDLE_MS, RETRY_MS))
+    slow = [at_ms for at_ms in asked_at if at_ms >= IDLE_MS]
+    assert slow == [quick[-1] + RETRY_MS + IDLE_MS]
+    raised = sponsored("v2", budget={"octets": "2 GB", "on_empty": "block"})
+    before = len(asked(lane))
+    run(lane, state, {}, by=raised, now_ms=NOW_MS + 2 * IDLE_MS + 1)
+    assert len(asked(lane)) == before + 1
+
+
+def test_a_campaign_that_loses_its_budget_opens_the_gates(lane: ListLane) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    told(lane)
+    run(lane, state, {}, by=sponsored("v2", budget=None), now_ms=NOW_MS + CALM_MS)
+    assert {(gate, sponsor) for _, gate, _, sponsor in told(lane)} == {("open", "tube")}

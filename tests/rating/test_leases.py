@@ -13,14 +13,18 @@ from schemas.topics import COMMANDS, LEASE_REQUESTS
 from services.engine.leases import Budget, LaneLease
 from services.rating import leases as module
 from services.rating.catalogue_store import publish_catalogue
-from services.rating.database import Collision, DatabaseDown, writing
-from services.rating.leases import LeaseOwner, budget_totals
+from services.rating.database import Collision, DatabaseDown, reading, writing
+from services.rating.leases import LeaseOwner, _keep_newest, budget_totals
 from services.rating.metrics import RatingMetrics
+from services.rating.models import campaign_budgets, campaign_leases, ledger_offsets
+from services.rating.models import outbox as outbox_rows
 from services.rating.outbox import OutboxRelay
 from services.rating.repositories.leases import CampaignTotals, store
+from services.rating.repositories.ledger import OffsetsMoved, next_offsets
+from services.runtime.log import OffsetOutOfRange
 from services.runtime.partitioning import partition_of
 from tests.rating.catalogues import catalogue
-from tests.rating.fakes import FakeLog
+from tests.rating.fakes import FakeLog, FakeRecord
 from tests.waiting import wait_until_async
 
 DEADLINE_S = 100
@@ -73,6 +77,14 @@ def said(kind, sequence, lane, *, granted=0, used=0, returned=0, campaign="cup",
         sequence=sequence, kind=kind, granted_octets=granted, used_octets=used, returned_octets=returned, at_ms=NOW_MS,
     )  # fmt: skip
     return msgspec.json.encode(msgspec.structs.replace(request, **changes))
+
+
+def command_of(account_id, *, sequence):
+    grant = {
+        "type": "grant_lease", "version": "1.1", "command_id": f"g-{sequence}", "account_id": account_id,
+        "issued_at_ms": NOW_MS, "campaign_id": "cup", "sequence": sequence, "octets": 1, "granted_octets": sequence,
+    }  # fmt: skip
+    return msgspec.json.encode(grant)
 
 
 def tell(log, lane, value):
@@ -190,6 +202,124 @@ async def test_a_campaign_that_nobody_published_is_answered_with_nothing(sponsor
     async with running(sponsored, log, settings, metrics):
         await granted(log, 1, 0)
     assert grants(log)[0][0]["octets"] == 0
+
+
+# -- a database that was restored from an older backup
+
+
+def go_back(engine, *, beginning=0):
+    """The database is the one from before anything was granted; the log knows better."""
+    with writing(engine) as connection:
+        for table in (campaign_leases, campaign_budgets, outbox_rows):
+            connection.execute(table.delete())
+        connection.execute(ledger_offsets.update().values(next_offset=beginning))
+
+
+async def lend_everything(log, engine, settings, metrics, lanes=2):
+    """Asks until nothing is left; what was granted in which lane."""
+    for lane in range(lanes):
+        for number in range(1, 30):
+            tell(log, lane, ask(number, lane))
+    async with running(engine, log, settings, metrics):
+        await granted(log, *[29] * lanes)
+    return grants(log)
+
+
+async def test_a_database_from_an_older_backup_lends_nothing_twice(sponsored, settings, metrics):
+    log = FakeLog()
+    before = await lend_everything(log, sponsored, settings, metrics)
+    assert sum(grant["octets"] for lane in before for grant in lane) == BUDGET
+    go_back(sponsored)
+    tell(log, 0, ask(30, granted=sum(grant["octets"] for grant in before[0])))
+    async with running(sponsored, log, settings, metrics):
+        await granted(log, 30, 29)
+    [*old, new], other = grants(log)
+    assert [old, other] == before, "an ask that has its answer in the log was answered again"
+    assert new["octets"] == 0
+    assert [item[1:4] for item in budget_totals(sponsored)] == [(BUDGET, BUDGET, 0)]
+
+
+async def test_an_answer_that_was_lost_with_the_database_is_given_anew(sponsored, settings, metrics):
+    """It had not left the outbox, so no lane lives on it."""
+    log = FakeLog()
+    tell(log, 0, ask(1))
+    async with running(sponsored, log, settings, metrics):
+        await granted(log, 1, 0)
+    tell(log, 0, ask(2))
+    async with running(sponsored, log, settings, metrics, relay=False):
+        await wait_until_async(
+            lambda: [item.granted_octets for item in budget_totals(sponsored)] == [2_000], DEADLINE_S, "a second grant"
+        )
+    go_back(sponsored)
+    async with running(sponsored, log, settings, metrics):
+        await granted(log, 2, 0)
+    assert [(grant["sequence"], grant["granted_octets"]) for grant in grants(log)[0]] == [(1, 1_000), (2, 2_000)]
+
+
+async def test_an_owner_that_cannot_read_all_its_answers_lends_nothing(sponsored, settings, metrics):
+    log = FakeLog()
+    await lend_everything(log, sponsored, settings, metrics)
+    go_back(sponsored)
+    log.forget(COMMANDS, 0, 1)
+    owner = LeaseOwner(engine=sponsored, log=log, settings=settings, metrics=metrics, clock=lambda: NOW_MS)
+    with pytest.raises(OffsetOutOfRange):
+        await owner.run()
+    assert budget_totals(sponsored) == []
+
+
+async def test_a_start_reads_only_the_answers_since_the_last_note(sponsored, settings, metrics):
+    log = FakeLog()
+    await lend_everything(log, sponsored, settings, metrics)
+    async with running(sponsored, log, settings, metrics):
+        await wait_until_async(lambda: noted(sponsored) == [29, 29], DEADLINE_S, "the note")
+    log.forget(COMMANDS, 0, 29)
+    tell(log, 0, ask(30))
+    async with running(sponsored, log, settings, metrics):
+        await granted(log, 1, 29)
+
+
+def noted(engine):
+    with reading(engine) as connection:
+        return [offset for _, offset in sorted(next_offsets(connection, COMMANDS).items())]
+
+
+async def test_a_note_is_refused_when_the_database_went_back_beneath_the_owner(sponsored, settings, metrics):
+    """Else what was granted between backup and note would be taken for known."""
+    log = FakeLog()
+    await lend_everything(log, sponsored, settings, metrics)
+    owner = LeaseOwner(engine=sponsored, log=log, settings=settings, metrics=metrics, clock=lambda: NOW_MS)
+    reader = await log.reader(LEASE_REQUESTS)
+    await owner._resume(reader)
+    with writing(sponsored) as connection:
+        connection.execute(
+            ledger_offsets.update().where(ledger_offsets.c.topic == LEASE_REQUESTS).values(next_offset=0)
+        )
+    with pytest.raises(OffsetsMoved):
+        await owner._note()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b'{"type": "grant_lease"',
+        b'{"type": "credit", "reason": "grant_lease"}',
+        command_of("lane/1", sequence=9),
+    ],
+)
+def test_what_is_no_answer_to_this_lane_is_not_recalled(value):
+    found = {}
+    _keep_newest({0: [FakeRecord(0, 0, b"lane/0", value)]}, found)
+    assert found == {}
+
+
+def test_of_a_lane_s_answers_the_last_one_counts():
+    found = {}
+    records = [
+        FakeRecord(at, 0, b"lane/0", command_of("lane/0", sequence=number)) for at, number in enumerate((1, 3, 2))
+    ]
+    _keep_newest({0: records}, found)
+    assert found["cup", 0].sequence == 3
 
 
 def test_the_schema_itself_refuses_to_pass_a_budget(engine):

@@ -45,7 +45,7 @@ def lane_leases(connection: Connection, campaign_ids: Sequence[str] | None = Non
         query = query.where(campaign_leases.c.campaign_id.in_(campaign_ids))
     return {
         (row.campaign_id, row.partition): LaneLease(
-            row.sequence, row.granted_octets, row.returned_octets, row.used_octets
+            row.sequence, row.granted_octets, row.returned_octets, row.used_octets, row.answered
         )
         for row in connection.execute(query)
     }
