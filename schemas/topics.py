@@ -98,7 +98,7 @@ ALL: tuple[Topic, ...] = (
         "Changelog of the lanes' state.", f"{STATE_VERSION}.2", compacted=True, content_type="application/msgpack",
     ),
     Topic(
-        DEAD_LETTERS, (DeadLetter,), "key of the refused record", ("policy",), ("operations",),
+        DEAD_LETTERS, (DeadLetter,), "key of the refused record", ("policy",), ("operations", "rating"),
         "Records that could not be processed, with the cause, once.", DEAD_LETTER_VERSION, retention_ms=30 * DAY_MS,
     ),
 )  # fmt: skip

@@ -66,10 +66,12 @@ def print_corrections(account_id: str | None, *, data_dir: Path | None, database
     if account_id is None:
         return
     made = Table("command", "corrects", "kind", "ordered", "state", title="Corrections ordered")
-    for row in ordered(engine, account_id):
-        state = "booked" if row["booked"] else "pending"
-        made.add_row(row["command_id"], row["usage_id"], row["kind"], timestamp(row["ordered_at_ms"]), state)
+    orders = ordered(engine, account_id)
+    for row in orders:
+        made.add_row(row["command_id"], row["usage_id"], row["kind"], timestamp(row["ordered_at_ms"]), row["state"])
     console.print(made if made.row_count else "no correction was ordered for this account")
+    for command_id, detail in {row["command_id"]: row["detail"] for row in orders if row["state"] == "refused"}.items():
+        print(f"{command_id} was refused: {detail}")
 
 
 def _order(wanted: Order, engine: Engine, *, dry_run: bool) -> None:
@@ -90,6 +92,8 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
         lines.append(f"  {line.usage_id}  {line.application or line.category}, {line.amount} {made.currency}; {moved}")
     if len(made.lines) > MAX_SHOWN:
         lines.append(f"  ... and {len(made.lines) - MAX_SHOWN} more")
+    if made.refused is not None:
+        lines.append(f"  and was refused: {made.refused}")
     if made.kind == "rerate" and not made.repeated:
         lines.append("  and is charged again, in event order, under the catalogue in force when the lane takes it")
     lines += [f"  left as it is: {usage_id} {problem}" for usage_id, problem in made.left_out[:MAX_SHOWN]]

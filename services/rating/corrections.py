@@ -68,6 +68,8 @@ class Correction:
     """Rows of the stretch that stay as they are, each with the reason."""
     repeated: bool = False
     """The command id was used before, so nothing was ordered anew."""
+    refused: str | None = None
+    """Why the lane refused it, when it was ordered before and the lane has answered so."""
 
 
 def order(engine: Engine, wanted: Order, *, dry_run: bool = False, clock: Clock = wall_clock_ms) -> Correction:
@@ -91,7 +93,7 @@ def late_usage(engine: Engine, account_id: str | None = None) -> list[Row]:
 
 
 def ordered(engine: Engine, account_id: str) -> list[Row]:
-    """Corrections ordered for an account, oldest first; `booked` says whether the lane has carried them out."""
+    """Corrections ordered for an account, oldest first; `state` says what the lane has made of each."""
     with reading(engine) as connection:
         return orders.ordered(connection, account_id)
 
@@ -177,8 +179,8 @@ class _Desk:
         return self._done_before(row)
 
     def _done_before(self, row: Row) -> str | None:
-        mine = [item for item in self._orders if item["usage_id"] == row["usage_id"]]
-        waiting = [item["command_id"] for item in mine if not item["booked"]]
+        mine = [item for item in self._orders if item["usage_id"] == row["usage_id"] and item["state"] != "refused"]
+        waiting = [item["command_id"] for item in mine if item["state"] == "pending"]
         if waiting:
             return f"has a correction pending, command {waiting[0]!r}; wait until it is booked"
         if any(item["kind"] == "void" for item in mine):
@@ -307,7 +309,9 @@ class _Desk:
             )
         found = [orders.row(self._connection, item["usage_id"]) for item in mine]
         made = self._made([row for row in found if row is not None], 0, 0)
-        return dataclasses.replace(made, repeated=True, amount=format_micros(sum(i["amount_micros"] for i in mine)))
+        amount = format_micros(sum(item["amount_micros"] for item in mine))
+        refused = mine[0]["detail"] if mine[0]["state"] == "refused" else None
+        return dataclasses.replace(made, repeated=True, amount=amount, refused=refused)
 
 
 def _charged(row: Row) -> int:

@@ -258,6 +258,15 @@ corrections = Table(
     Column("ordered_at_ms", BigInteger, nullable=False),
 )
 
+refused_commands = Table(
+    "refused_commands",
+    metadata,
+    Column("command_id", Text, ForeignKey("commands.command_id"), primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("refused_at_ms", BigInteger, nullable=False),
+)
+
 movements = Table(
     "movements",
     metadata,

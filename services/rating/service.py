@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
-from schemas.topics import BY_NAME, CATALOGUE, COMMANDS, LEASE_REQUESTS, USAGE
+from schemas.topics import BY_NAME, CATALOGUE, COMMANDS, DEAD_LETTERS, LEASE_REQUESTS, USAGE
 from services.rating.app import create_app
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import DatabaseDown, answers, migrate, open_database, schema_problem
@@ -15,6 +15,7 @@ from services.rating.ledger import Ledger
 from services.rating.metrics import RatingMetrics
 from services.rating.outbox import OutboxRelay
 from services.rating.patience import Patience, Stopping
+from services.rating.refusals import Refusals
 from services.runtime.log import Log
 from services.runtime.settings import Settings
 from services.runtime.tasks import first_of
@@ -52,6 +53,7 @@ class RatingService:
         parts = {"engine": self.engine, "log": log, "settings": settings, "metrics": self._metrics, "clock": clock}
         self.ledger = Ledger(**parts)  # type: ignore[arg-type]
         self._leases = LeaseOwner(**parts)  # type: ignore[arg-type]
+        self._refusals = Refusals(engine=self.engine, log=log, settings=settings)
         self._relay = OutboxRelay(**parts)  # type: ignore[arg-type]
         self._schema: str | None = "not yet looked at"
         self._http: HttpServer | None = None
@@ -97,6 +99,7 @@ class RatingService:
         self._stopping.set()
         self.ledger.stop()
         self._leases.stop()
+        self._refusals.stop()
         self._relay.stop()
         if self._work is not None:
             _, late = await asyncio.wait({self._work}, timeout=STOP_TIMEOUT_S)
@@ -134,9 +137,9 @@ class RatingService:
         with contextlib.suppress(Stopping):
             await self._prepare_schema()
             await self._patience.through(self._log.start)
-            topics = [BY_NAME[name] for name in (COMMANDS, CATALOGUE, USAGE, LEASE_REQUESTS)]
+            topics = [BY_NAME[name] for name in (COMMANDS, CATALOGUE, USAGE, LEASE_REQUESTS, DEAD_LETTERS)]
             await self._patience.through(lambda: self._log.ensure_topics(topics, partitions=self._settings.partitions))
-            await _both(self.ledger.run(), self._leases.run(), self._relay.run())
+            await _all(self.ledger.run(), self._leases.run(), self._refusals.run(), self._relay.run())
 
     async def _prepare_schema(self) -> None:
         """Migrate the embedded database; wait for the operator's migration of any other, red until it is there."""
@@ -159,6 +162,7 @@ class RatingService:
             "log": Health(self._patience.outage is None, self._patience.outage or "reachable"),
             "ledger": self.ledger.health() if working else Health(ok=False, detail="not running"),
             "leases": self._leases.health() if working else Health(ok=False, detail="not running"),
+            "refusals": self._refusals.health() if working else Health(ok=False, detail="not running"),
             "outbox": self._relay.health() if working else Health(ok=False, detail="not running"),
         }
 
@@ -172,7 +176,7 @@ class RatingService:
         return Health(ok=True, detail="answers")
 
 
-async def _both(*works: Awaitable[None]) -> None:
+async def _all(*works: Awaitable[None]) -> None:
     """Run all until one fails; the others are cancelled then, and the failure itself is raised, not a group."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from schemas import topics
@@ -22,6 +23,8 @@ from services.rating.catalogue_store import publish_catalogue
 from services.rating.corrections import CorrectionRefused
 from services.rating.database import migrate, open_database, writing
 from services.rating.ledger_view import SqlLedgerView
+from services.rating.refusals import refused_commands
+from services.rating.repositories import accounts as files
 from services.rating.repositories import ledger as books
 from services.rating.repositories import outbox
 from services.runtime.partitioning import partition_of
@@ -84,6 +87,8 @@ class Stage:
             moves = {partition: (start, start + len(records))}
             books.advance(connection, topics.USAGE, moves, {partition: self.now_ms})
             books.book(connection, topics.USAGE, gather({partition: records}, booked_at_ms=self.now_ms))
+            letters = self.world.log.topics[topics.DEAD_LETTERS].records[partition]
+            files.keep_refused_commands(connection, refused_commands({partition: letters}))
 
     def rows(self) -> list[RatedUsage]:
         records = self.world.log.topics[topics.USAGE].records[self.lane.partition]
@@ -153,6 +158,24 @@ def test_a_refund_is_listed_once_it_is_booked(stage: Stage) -> None:
     assert "booked" in output
     assert "no flow came too late" in output
     stage.verify()
+
+
+def test_an_order_that_the_lane_refuses_is_listed_with_its_reason_and_can_be_given_again(stage: Stage) -> None:
+    first, _ = usage_ids(stage)
+    known = account(stage)
+    # The lane has corrected a flow by itself, and the ledger has not heard of it yet.
+    stage.state.accounts.put(replace(known, reclassified=1))
+    stage.correct("void", first, "--command-id", "v-1")
+    output = stage.correct("list", "alice")
+    assert "refused" in output
+    assert "v-1 was refused: reclassified: the ledger knew 0 corrections by the lane, and there are 1" in output
+    assert "and was refused: reclassified" in stage.correct("void", first, "--command-id", "v-1")
+    stage.state.accounts.put(replace(account(stage), reclassified=0))
+    stage.correct("void", first, "--command-id", "v-2")
+    assert (stage.rows()[-1].kind, stage.rows()[-1].cause) == ("refund", "v-2")
+    output = stage.correct("list", "alice")
+    assert "booked" in output
+    assert "pending" not in output
 
 
 def test_a_time_that_is_none_is_refused_with_the_form(stage: Stage) -> None:

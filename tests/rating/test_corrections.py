@@ -57,7 +57,7 @@ def test_a_refund_of_all_that_a_row_cost_goes_to_the_lane(shop):
     assert (command.line.usage_id, command.amount, command.octets) == (PRICED, "0.02", 0)
     assert [item.bucket_id for item in command.line.movements] == ["main"]
     [noted] = ordered(shop, "acc-1")
-    assert (noted["usage_id"], noted["number"], noted["booked"]) == (PRICED, 0, False)
+    assert (noted["usage_id"], noted["number"], noted["state"]) == (PRICED, 0, "pending")
 
 
 def test_refunds_never_add_up_to_more_than_was_paid(shop):

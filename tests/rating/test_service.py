@@ -57,7 +57,7 @@ async def test_a_started_service_publishes_books_and_serves(settings):
         assert 'ott_rating_ledger_rows_total{kind="usage"} 1.0' in metrics
         assert 'route="/ott-policy/v1/usage/{usage_id}/explanation"' in metrics
         assert (await _get(service.http_port, "/healthz/ready")).json()["checks"].keys() == {
-            "database", "schema", "log", "ledger", "leases", "outbox",
+            "database", "schema", "log", "ledger", "leases", "refusals", "outbox",
         }  # fmt: skip
     finally:
         await service.stop()

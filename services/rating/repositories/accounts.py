@@ -1,11 +1,11 @@
 """Accounts, their members, the products ordered for them, and the commands sent to their lanes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, or_, select
 
-from services.rating.models import account_members, accounts, commands, products, usage
+from services.rating.models import account_members, accounts, commands, products, refused_commands, usage
 from services.rating.repositories.ledger import insert_into
 
 PROFILE = ("currency", "payment", "time_zone", "cycle_day", "segment", "age_band", "consumption_level")
@@ -14,6 +14,15 @@ PROFILE = ("currency", "payment", "time_zone", "cycle_day", "segment", "age_band
 _IDS_PER_STATEMENT = 500
 
 Row = dict[str, Any]
+
+
+class RefusedCommand(NamedTuple):
+    """A command that its lane did not carry out: the rule it broke, one word, and the lane's sentence."""
+
+    command_id: str
+    cause: str
+    detail: str
+    refused_at_ms: int
 
 
 def lock(connection: Connection, ids: Iterable[str], *, at_ms: int) -> dict[str, Row]:
@@ -75,6 +84,17 @@ def commands_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, str]
 def command(connection: Connection, command_id: str) -> str | None:
     """Body of one command, or None."""
     return connection.scalar(select(commands.c.body).where(commands.c.command_id == command_id))
+
+
+def keep_refused_commands(connection: Connection, found: Iterable[RefusedCommand]) -> list[RefusedCommand]:
+    """Keep why lanes refused commands that were ordered here, the first time that they did; returns those kept."""
+    first = {item.command_id: item for item in reversed(list(found))}
+    ours = commands_by_id(connection, first)
+    rows = [first[command_id] for command_id in sorted(ours)]
+    if rows:
+        statement = insert_into(connection, refused_commands).on_conflict_do_nothing()
+        connection.execute(statement, [row._asdict() for row in rows])
+    return rows
 
 
 def find(connection: Connection, account_id: str) -> Row | None:

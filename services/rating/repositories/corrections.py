@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
 from services.engine.reclassify import CAUSE as RECLASSIFIED
-from services.rating.models import corrections, usage
+from services.rating.models import corrections, refused_commands, usage
 
 MAX_ROWS = 10_000
 """Most rows that one look brings."""
@@ -46,11 +46,22 @@ def rows(connection: Connection, wanted: Stretch) -> list[Row]:
 
 
 def ordered(connection: Connection, account_id: str) -> list[Row]:
-    """What was ordered for an account, oldest first, each with `booked`: whether the ledger holds its rows."""
+    """What was ordered for an account, oldest first, each with its `state`.
+
+    `booked` once the ledger holds its rows; `refused` when the lane would not do it, with `cause`, `detail` and
+    `refused_at_ms`; else `pending`.
+    """
     booked = select(usage.c.usage_id).where(
         usage.c.corrects == corrections.c.usage_id, usage.c.cause == corrections.c.command_id
     )
-    query = select(corrections, booked.exists().label("booked")).where(corrections.c.account_id == account_id)
+    refused = refused_commands.c
+    # A refused command that was published again may have been carried out after all: then the ledger is right.
+    state = case((booked.exists(), "booked"), (refused.command_id.is_not(None), "refused"), else_="pending")
+    query = (
+        select(corrections, state.label("state"), refused.cause, refused.detail, refused.refused_at_ms)
+        .outerjoin(refused_commands, refused.command_id == corrections.c.command_id)
+        .where(corrections.c.account_id == account_id)
+    )
     order = (corrections.c.ordered_at_ms, corrections.c.usage_id, corrections.c.number)
     return [dict(found) for found in connection.execute(query.order_by(*order)).mappings()]
 
