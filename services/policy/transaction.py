@@ -67,8 +67,8 @@ class LaneState:
     to_adopt: list[str] = dataclasses.field(default_factory=list)
     """Accounts that have not yet been looked at under the present catalogue version and with the present budgets."""
     adopted_version: str = ""
-    adopted_empty: frozenset[str] = frozenset()
-    """Campaigns without budget that the accounts were last looked at with."""
+    adopted_empty: frozenset[str] | None = frozenset()
+    """Campaigns without budget that the accounts were last looked at with; None when that is not known."""
     leases: Leases = dataclasses.field(default_factory=Leases)
     """The lane's slices of campaigns' budgets."""
     unknowns: UnknownNames = dataclasses.field(default_factory=UnknownNames)

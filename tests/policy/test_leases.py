@@ -307,6 +307,24 @@ async def test_a_successor_tells_nothing_twice_and_what_was_left_to_tell(
     assert sorted(first + told(lane)) == [(name, "closed", "budget", None) for name in FANS]
 
 
+async def test_a_successor_opens_the_gates_that_were_left_closed(
+    lane: ListLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = crowd(lane)
+    run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
+    run(lane, state, {}, by=BLOCKING, now_ms=NOW_MS + RETRY_MS)
+    told(lane)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_TIMERS", 4)
+        run(lane, state, {topics.COMMANDS: [grant(40_000, sequence=2)]}, by=BLOCKING, now_ms=NOW_MS + CALM_MS)
+    first = told(lane)
+    assert 0 < len(first) < len(FANS)
+    restored = await _rebuild(dict(kept(lane)), Settings())
+    run(lane, restored, {}, by=BLOCKING, now_ms=NOW_MS + CALM_MS + 1)
+    assert sorted(first + told(lane)) == [(name, "open", "budget", "tube") for name in FANS]
+    assert not restored.to_adopt
+
+
 def test_behind_closed_gates_the_lane_goes_on_asking_slowly_and_at_once_when_the_budget_changes(lane: ListLane) -> None:
     state = crowd(lane)
     run(lane, state, {topics.COMMANDS: [nothing()]}, by=BLOCKING)
