@@ -89,8 +89,13 @@ def parse_yaml(file: str, text: str) -> YamlTree:
 
 
 def format_yaml(data: Any, *, comment: str) -> str:
-    """`data` as YAML that `parse_yaml` reads back to the same, under a comment; short lists on one line."""
+    """`data` as YAML that `parse_yaml` reads back to the same, under a comment; short lists on one line.
+
+    Of None only the comment is written.
+    """
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
+    if data is None:
+        return heading
     text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=116, default_flow_style=None)
     return f"{heading}{text}"
 

@@ -185,3 +185,19 @@ def test_media_and_its_reports_follow_the_messenger_used_just_before(shipped, na
     media = shipped.classify(flow(17, "198.51.100.4", 23_044, subscriber_port=41_000, **TALK), memory)
     control = shipped.classify(flow(17, "198.51.100.77", 23_045, subscriber_port=41_001, **reports), memory)
     assert [(answer.application, answer.service) for answer in (media, control)] == [(application, "call")] * 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "application"),
+    [
+        ("MicroMessenger Client", "wechat"), ("Instagram 7.1.1 Android (19/4.4.2; 480dpi)", "instagram"),
+        ("[FBAN/FB4A;FBAV/38.0;]", "facebook"), ("[FBAN/Orca-Android;FBAV/38.0;]", "facebook_messenger"),
+        ("com.google.android.youtube/17.1", "youtube"), ("Spotify/8.6 Android/29", "spotify"),
+        ("iTunes/12.9", "apple_itunes"), ("Deezer/6.0 (Android)", "deezer"),
+        ("WhatsApp/2.22 A", "whatsapp"), ("Mozilla/5.0 (X11; Linux)", None),
+    ],
+)  # fmt: skip
+def test_an_application_that_names_itself_is_known_where_nothing_else_is(shipped, agent, application):
+    assert shipped.classify(flow(remote_port=80, http_user_agent=agent)).application == application
+    named = flow(remote_port=80, http_host="www.netflix.com", http_user_agent=agent)
+    assert shipped.classify(named).application == "netflix"

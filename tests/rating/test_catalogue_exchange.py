@@ -280,7 +280,9 @@ def test_what_came_in_is_a_file_that_loads_beside_the_others(tmp_path):
 
 
 def test_an_import_without_news_is_an_empty_file(tmp_path):
-    (tmp_path / "a.yaml").write_text(merge(BASE, [], source="x").to_yaml("Nothing."))
+    text = merge(BASE, [], source="x").to_yaml("Nothing.")
+    assert text == "# Nothing.\n"
+    (tmp_path / "a.yaml").write_text(text)
     assert load_catalogue(tmp_path).applications == ()
 
 
