@@ -1,6 +1,7 @@
 """The errors that end a command with one line instead of a traceback: their messages say what to do next."""
 
 from services.cli.recorded import RecordingError
+from services.cli.submit import SubmissionRefused
 from services.engine.classify_table import UnusableEntryError
 from services.engine.simulate import SimulationError
 from services.ingest.jsonlines import JsonLinesError
@@ -25,6 +26,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     OutageTooLong,
     RecordingError,
     SimulationError,
+    SubmissionRefused,
     UnusableEntryError,
     OSError,
 )

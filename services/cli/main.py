@@ -144,6 +144,25 @@ def topics(*, kafka: KafkaOption = None, data_dir: DataOption = None) -> None:
 
 
 @app.command()
+def submit(
+    file: Annotated[str, typer.Argument(help="Account commands as JSON Lines; `-` reads standard input.")] = "-",
+    *,
+    data_dir: DataOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Order for accounts: create them, give them products, top them up. The rating service hands the commands on.
+
+    A line is an account command. What it leaves out of version, command_id and issued_at_ms is filled in; a line that
+    states all three can be submitted again without harm. If one command breaks a rule, none is stored.
+    """
+    settings = _settings(None, data_dir, database_url)
+    from services.cli.submit import submit_file
+
+    for sentence in submit_file(file, settings):
+        typer.echo(sentence)
+
+
+@app.command()
 def classify(
     file: Annotated[str, typer.Argument(help="Flow records as JSON Lines; `-` reads standard input.")] = "-",
     *,

@@ -146,7 +146,7 @@ class Recording:
     def _commands_of(self, path: Path) -> Iterator[AccountCommand]:
         """The account commands of a file of JSON Lines, as `ott.account-commands.v1` holds them."""
         for number, line in _lines_of(str(path)):
-            command = _command(line)
+            command = command_of(line)
             if isinstance(command, str):
                 self._unreadable(f"{path} line {number}: {command}")
             else:
@@ -177,6 +177,17 @@ async def recorded_log(settings: Settings) -> AsyncIterator[Log]:
         yield log
     finally:
         await log.close()
+
+
+def command_of(line: bytes) -> AccountCommand | str:
+    """The account command in one line of JSON, or why it is none."""
+    try:
+        command = _decode_command(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return f"{error}; write one account command a line, as {COMMANDS} holds it"
+    if not command.version.startswith(COMMAND_MAJOR + "."):
+        return f"version {command.version!r} is not supported; this reads {COMMAND_MAJOR}.x"
+    return command
 
 
 async def read_catalogue_topic(log: Log) -> Catalogue:
@@ -256,14 +267,3 @@ def _lines_of(file: str) -> Iterator[tuple[int, bytes]]:
 
 def _name(file: str) -> str:
     return "standard input" if file == "-" else file
-
-
-def _command(line: bytes) -> AccountCommand | str:
-    """The command, or why it is none."""
-    try:
-        command = _decode_command(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return f"{error}; write one account command a line, as {COMMANDS} holds it"
-    if not command.version.startswith(COMMAND_MAJOR + "."):
-        return f"version {command.version!r} is not supported; this reads {COMMAND_MAJOR}.x"
-    return command
