@@ -140,6 +140,7 @@ accounts = Table(
     Column("segment", Text),
     Column("age_band", Text),
     Column("consumption_level", Text),
+    Column("tier", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),
 )

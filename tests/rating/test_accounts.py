@@ -20,6 +20,7 @@ from services.rating.catalogue_store import publish_catalogue
 from services.rating.database import reading
 from services.rating.models import account_members, accounts, commands, products
 from services.rating.repositories import outbox
+from services.rating.repositories.accounts import PROFILE
 from tests.rating.catalogues import catalogue
 
 AT_MS = 1_790_000_000_000
@@ -90,11 +91,16 @@ def test_an_account_without_named_members_has_itself_as_its_only_subscriber(shop
 
 
 def test_a_changed_profile_keeps_what_it_does_not_name(shop):
-    submit(shop, [_create(segment="group", subscriber_ids=("sub-1",))])
+    submit(shop, [_create(segment="group", tier="gold", subscriber_ids=("sub-1",))])
     submit(shop, [_create(command_id="change-1", cycle_day=5)])
     [account] = _rows(shop, accounts)
-    assert (account["segment"], account["cycle_day"]) == ("group", 5)
+    assert (account["segment"], account["tier"], account["cycle_day"]) == ("group", "gold", 5)
     assert [row["subscriber_id"] for row in _rows(shop, account_members)] == ["sub-1"]
+
+
+def test_every_field_of_a_profile_has_its_column():
+    common = {"version", "command_id", "account_id", "issued_at_ms", "subscriber_ids"}
+    assert set(PROFILE) == set(ChangeProfile.__struct_fields__) - common
 
 
 def test_a_subscriber_moves_to_another_account_when_it_left_the_first(shop):

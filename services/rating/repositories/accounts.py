@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, or_, select
 from services.rating.models import account_members, accounts, commands, products, refused_commands, usage
 from services.rating.repositories.ledger import insert_into
 
-PROFILE = ("currency", "payment", "time_zone", "cycle_day", "segment", "age_band", "consumption_level")
+PROFILE = ("currency", "payment", "time_zone", "cycle_day", "segment", "age_band", "consumption_level", "tier")
 """Profile columns, named like the fields of ChangeProfile."""
 
 _IDS_PER_STATEMENT = 500
