@@ -10,6 +10,7 @@ from schemas.classification import UnknownReason
 from schemas.dead_letter import DeadLetterCause
 from schemas.fields import Category, Treatment
 from services.policy.metrics import PolicyMetrics
+from services.rating.bookings import RefusedCause
 from services.rating.metrics import RatingMetrics
 from services.runtime.telemetry import new_registry
 
@@ -25,7 +26,7 @@ LABEL_VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("ott_policy_dead_letters_total", "cause"): frozenset(get_args(DeadLetterCause)),
     ("ott_policy_unknown_flows_total", "reason"): frozenset(get_args(UnknownReason)),
     ("ott_policy_unknown_octets_total", "reason"): frozenset(get_args(UnknownReason)),
-    ("ott_rating_ledger_refused_total", "cause"): frozenset({"duplicate", "malformed"}),
+    ("ott_rating_ledger_refused_total", "cause"): frozenset(get_args(RefusedCause)),
     ("ott_rating_lease_refused_total", "cause"): frozenset({"duplicate", "malformed"}),
     ("ott_policy_lease_requests_total", "kind"): frozenset({"ask", "return"}),
 }

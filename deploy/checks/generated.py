@@ -115,7 +115,9 @@ def _metric_line(metric: Metric) -> str:
 
 
 def _values_of(label: str) -> str:
-    sets = {frozenset(values) for (_, name), values in LABEL_VALUES.items() if name == label}
-    if len(sets) != 1:
+    """The closed set of the label, where all metrics that have it share one."""
+    named = [metric.name for metric in (*policy_metrics(), *rating_metrics()) if label in metric.labels]
+    sets = {LABEL_VALUES.get((name, label), frozenset[str]()) for name in named}
+    if len(sets) != 1 or frozenset() in sets:
         return ""
     return f" One of {', '.join(f'`{value}`' for value in sorted(sets.pop()))}."

@@ -165,7 +165,7 @@ ROWS = (
               (Query("max by (partition) (ott_rating_ledger_lag_records)", "partition {{partition}}"),), stacked=True),
         Panel("Since the last booking", "Grows without usage too; trouble only while usage waits.", "s",
               (Query("time() - max(ott_rating_ledger_last_commit_timestamp_seconds)", "ledger"),)),
-        Panel("Usage refused", "Usage records not booked, per second. `malformed` must stay at zero.", "cps",
+        Panel("Usage refused", "Usage records not booked, per second. All but `duplicate` must stay at zero.", "cps",
               (Query(rate("ott_rating_ledger_refused_total", "cause"), "{{cause}}"),)),
         Panel("Outbox", "Waiting records, and records published per second.", "short",
               (Query("max(ott_rating_outbox_pending)", "waiting"),

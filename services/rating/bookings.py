@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,9 @@ _WHOLES = (
 
 Row = dict[str, Any]
 
+RefusedCause = Literal["duplicate", "conflict", "malformed", "unknown_version"]
+"""Why a record is not booked. Only a duplicate is as it should be; `conflict`: its id is another row's."""
+
 
 class Booking(NamedTuple):
     """One usage record as rows."""
@@ -55,11 +58,11 @@ class Booking(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A record that was not booked, with its cause: malformed, unknown_version, duplicate or conflict."""
+    """A record that was not booked, with its cause."""
 
     partition: int
     offset: int
-    cause: str
+    cause: RefusedCause
     detail: str
     usage_id: str | None
     key: bytes | None
@@ -130,7 +133,7 @@ def _add(batch: Batch, partition: int, record: LogRecord) -> None:
     batch.rated_until_ms[partition] = max(batch.rated_until_ms.get(partition, 0), usage.rated_at_ms)
 
 
-def _refusal(partition: int, record: LogRecord, cause: str, error: Exception) -> Refused:
+def _refusal(partition: int, record: LogRecord, cause: RefusedCause, error: Exception) -> Refused:
     return Refused(partition, record.offset, cause, str(error)[:1000], None, record.key, record.value)
 
 
