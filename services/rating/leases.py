@@ -19,7 +19,7 @@ from schemas.command import COMMAND_VERSION, Command, GrantLease, lane_name
 from schemas.lease import LEASE_REQUEST_MAJOR, LEASE_REQUEST_VERSION, LeaseRequest
 from schemas.topics import COMMANDS, LEASE_REQUESTS
 from services.engine.leases import LaneLease, Reply, Slicing, recalled, reply_to
-from services.rating.bookings import Refused
+from services.rating.bookings import Refused, RefusedCause
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.consumer import Consumer
 from services.rating.database import Connection, Engine, again_after_collision, reading, writing
@@ -332,5 +332,5 @@ def _command(grant: GrantLease) -> OutboxRecord:
     return OutboxRecord(COMMANDS, grant.account_id.encode(), _encode(grant), partition)
 
 
-def _refusal(partition: int, record: LogRecord, cause: str, detail: str) -> Refused:
+def _refusal(partition: int, record: LogRecord, cause: RefusedCause, detail: str) -> Refused:
     return Refused(partition, record.offset, cause, detail[:1000], None, record.key, record.value)
