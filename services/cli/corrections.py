@@ -9,7 +9,7 @@ from rich.table import Table
 from schemas.units import format_octets
 from services.cli.tables import plain_console
 from services.rating.corrections import Correction, CorrectionRefused, Kind, Order, late_usage, order, ordered
-from services.rating.database import Engine, open_database
+from services.rating.database import Engine, open_migrated
 from services.rating.documents import timestamp
 from services.rating.repositories.corrections import Stretch
 from services.rating.tmf_usage import usage_sentence
@@ -116,4 +116,4 @@ def _time(option: str, text: str) -> int:
 
 
 def _database(data_dir: Path | None, database_url: str | None) -> Engine:
-    return open_database(load_settings(data_dir=str(data_dir) if data_dir else None, database_url=database_url))
+    return open_migrated(load_settings(data_dir=str(data_dir) if data_dir else None, database_url=database_url))

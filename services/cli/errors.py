@@ -9,7 +9,7 @@ from services.rating.accounts import CommandRefused
 from services.rating.catalogue_files import CatalogueFilesError
 from services.rating.catalogue_store import CatalogueRefused
 from services.rating.corrections import CorrectionRefused
-from services.rating.database import DatabaseDown
+from services.rating.database import DatabaseDown, SchemaOutdated
 from services.rating.patience import OutageTooLong
 from services.runtime.log import LogError
 from services.runtime.settings import SettingsError
@@ -25,6 +25,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     JsonLinesError,
     OutageTooLong,
     RecordingError,
+    SchemaOutdated,
     SimulationError,
     SubmissionRefused,
     UnusableEntryError,

@@ -57,9 +57,12 @@ def publish(
     data_dir: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the embedded log.")] = None,
 ) -> None:
     """Check flow records and publish each under its account's id. Stops at the first line that is no flow record."""
+    from services.runtime.telemetry import configure_logging
+
     settings = load_settings(
         log="kafka" if kafka else None, kafka_bootstrap=kafka, data_dir=str(data_dir) if data_dir else None
     )
+    configure_logging(settings)
     with open_lines(file) as lines:
         count = asyncio.run(_publish(lines, settings))
     typer.echo(f"published {count} flow records to {FLOWS}")

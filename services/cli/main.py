@@ -347,12 +347,17 @@ def version() -> None:
 
 
 def _settings(kafka: str | None, data_dir: Path | None, database_url: str | None = None) -> Settings:
-    return load_settings(
+    """The settings of a command with these options. What libraries have to say is written as the settings want it."""
+    from services.runtime.telemetry import configure_logging
+
+    settings = load_settings(
         log="kafka" if kafka else None,
         kafka_bootstrap=kafka,
         data_dir=str(data_dir) if data_dir else None,
         database_url=database_url,
     )
+    configure_logging(settings)
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

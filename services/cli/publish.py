@@ -8,8 +8,8 @@ from schemas.catalogue import Catalogue
 from services.rating.catalogue_diff import diff_catalogues
 from services.rating.catalogue_files import PARTS, load_catalogue
 from services.rating.catalogue_lint import lint_folder
-from services.rating.catalogue_store import CatalogueRefused, publish_catalogue, stored_catalogue
-from services.rating.database import open_database, schema_problem
+from services.rating.catalogue_store import publish_catalogue, stored_catalogue
+from services.rating.database import open_migrated
 from services.runtime.settings import Settings
 
 
@@ -25,8 +25,8 @@ def publish_folder(
 
     `version` names it otherwise than the files do: a version that was replaced never comes back under its old name.
 
-    Raises CatalogueRefused for a database without tables, a version name that was used before, and when somebody else
-    published after the differences were shown; CatalogueFilesError and DatabaseDown.
+    Raises CatalogueRefused for a version name that was used before, and when somebody else published after the
+    differences were shown; CatalogueFilesError, SchemaOutdated and DatabaseDown.
     """
     findings = lint_folder(folder)
     for finding in findings:
@@ -35,10 +35,7 @@ def publish_folder(
     if errors:
         say(f"{errors} errors; nothing was published")
         return 1
-    engine, catalogue = open_database(settings), load_catalogue(folder, version=version)
-    problem = schema_problem(engine)
-    if problem is not None:
-        raise CatalogueRefused(problem)
+    engine, catalogue = open_migrated(settings), load_catalogue(folder, version=version)
     before = stored_catalogue(engine)
     if before is not None and before.version == catalogue.version and not diff_catalogues(before, catalogue):
         say(f"version {catalogue.version} is in force already")

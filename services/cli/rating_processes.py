@@ -7,7 +7,7 @@ from services.cli.live_state import ask_workers
 from services.cli.processes import prepare_topics
 from services.cli.summary import print_report, report_json
 from services.cli.verify import verify
-from services.rating.database import open_database
+from services.rating.database import open_migrated
 from services.rating.ledger_view import SqlLedgerView
 from services.rating.service import RatingService
 from services.runtime.open_log import open_log
@@ -25,11 +25,10 @@ async def run_rating(settings: Settings) -> None:
 
 async def run_verify(settings: Settings, *, as_json: bool, strict: bool, wait_s: float, workers: Sequence[str]) -> int:
     """Reconcile log and ledger, and the live state of `workers` if any are given; print the report; the exit code."""
-    log = open_log(settings)
+    view, log = SqlLedgerView(open_migrated(settings)), open_log(settings)
     try:
         await log.start()
         live = partial(ask_workers, workers) if workers else None
-        view = SqlLedgerView(open_database(settings))
         report = await verify(log, view, live_state=live, strict=strict, wait_s=wait_s)
     finally:
         await log.close()

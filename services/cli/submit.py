@@ -12,7 +12,7 @@ from schemas.command import COMMAND_VERSION, AccountCommand
 from services.cli.flows import open_lines
 from services.cli.recorded import RecordingError, command_of
 from services.rating.accounts import MAX_COMMANDS, CommandRefused, submit
-from services.rating.database import Engine, open_database, schema_problem
+from services.rating.database import Engine, open_migrated
 from services.runtime.settings import Settings
 
 
@@ -25,12 +25,11 @@ def submit_file(
 ) -> Iterator[str]:
     """Submit the commands of `file` (`-` = standard input); one sentence for each MAX_COMMANDS of them, when stored.
 
-    They are taken MAX_COMMANDS at a time, each time all or none. Raises SubmissionRefused, DatabaseDown, OSError.
+    They are taken MAX_COMMANDS at a time, each time all or none.
+
+    Raises SubmissionRefused, SchemaOutdated, DatabaseDown, OSError.
     """
-    engine = open_database(settings)
-    if (problem := schema_problem(engine)) is not None:
-        raise SubmissionRefused(problem)
-    done = 0
+    engine, done = open_migrated(settings), 0
     with open_lines(file) as lines:
         numbered = _commands(lines, "standard input" if file == "-" else file, clock_ms())
         try:

@@ -26,10 +26,12 @@ __all__ = [
     "Connection",
     "DatabaseDown",
     "Engine",
+    "SchemaOutdated",
     "again_after_collision",
     "answers",
     "migrate",
     "open_database",
+    "open_migrated",
     "outages",
     "reading",
     "schema_problem",
@@ -52,6 +54,10 @@ MIGRATION_LOCK = 0x534D_4152_5401
 T = TypeVar("T")
 
 _FOLDER = Path(__file__).parent / "migrations"
+
+
+class SchemaOutdated(Exception):  # noqa: N818 - a state of affairs
+    """The database does not have the tables that this version needs; the message says what to do."""
 
 
 class DatabaseDown(Exception):  # noqa: N818 - a state of affairs
@@ -101,6 +107,14 @@ def schema_problem(engine: Engine) -> str | None:
     if found == wanted:
         return None
     return f"database schema is at revision {found or 'none'}, this version needs {wanted}; run `smartpipe migrate`"
+
+
+def open_migrated(settings: Settings) -> Engine:
+    """The database, for a command that works on its tables. Raises SchemaOutdated, DatabaseDown."""
+    engine = open_database(settings)
+    if (problem := schema_problem(engine)) is not None:
+        raise SchemaOutdated(problem)
+    return engine
 
 
 def answers(engine: Engine) -> None:

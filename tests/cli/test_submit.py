@@ -10,7 +10,7 @@ from schemas.command import AccountCommand
 from schemas.topics import COMMANDS
 from services.cli.submit import SubmissionRefused, submit_file
 from services.rating.catalogue_store import publish_catalogue
-from services.rating.database import Engine, migrate, open_database
+from services.rating.database import Engine, SchemaOutdated, migrate, open_database
 from services.rating.repositories import outbox
 from services.runtime.settings import Settings
 
@@ -88,5 +88,5 @@ def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(engine: Engine, s
 
 
 def test_a_database_without_tables_says_what_to_do(settings: Settings) -> None:
-    with pytest.raises(SubmissionRefused, match="run `smartpipe migrate`"):
+    with pytest.raises(SchemaOutdated, match="run `smartpipe migrate`"):
         submit_lines(settings, CUSTOMER)

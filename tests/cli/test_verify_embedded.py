@@ -4,15 +4,17 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from schemas import topics
+from services.cli.rating_processes import run_verify
 from services.cli.verify import survey
 from services.engine.feed import entries_of
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers, members_of
 from services.policy.service import PolicyService
 from services.rating.catalogue_files import load_catalogue
-from services.rating.database import migrate, open_database
+from services.rating.database import SchemaOutdated, migrate, open_database
 from services.rating.ledger import Ledger
 from services.rating.ledger_view import SqlLedgerView
 from services.rating.metrics import RatingMetrics
@@ -78,3 +80,8 @@ async def test_running_services_reconcile_with_nothing_waiting(tmp_path: Path) -
     assert found.report.counts["ledger_rows"] == found.report.counts["usage"] > 0
     skipped = [check.name for check in found.report.checks if check.status == "skipped"]
     assert skipped == ["changelog_is_live_state"]
+
+
+def test_a_database_without_tables_is_told_and_not_taken_for_an_empty_ledger(tmp_path: Path) -> None:
+    with pytest.raises(SchemaOutdated, match="run `smartpipe migrate`"):
+        asyncio.run(run_verify(Settings(data_dir=str(tmp_path)), as_json=True, strict=False, wait_s=0, workers=()))
