@@ -140,11 +140,11 @@ def assemble() -> Path:
 def main() -> None:
     """Run in the foreground until Ctrl-C or SIGTERM."""
     arguments = _arguments()
-    properties = dict(item.split("=", 1) for item in arguments.set)
-    broker = DevKafka(port=arguments.port, data=arguments.data, properties=properties)
+    broker = DevKafka(port=arguments.port, data=arguments.data, properties=dict(arguments.set))
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_, _interrupt)
     try:
+        _check_free(arguments.port)
         _say(f"Starting Apache Kafka {version()} ...")
         broker.start()
         _say(f"Kafka serves at {broker.bootstrap}; Ctrl-C stops it")
@@ -165,8 +165,28 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.kafka", description="Run a development Kafka.")
     parser.add_argument("--port", type=int, default=9092, help="port of the broker (default 9092; 0 = a free one)")
     parser.add_argument("--data", type=Path, help="keep the data in this folder (default: a temporary one)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a broker setting")
+    parser.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="a broker setting"
+    )
     return parser.parse_args()
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    return name, value
+
+
+def _check_free(port: int) -> None:
+    """Raises DevServerError when somebody listens on `port`: the broker itself would say so in forty lines."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            step = "free it, or take another: make kafka ARGS='--port 0' finds a free one"
+            raise DevServerError(f"port {port} cannot be listened on ({error.strerror}); {step}") from None
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> NoReturn:

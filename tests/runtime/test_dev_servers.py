@@ -40,6 +40,25 @@ def foreground() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "deploy.dev.kafka", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: port {port} cannot be listened on (Address already in use); "
+        "free it, or take another: make kafka ARGS='--port 0' finds a free one\n"
+    )
+
+
+def test_a_broker_setting_without_a_value_is_refused() -> None:
+    command = [sys.executable, "-m", "deploy.dev.kafka", "--set", "log.dirs"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert "'log.dirs' is no NAME=VALUE" in done.stderr
+
+
 def run_without_servers(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The suite's own conftest over three tests, on a machine that has neither Java nor PostgreSQL."""
     (folder / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
