@@ -54,6 +54,8 @@ async def run_demo(plan: DemoPlan, *, kafka: str | None, database_url: str | Non
                 Path(folder),
                 log="kafka" if kafka else None,
                 kafka_bootstrap=kafka,
+                # A Kafka outlives the demo: its topics are as the services will want them.
+                **({"partitions": load_settings().partitions} if kafka else {}),
                 database_url=database_url,
                 **(_known_ports() if plan.serve else {}),
             )
