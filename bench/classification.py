@@ -29,7 +29,7 @@ from services.rating.catalogue_files import load_catalogue
 
 SIZES = (100, 3_000, 30_000, 300_000)
 HOSTS = 20_000
-ROUNDS = 7
+ROUNDS = 15
 FLOOD = 1_000_000
 CACHE_ENTRIES = 65_536
 
@@ -58,7 +58,14 @@ def measure(_arguments: argparse.Namespace | None = None) -> dict[str, Any]:
 
 
 def _figures(names: int) -> dict[str, Any]:
-    return {"host_matching": host_matching(), "flow_us": whole_flows(), "flood": flood(names)}
+    matching = host_matching()
+    cold = [row["cold_ns"] for row in matching]
+    return {
+        "host_matching": matching,
+        "cold_slowest_to_fastest_size": round(max(cold) / min(cold), 2),
+        "flow_us": whole_flows(),
+        "flood": flood(names),
+    }
 
 
 def host_matching() -> list[dict[str, float]]:
