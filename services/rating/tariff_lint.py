@@ -7,6 +7,7 @@ offerings that exclude each other, or stand on different plans, never meet in on
 from collections.abc import Callable, Iterator, Mapping
 
 from services.rating import tariff_lint_offers as offers
+from services.rating import tariff_lint_plans as plans
 from services.rating import tariff_lint_prices as prices
 from services.rating import tariff_lint_rules as rules
 from services.rating.catalogue_files import CatalogueSource
@@ -23,6 +24,7 @@ CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "price-id": (prices.usage_price_ids,),
     "price-cliff": (
         prices.falling_tiers, prices.caps_below_a_unit, prices.packs_dearer_than_usage, prices.bigger_packs_cheaper,
+        plans.steps_between_plans,
     ),
     "paid-under-free": (prices.paid_under_free, prices.paid_beside_free),
     "gap": (offers.gaps,),

@@ -341,6 +341,35 @@ case("the bigger pack costs the same", LADDER % (5, 5, "continue"), "10 price-cl
 case("the bigger pack is dearer", LADDER % (5, 6, "continue"))
 case("the bigger pack is another thing", LADDER % (5, 4, "block"))
 
+STEP = """
+offerings:
+- id: small
+  name: S
+  kind: base_plan
+  prices: [{id: fee, type: recurring, amount: 10}]
+  allowances: [{id: v, octets: 2 GB}]
+  usage_prices: [{id: use, amount: %s}]
+- id: large
+  name: L
+  kind: base_plan
+  prices: [{id: fee, type: recurring, amount: %s}]
+  allowances: [{id: v, octets: 5 GB, on_exhausted: %s}]
+  usage_prices: [{id: more, amount: 1, per_octets: 1 GB}]
+"""
+BY_GB, WHOLE = "2, per_octets: 1 GB", "8, per_octets: 1 GB, whole_units: true"
+case("a step between plans", STEP % (BY_GB, 15, "continue"))
+case("an octet that costs more than the next plan", STEP % (WHOLE, 15, "continue"), "7 price-cliff?")
+case("an octet that costs as much as the next plan", STEP % (WHOLE, 18, "continue"))
+case("a plan whose volume costs less in the smaller one", STEP % (BY_GB, 16, "continue"), "11 price-cliff?")
+case("a plan that a free cap makes pointless", STEP % (f"{BY_GB}, cap: 3, on_cap: free", 14, "continue"),
+     "11 price-cliff?")  # fmt: skip
+case("a plan above one whose cap blocks", STEP % (f"{BY_GB}, cap: 3", 16, "continue"))
+case("a plan that blocks where the other goes on", STEP % (WHOLE, 15, "block"))
+case(
+    "an octet that a minimum rent covers anyway",
+    (STEP % (WHOLE, 15, "continue")).replace("  kind: base_plan\n", "  kind: base_plan\n  minimum_rent: 30\n"),
+)
+
 # Money asked for what is free.
 
 UNDER_FREE = """

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from services.rating import tariff_lint_rules
 from services.rating.catalogue_lint import lint_folder
 from services.rating.catalogue_yaml import Location
 from services.rating.findings import Finding
@@ -35,6 +36,21 @@ def test_what_is_a_mistake_is_found_and_what_is_none_passes(lint, name):
 def test_every_code_has_a_case_that_trips_it():
     tripped = {found.split()[1].removesuffix("?") for _, expected in CASES.values() for found in expected}
     assert tripped == {*CHECKS, "campaign-over", "campaign-unused"}
+
+
+def test_rules_under_different_plans_are_not_held_against_each_other(lint, monkeypatch):
+    compared = []
+    by_chance = tariff_lint_rules._by_chance
+    monkeypatch.setattr(tariff_lint_rules, "_by_chance", lambda *pair: compared.append(pair) or by_chance(*pair))
+    names = [f"p{number}" for number in range(20)]
+    plans = [f"- {{id: {name}, name: P, kind: base_plan, rules: [r-{name}]}}" for name in names]
+    rules = [f"- {{id: r-{name}, precedence: 7, gate_status: closed}}" for name in names]
+    # One more, for everybody: it meets them all, and the first is enough to say so.
+    plans.append("- {id: pack, name: K, kind: add_on, rules: [r-z]}")
+    rules.append("- {id: r-z, precedence: 7, gate_status: closed}")
+    found = lint("\n".join(["offerings:", *plans, "rules:", *rules, ""]))
+    assert [item for item in found if "equal-precedence" in item] == ["44 equal-precedence"]
+    assert len(compared) == 1
 
 
 def test_a_finding_names_what_it_is_about_and_reads_as_one_line(tmp_path):
