@@ -23,6 +23,7 @@ def print_neutrality(report: NeutralityReport, *, console: Console | None = None
         console.print("No application is treated otherwise than the others of its category.")
     if report.equal:
         console.print(_equal(report))
+    console.print(_own(report))
 
 
 def neutrality_json(report: NeutralityReport) -> str:
@@ -49,6 +50,16 @@ def _equal(report: NeutralityReport) -> Table:
     for item in report.equal:
         what = ": ".join((item.kind.replace("_", " "), "; ".join((item.effect, *item.conditions))))
         table.add_row(item.category, what, item.by, ", ".join(item.offerings))
+    return table
+
+
+def _own(report: NeutralityReport) -> Table | str:
+    if not report.own:
+        return "The catalogue marks no service as the operator's own."
+    table = new_table("Services of the operator's own", "service", "category", "treated", words=3)
+    for service in report.own:
+        treated = "; ".join(text.replace("_", " ", 1) for text in service.treated)
+        table.add_row(f"{service.id}*", service.category, treated or "as all others: nothing names it")
     return table
 
 

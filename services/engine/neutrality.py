@@ -1,7 +1,8 @@
 """Which applications a tariff treats otherwise than others of their category, by what, and in whose favour.
 
 A statement of facts for those who have to judge them under Regulation (EU) 2015/2120: what names applications treats
-them unequally, and what covers a whole category, or all traffic, treats its applications alike.
+them unequally, and what covers a whole category, or all traffic, treats its applications alike. Nothing that is done to
+an application is left out, and the operator's own services are listed whether anything is done to them or not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,28 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from schemas.catalogue import Application, Catalogue, PccRule, ProductOffering, QosProfile, Scope, UsagePrice
+from schemas.catalogue import (
+    Allowance,
+    Application,
+    Catalogue,
+    MoneyAllowance,
+    PccRule,
+    ProductOffering,
+    QosProfile,
+    Scope,
+    SpendCondition,
+    UsagePrice,
+)
+from schemas.fields import MAX_CONGESTION
 from schemas.units import format_micros, format_octets
 
-Kind = Literal["zero_rated", "sponsored", "boosted", "throttled", "blocked", "steered", "own_volume", "own_price"]
-"""What is done to the traffic. A volume or a price of its own is for it alone."""
+REPORT_VERSION = "1.1"
+"""Of the report as JSON: within 1.x keys and kinds are added, never renamed or removed."""
+
+Kind = Literal[
+    "zero_rated", "sponsored", "boosted", "throttled", "blocked", "steered", "own_volume", "own_price", "own_credit"
+]
+"""What is done to the traffic. A volume, a price or a credit of its own is for it alone."""
 
 MAX_OTHERS = 20
 """Applications of the category that are named as treated otherwise; the rest is counted."""
@@ -36,7 +54,7 @@ class Inequality(msgspec.Struct, frozen=True, kw_only=True):
     effect: str
     """What it does, for people."""
     conditions: tuple[str, ...]
-    """What else the traffic has to be, by the lists of the scope."""
+    """What else has to be true: the lists of the scope, and what a rule asks of buckets, money, network, account."""
     offerings: tuple[str, ...]
     """Offerings that bring it."""
     applications: tuple[Treated, ...]
@@ -56,12 +74,25 @@ class Evenness(msgspec.Struct, frozen=True, kw_only=True):
     offerings: tuple[str, ...]
 
 
+class OwnService(msgspec.Struct, frozen=True, kw_only=True):
+    """A service of the operator's own, and what is done to it by name."""
+
+    id: str
+    name: str
+    category: str
+    treated: tuple[str, ...]
+    """Each as `<kind> by <rule, allowance or price>`; empty when nothing names it."""
+
+
 class NeutralityReport(msgspec.Struct, frozen=True, kw_only=True):
     """All of a catalogue version: what treats applications unequally, and what treats whole categories alike."""
 
+    version: str = REPORT_VERSION
     catalogue_version: str
     unequal: tuple[Inequality, ...]
     equal: tuple[Evenness, ...]
+    own: tuple[OwnService, ...] = ()
+    """All of the operator's own services."""
 
 
 class _Measure(NamedTuple):
@@ -70,20 +101,27 @@ class _Measure(NamedTuple):
     effect: str
     scope: Scope
     offerings: tuple[str, ...]
+    conditions: tuple[str, ...]
 
 
 def neutrality(catalogue: Catalogue) -> NeutralityReport:
     """What `catalogue` does to the applications of each category. A rule that no offering brings does nothing."""
     unequal, equal = list[Inequality](), list[Evenness]()
-    for measure in _measures(catalogue):
-        if measure.scope.applications:
-            unequal += _inequalities(measure, catalogue)
-        else:
+    measures = list(_measures(catalogue))
+    for measure in measures:
+        if not measure.scope.applications:
             equal += _evenness(measure)
+            continue
+        for found in _by_name(measure, catalogue):
+            if isinstance(found, Inequality):
+                unequal.append(found)
+            else:
+                equal.append(found)
     return NeutralityReport(
         catalogue_version=catalogue.version,
         unequal=tuple(sorted(unequal, key=lambda item: (item.category, item.kind, item.by))),
         equal=tuple(sorted(equal, key=lambda item: (item.category, item.kind, item.by))),
+        own=tuple(_own(item, measures) for item in catalogue.applications if item.own),
     )
 
 
@@ -95,7 +133,7 @@ def _measures(catalogue: Catalogue) -> Iterator[_Measure]:
     for rule in catalogue.rules:
         offerings = tuple(dict.fromkeys(brought.get(rule.id, ())))
         for kind, effect in _effects(rule, catalogue) if offerings else ():
-            yield _Measure(kind, f"rule {rule.id}", effect, rule.scope, offerings)
+            yield _Measure(kind, f"rule {rule.id}", effect, rule.scope, offerings, tuple(_asked(rule)))
     for offering in catalogue.offerings:
         yield from _volumes_and_prices(offering, catalogue)
 
@@ -134,56 +172,122 @@ def _told(values: dict[str, int | None]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
+def _asked(rule: PccRule) -> Iterator[str]:
+    """What a rule asks for besides its scope: whether it is for times of congestion only matters to who judges it."""
+    if rule.bucket is not None:
+        percent = f" at {rule.bucket.percent} %" if rule.bucket.percent is not None else ""
+        yield f"allowance {rule.bucket.allowance} {rule.bucket.state}{percent}"
+    if rule.spend is not None:
+        yield _spent(rule.spend)
+    if rule.min_congestion or rule.max_congestion < MAX_CONGESTION:
+        yield f"congestion {rule.min_congestion}-{rule.max_congestion}"
+    if rule.suspect != "any":
+        yield f"suspect {rule.suspect}"
+    if rule.subscribers is not None:
+        asked = rule.subscribers.model_dump(mode="json", exclude_defaults=True)
+        yield from (f"{name} {_listed(value if isinstance(value, list) else [value])}" for name, value in asked.items())
+
+
+def _spent(spend: SpendCondition) -> str:
+    bounds = (("from", spend.at_least), ("below", spend.below))
+    return "spent " + " ".join(f"{word} {format_micros(micros)}" for word, micros in bounds if micros is not None)
+
+
 def _volumes_and_prices(offering: ProductOffering, catalogue: Catalogue) -> Iterator[_Measure]:
-    for allowance in offering.allowances:
-        if _is_narrow(allowance.scope):
-            effect = f"{format_octets(allowance.octets)} of its own"
-            yield _Measure(
-                "own_volume", f"allowance {offering.id}/{allowance.id}", effect, allowance.scope, (offering.id,)
+    parts: list[tuple[Kind, str, Allowance | UsagePrice | MoneyAllowance, str]] = [
+        *(("own_volume", "allowance", item, _granted(item)) for item in offering.allowances),
+        *(("own_price", "price", item, _priced(item, catalogue.currency)) for item in offering.usage_prices),
+        *(
+            (
+                "own_credit",
+                "money allowance",
+                item,
+                f"{format_micros(item.amount)} {catalogue.currency} that pays for it",
             )
-    for price in offering.usage_prices:
-        if _is_narrow(price.scope):
-            effect = _priced(price, catalogue.currency)
-            yield _Measure("own_price", f"price {offering.id}/{price.id}", effect, price.scope, (offering.id,))
+            for item in offering.money_allowances
+        ),
+    ]
+    for kind, word, part, effect in parts:
+        if part.scope.applications or part.scope.categories:
+            yield _Measure(kind, f"{word} {offering.id}/{part.id}", effect, part.scope, (offering.id,), ())
 
 
-def _is_narrow(scope: Scope) -> bool:
-    return bool(scope.applications or scope.categories)
+def _granted(allowance: Allowance) -> str:
+    ends = {"continue": "", "throttle": ", then free at a low rate", "block": ", then nothing passes"}
+    return f"{format_octets(allowance.octets)} of its own{ends[allowance.on_exhausted]}"
 
 
 def _priced(price: UsagePrice, currency: str) -> str:
-    return f"{format_micros(price.amount)} {currency} for {format_octets(price.per_octets)}"
+    unit = format_octets(price.per_octets)
+    if price.unit == "connection":
+        unit = f"{price.per_connections} connections" if price.per_connections > 1 else "a connection"
+    told = f"{format_micros(price.amount)} {currency} for {unit}"
+    if price.tiers:
+        told += ", down to " if price.tiers[-1].amount < price.amount else ", up to "
+        told += format_micros(price.tiers[-1].amount)
+    if price.cap is not None:
+        told += f"; at most {format_micros(price.cap)} a cycle, then {'free' if price.on_cap == 'free' else 'blocked'}"
+    return told
 
 
-def _inequalities(measure: _Measure, catalogue: Catalogue) -> Iterator[Inequality]:
-    """One for each category that some of the named applications are in, where the category has others."""
+def _by_name(measure: _Measure, catalogue: Catalogue) -> Iterator[Inequality | Evenness]:
+    """One for each category that some of the named applications can be in: their own, or that of a service of theirs.
+
+    Where a category has no others in the catalogue, the row stands with what treats categories alike, and names them.
+    """
     named = set(measure.scope.applications)
     members: dict[str, list[Application]] = {}
     for application in catalogue.applications:
-        members.setdefault(application.category, []).append(application)
+        for category in _categories(application):
+            members.setdefault(category, []).append(application)
     for category, applications in members.items():
         mine = [item for item in applications if item.id in named]
         others = [item for item in applications if item.id not in named]
-        if mine and others and (not measure.scope.categories or category in measure.scope.categories):
+        if not mine or (measure.scope.categories and category not in measure.scope.categories):
+            continue
+        if all(item.category != category for item in mine) and category not in measure.scope.categories:
+            continue  # Only a service of theirs is in it, and the measure does not single that out.
+        if others:
             yield Inequality(
                 category=category, kind=measure.kind, by=measure.by, effect=measure.effect,
-                conditions=_conditions(measure.scope), offerings=measure.offerings, applications=_treated(mine),
+                conditions=_conditions(measure), offerings=measure.offerings, applications=_treated(mine),
                 others=_treated(others)[:MAX_OTHERS], others_count=len(others),
             )  # fmt: skip
+        else:
+            names = ", ".join(f"{item.id}*" if item.own else item.id for item in _treated(mine))
+            everyone = f"by name: {names}, all of the category that the catalogue knows"
+            yield Evenness(
+                category=category, kind=measure.kind, by=measure.by, effect=measure.effect,
+                conditions=(everyone, *_conditions(measure)), offerings=measure.offerings,
+            )  # fmt: skip
+
+
+def _categories(application: Application) -> list[str]:
+    """The category of an application, and those of its services that are rated elsewhere."""
+    of_services = (pfd.category for pfd in application.pfds)
+    found = (application.category, application.media_category, *of_services)
+    return list(dict.fromkeys(category for category in found if category is not None))
+
+
+def _own(application: Application, measures: Iterable[_Measure]) -> OwnService:
+    treated = (f"{item.kind} by {item.by}" for item in measures if application.id in item.scope.applications)
+    return OwnService(
+        id=application.id, name=application.name, category=application.category, treated=tuple(dict.fromkeys(treated))
+    )
 
 
 def _evenness(measure: _Measure) -> Iterator[Evenness]:
     for category in measure.scope.categories or ("all",):
         yield Evenness(
             category=category, kind=measure.kind, by=measure.by, effect=measure.effect,
-            conditions=_conditions(measure.scope), offerings=measure.offerings,
+            conditions=_conditions(measure), offerings=measure.offerings,
         )  # fmt: skip
 
 
-def _conditions(scope: Scope) -> tuple[str, ...]:
-    """The lists of a scope that narrow it besides applications and categories."""
-    lists = scope.model_dump(mode="json", exclude_defaults=True, exclude={"applications", "categories"})
-    return tuple(f"{name} {_listed(values)}" for name, values in lists.items())
+def _conditions(measure: _Measure) -> tuple[str, ...]:
+    """What narrows a measure besides applications and categories."""
+    lists = measure.scope.model_dump(mode="json", exclude_defaults=True, exclude={"applications", "categories"})
+    return (*(f"{name} {_listed(values)}" for name, values in lists.items()), *measure.conditions)
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -30,10 +30,13 @@ def report(tmp_path: Path, rules: str, *options: str) -> str:
 def test_the_table_marks_own_services_and_counts_whom_a_rule_leaves_out(tmp_path: Path) -> None:
     said = " ".join(report(tmp_path, "rules: [free]").split())
     assert "streaming ownplay* 1 zero rated: free of charge rule free pack" in said
+    assert "ownplay* streaming zero rated by rule free" in said
 
 
 def test_a_tariff_that_treats_all_alike_says_so(tmp_path: Path) -> None:
-    assert "No application is treated otherwise than the others" in report(tmp_path, "rules: []")
+    said = " ".join(report(tmp_path, "rules: []").split())
+    assert "No application is treated otherwise than the others" in said
+    assert "ownplay* streaming as all others: nothing names it" in said
 
 
 def test_the_json_names_the_rule_the_favoured_and_the_others(tmp_path: Path) -> None:
