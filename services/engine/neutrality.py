@@ -157,19 +157,27 @@ def _effects(rule: PccRule, catalogue: Catalogue) -> Iterator[tuple[Kind, str]]:
 
 
 def _qualities(qos: QosProfile) -> Iterator[tuple[Kind, str]]:
-    raised = {
-        "5QI": qos.five_qi, "ARP": qos.arp, "guaranteed bit/s up": qos.gbr_up_bps,
-        "guaranteed bit/s down": qos.gbr_down_bps,
-    }  # fmt: skip
-    limited = {"at most bit/s up": qos.mbr_up_bps, "at most bit/s down": qos.mbr_down_bps}
-    if any(value is not None for value in raised.values()):
-        yield "boosted", _told({**raised, **limited})
-    elif any(value is not None for value in limited.values()):
-        yield "throttled", _told(limited)
+    classes = [f"{name} {value}" for name, value in (("5QI", qos.five_qi), ("ARP", qos.arp)) if value is not None]
+    raised = [*classes, *_rates("at least", qos.gbr_up_bps, qos.gbr_down_bps)]
+    limited = list(_rates("at most", qos.mbr_up_bps, qos.mbr_down_bps))
+    if raised:
+        yield "boosted", ", ".join(raised + limited)
+    elif limited:
+        yield "throttled", ", ".join(limited)
 
 
-def _told(values: dict[str, int | None]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+def _rates(word: str, up_bps: int | None, down_bps: int | None) -> Iterator[str]:
+    for way, bps in (("up", up_bps), ("down", down_bps)):
+        if bps is not None:
+            yield f"{word} {_shown_rate(bps)} {way}"
+
+
+def _shown_rate(bps: int) -> str:
+    """The rate in the largest unit that leaves it whole."""
+    for unit, size in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if bps and bps % size == 0:
+            return f"{bps // size} {unit}"
+    return f"{bps} bit/s"
 
 
 def _asked(rule: PccRule) -> Iterator[str]:

@@ -263,33 +263,29 @@ class Run:
         # The money of a refund is negative; its octets, those that were taken back, are told without a sign.
         sign = -1 if row.kind == "refund" else 1
         figures = self._group(group, row.category or FEES)
-        self._add(figures, row, micros, sign)
-        bill = self._bill(row.account_id, group)
-        bill.micros += micros
-        bill.blocked_octets += sign * row.blocked_octets
-        bill.throttled_octets += sign * self._throttled_octets(row)
+        self._add(figures, self._bill(row.account_id, group), row, micros, sign)
 
     def _book_gathered(self, entry: PendingUsage, account: AccountState) -> None:
         group = getattr(account, self._by)
         micros = entry.micros - sum([paid.micros for paid in entry.payments]) if entry.micros else 0
-        self._add(self._group(group, entry.category), entry, micros, 1)
-        bill = self._bill(account.account_id, group)
-        bill.micros += micros
-        bill.blocked_octets += entry.blocked_octets
-        bill.throttled_octets += self._throttled_octets(entry)
+        self._add(self._group(group, entry.category), self._bill(account.account_id, group), entry, micros, 1)
 
-    def _add(self, figures: Figures, usage: RatedUsage | PendingUsage, micros: int, sign: int) -> None:
+    def _add(self, figures: Figures, bill: Bill, usage: RatedUsage | PendingUsage, micros: int, sign: int) -> None:
+        throttled, blocked = sign * self._throttled_octets(usage), sign * usage.blocked_octets
         figures.flows += sign * usage.record_count
         figures.revenue_micros += micros
         figures.octets += sign * _octets(usage)
         figures.charged_octets += sign * usage.charged_octets
         figures.free_octets += sign * usage.free_octets
         figures.sponsored_octets += sign * usage.sponsored_octets
-        figures.throttled_octets += sign * self._throttled_octets(usage)
-        figures.blocked_octets += sign * usage.blocked_octets
+        figures.throttled_octets += throttled
+        figures.blocked_octets += blocked
         figures.not_charged_octets += sign * usage.not_charged_octets
         if usage.treatment == "blocked" and usage.service == CALL:
             figures.blocked_calls += sign * usage.record_count
+        bill.micros += micros
+        bill.blocked_octets += blocked
+        bill.throttled_octets += throttled
 
     def _bill(self, account_id: str, group: str) -> Bill:
         bill = self.bills.get(account_id)

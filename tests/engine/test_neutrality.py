@@ -58,6 +58,19 @@ def test_what_a_rule_does_to_a_named_application(rule: dict[str, Any], kinds: li
     assert report.equal == ()
 
 
+@pytest.mark.parametrize(
+    ("qos", "effect"),
+    [
+        ({"mbr_up_bps": 256_000, "mbr_down_bps": 1_000_000}, "at most 256 kbit/s up, at most 1 Mbit/s down"),
+        ({"five_qi": 6, "arp": 8, "mbr_down_bps": 1_500}, "5QI 6, ARP 8, at most 1500 bit/s down"),
+        ({"gbr_down_bps": 2_000_000_000}, "at least 2 Gbit/s down"),
+    ],
+)
+def test_a_quality_is_told_in_units_for_people(qos: dict[str, int], effect: str) -> None:
+    (item,) = neutrality(made({"id": "r", "scope": {"applications": ["netflix"]}, "qos": qos})).unequal
+    assert item.effect == effect
+
+
 def test_whoever_is_left_out_is_named_and_own_services_are_marked() -> None:
     report = neutrality(made({"id": "r", "scope": {"applications": ["opticaltv"]}, "charging": "free"}))
     (item,) = report.unequal
