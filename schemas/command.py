@@ -9,11 +9,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, RatType, Treatment, Version
 from schemas.usage import Movement
 
 COMMAND_MAJOR = "1"
-COMMAND_VERSION = "1.1"
+COMMAND_VERSION = "1.2"
 
 MAX_LINES = 1_000
 """Most rows of usage that one command corrects."""
@@ -22,7 +23,7 @@ MAX_LINES = 1_000
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every command carries. A command id is applied once per account, however often it arrives."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
     command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
     account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
     issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]
@@ -152,14 +153,20 @@ class CorrectedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     price_id: Annotated[str | None, Meta(description="ProductOfferingPrice used, or null.")] = None
     movements: Annotated[tuple[Movement, ...], Meta(description="Bucket movements behind the row.")] = ()
     evidence: Annotated[str | None, Meta(description="What decided the application.")] = None
+    sponsorships: Annotated[
+        tuple[Sponsorship, ...], Meta(description="Campaigns that paid, and may pay again when it is rated again.")
+    ] = ()
 
 
 class RefundUsage(_Command, frozen=True, kw_only=True, tag="refund_usage"):
-    """Give back a part of what a row of usage was charged: money, octets of its buckets, or both. The usage stays."""
+    """Give back what a row of usage was charged: money, octets of buckets, its sponsors' part. The usage stays."""
 
     line: Annotated[CorrectedUsage, Meta(description="The row.")]
     amount: Annotated[Decimal, Meta(description="Money to give back, decimal string, 0 or more.")] = "0"
     octets: Annotated[int, Meta(ge=0, description="Drawn octets to put back into their buckets.")] = 0
+    sponsored: Annotated[
+        bool, Meta(description="Whether the campaigns of the row get back all that they paid for in it.")
+    ] = False
     reason: Annotated[str | None, Meta(description="Why, or null.")] = None
 
 

@@ -96,5 +96,6 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         Decimal, Meta(description="Part of the amount that money buckets paid; the rest is the subscriber's to pay.")
     ] = "0"
     sponsorships: Annotated[
-        tuple[Sponsorship, ...], Meta(description="Campaigns that paid; they add up to sponsored_octets.")
+        tuple[Sponsorship, ...],
+        Meta(description="Campaigns that paid, or in a `refund` get back; they add up to sponsored_octets."),
     ] = ()

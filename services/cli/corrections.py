@@ -1,6 +1,8 @@
 """The work behind `smartpipe correct`: orders through the rating service's own functions, and what is said of them."""
 
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,10 +10,20 @@ from rich.table import Table
 
 from schemas.units import format_octets
 from services.cli.tables import plain_console
-from services.rating.corrections import Correction, CorrectionRefused, Kind, Order, late_usage, order, ordered
+from services.rating.corrections import (
+    Correction,
+    CorrectionRefused,
+    Kind,
+    Order,
+    late_usage,
+    order,
+    ordered,
+    sponsor_refunds,
+)
 from services.rating.database import Engine, open_migrated
 from services.rating.documents import timestamp
 from services.rating.repositories.corrections import Stretch
+from services.rating.repositories.ledger import SponsorRefund
 from services.rating.tmf_usage import usage_sentence
 from services.runtime.settings import load_settings
 
@@ -70,8 +82,17 @@ def print_corrections(account_id: str | None, *, data_dir: Path | None, database
     for row in orders:
         made.add_row(row["command_id"], row["usage_id"], row["kind"], timestamp(row["ordered_at_ms"]), row["state"])
     console.print(made if made.row_count else "no correction was ordered for this account")
+    if refunds := sponsor_refunds(engine, account_id):
+        console.print(_sponsors_table(refunds))
     for command_id, detail in {row["command_id"]: row["detail"] for row in orders if row["state"] == "refused"}.items():
         print(f"{command_id} was refused: {detail}")
+
+
+def _sponsors_table(refunds: Sequence[SponsorRefund]) -> Table:
+    table = Table("campaign", "corrects", "octets", "cause", "rated", title="Given back to sponsors")
+    for item in refunds:
+        table.add_row(item.campaign_id, item.corrects, str(item.octets), item.cause, timestamp(item.rated_at_ms))
+    return table
 
 
 def _order(wanted: Order, engine: Engine, *, dry_run: bool) -> None:
@@ -87,6 +108,9 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
     if not made.repeated:
         money = f"{made.amount} {made.currency}".rstrip()
         lines.append(f"  goes back    {money} and {format_octets(made.octets)} ({made.octets} octets)")
+    back = _sponsors(made)
+    if back and not made.repeated:
+        lines.append(f"  sponsors     {back}")
     for line in made.lines[:MAX_SHOWN]:
         moved = ", ".join(f"{item.bucket_id} {item.amount} {item.unit}" for item in line.movements) or "no bucket"
         lines.append(f"  {line.usage_id}  {line.application or line.category}, {line.amount} {made.currency}; {moved}")
@@ -100,6 +124,15 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
     if len(made.left_out) > MAX_SHOWN:
         lines.append(f"  ... and {len(made.left_out) - MAX_SHOWN} more are left as they are")
     return lines
+
+
+def _sponsors(made: Correction) -> str:
+    """What campaigns get back, before anything is charged again."""
+    sums: Counter[str] = Counter()
+    for line in made.lines if made.sponsored else ():
+        for paid in line.sponsorships:
+            sums[paid.campaign_id] += paid.octets
+    return ", ".join(f"campaign {name} {format_octets(octets)} ({octets} octets)" for name, octets in sums.items())
 
 
 def _name(command_id: str | None) -> str:

@@ -32,7 +32,7 @@ class LedgerView(Protocol):
         """What the ledger serves as the balance of each account, bucket and unit."""
 
     def sponsored_totals(self) -> Iterable[tuple[str, int, int]]:
-        """Campaign, octets that it paid for, and those of them that were drawn from its budget."""
+        """Campaign, octets that it has to pay for, and those of them drawn from its budget; refunds are off."""
 
     def budgets(self) -> Iterable[tuple[str, int, int, int]]:
         """Campaign, budget, granted and returned octets by the owner's books."""

@@ -36,7 +36,7 @@ class LedgerAudit:
                 octets[account, part] += amount
         self._money.left[account, row.currency or ""] += micros
         for paid in row.sponsorships:
-            self._sponsored.left[(paid.campaign_id,)] += paid.octets
+            self._sponsored.left[(paid.campaign_id,)] += -paid.octets if row.kind == "refund" else paid.octets
         for movement in row.movements:
             self._movements.left[account, movement.bucket_id, movement.unit] += int(movement.amount)
 

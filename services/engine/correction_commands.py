@@ -10,7 +10,7 @@ from schemas.command import CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
 from schemas.flow import FLOW_VERSION, FlowRecord
 from schemas.state import AccountState, Provisional
 from schemas.units import format_micros, parse_micros
-from services.engine.corrections import Again, Line, charge_again, give_money, take_back
+from services.engine.corrections import Again, Line, charge_again, give_money, take_back, unsponsored
 from services.engine.journal import Journal
 from services.engine.outcome import Refusal
 from services.engine.usage import MAIN_BALANCE
@@ -49,9 +49,10 @@ def _refund(journal: Journal, command: RefundUsage) -> Refusal | None:
     if command.octets > drawn:
         detail = f"octets: {command.octets} is more than the {drawn} that the row drew from buckets"
         return Refusal("octets", f"{detail}; give back what was drawn")
-    if command.octets:
+    if command.octets or command.sponsored:
         part = tuple(_last(line.draws, command.octets))
-        take_back(journal, line._replace(draws=part, charged=command.octets, free=0, sponsored=0, record_count=0))
+        back = line._replace(draws=part, charged=command.octets, free=0, record_count=0)
+        take_back(journal, back if command.sponsored else unsponsored(back))
     if micros:
         give_money(journal, line, micros)
     charge_again(journal, ())
@@ -118,7 +119,7 @@ def _line(row: CorrectedUsage, account: AccountState) -> Line:
         row.usage_id, flow, seen, row.rule_id, row.treatment, row.rating_group, row.sponsor_id, row.catalogue_version,
         row.charged_octets, row.free_octets, row.sponsored_octets, draws, parse_micros(row.amount),
         any(item.bucket_id == MAIN_BALANCE for item in row.movements), _counter(row.price_id, sold, account),
-        row.price_id, row.record_count, row.evidence,
+        row.price_id, row.record_count, row.evidence, row.sponsorships,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from schemas.classification import Classification
+from schemas.decision import Sponsorship
 from schemas.flow import FlowRecord
 from schemas.state import AccountState, Bucket, Counter
 from schemas.units import format_micros
@@ -57,6 +58,8 @@ class Line(NamedTuple):
     price_id: str | None
     record_count: int = 1
     evidence: str | None = None
+    sponsorships: tuple[Sponsorship, ...] = ()
+    """Who paid for the sponsored octets; empty where that is not known."""
 
 
 class Again(NamedTuple):
@@ -71,8 +74,13 @@ def give_money(journal: Journal, line: Line, micros: int) -> None:
     """Give money back for `line`, which stays charged; the totals of the cycle stay, too."""
     moved = (journal.move_money(micros),) if line.prepaid else ()
     journal.add(
-        replace(_refund(journal, line._replace(free=0, sponsored=0, record_count=0), 0, micros), movements=moved)
+        replace(_refund(journal, unsponsored(line)._replace(free=0, record_count=0), 0, micros), movements=moved)
     )
+
+
+def unsponsored(line: Line) -> Line:
+    """The line without what campaigns paid for."""
+    return line._replace(sponsored=0, sponsorships=())
 
 
 def take_back(journal: Journal, line: Line) -> int:
@@ -201,7 +209,7 @@ def _refund(journal: Journal, line: Line, charged: int, micros: int) -> RatedUsa
         sponsor_id=line.sponsor_id, record_count=line.record_count, octets=charged + line.free + line.sponsored,
         charged_octets=charged, free_octets=line.free, sponsored_octets=line.sponsored,
         currency=account.currency if line.price_id or micros else None, amount=format_micros(-micros),
-        price_id=line.price_id, evidence=line.evidence, corrects=line.corrects,
+        price_id=line.price_id, evidence=line.evidence, corrects=line.corrects, sponsorships=line.sponsorships,
     )  # fmt: skip
 
 
@@ -214,8 +222,7 @@ def _charge(journal: Journal, again: Again) -> None:
     late = at_ms < account.settled_ms and not is_present(account, at_ms)
     view = view_of(account, tariff, at_ms) if late else account
     selection = select(standing_for(view, flow.subscriber_id), again.verdict, flow, tariff)
-    # What a campaign's budget paid for stays paid; what it did not pay for is no reason to draw on it afterwards.
-    leases: dict[str, int] | None = None if again.line.sponsored else {}
+    leases = _may_pay(again.line)
     case = Case(flow, again.verdict, selection, at, again.octets, at_ms, now_ms, selection.treatment, leases)
     if selection.treatment == "free":
         case.free, after = again.octets, account
@@ -230,6 +237,32 @@ def _charge(journal: Journal, again: Again) -> None:
         evidence = row.evidence or again.line.evidence
         count = again.line.record_count
         corrected = replace(row, corrects=again.line.corrects, record_count=count, evidence=evidence)
-        # Campaigns are billed by what was decided; a correction moves nothing between them.
-        journal.add(replace(corrected, sponsorships=()))
+        journal.add(replace(corrected, sponsorships=_from_budget(row.sponsorships, again.line)))
     journal.take(after)
+
+
+def _may_pay(line: Line) -> dict[str, int] | None:
+    """What campaigns with a budget may pay for of a line that is charged again: no more than they had paid for in it.
+
+    What they had not paid for is no reason to draw on a budget afterwards. None, no bound, for a row of old that does
+    not name its campaigns.
+    """
+    if line.sponsored and not line.sponsorships:
+        return None
+    paid: dict[str, int] = {}
+    for item in line.sponsorships:
+        paid[item.campaign_id] = paid.get(item.campaign_id, 0) + item.octets
+    return paid
+
+
+def _from_budget(paid: tuple[Sponsorship, ...], line: Line) -> tuple[Sponsorship, ...]:
+    """`paid` as the ledger keeps it: a budget gives no more than it has just got back."""
+    back: dict[str, int] = {}
+    for item in line.sponsorships:
+        back[item.campaign_id] = back.get(item.campaign_id, 0) + item.budget_octets
+    kept = []
+    for item in paid:
+        part = min(item.budget_octets, back.get(item.campaign_id, 0))
+        back[item.campaign_id] = back.get(item.campaign_id, 0) - part
+        kept.append(replace(item, budget_octets=part))
+    return tuple(kept)

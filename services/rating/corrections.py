@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.command import COMMAND_VERSION, MAX_LINES, CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
+from schemas.decision import Sponsorship
 from schemas.fields import RatType
 from schemas.topics import COMMANDS
 from schemas.units import format_micros, parse_micros
@@ -22,8 +23,10 @@ from services.rating.explain_corrections import is_corrected_by
 from services.rating.repositories import accounts as files
 from services.rating.repositories import catalogue as shelf
 from services.rating.repositories import corrections as orders
+from services.rating.repositories import ledger as books
 from services.rating.repositories import outbox, readings
 from services.rating.repositories.corrections import Row, Stretch
+from services.rating.repositories.ledger import SponsorRefund
 from services.rating.repositories.outbox import OutboxRecord
 
 Kind = Literal["refund", "void", "rerate"]
@@ -68,6 +71,8 @@ class Correction:
     """Rows of the stretch that stay as they are, each with the reason."""
     repeated: bool = False
     """The command id was used before, so nothing was ordered anew."""
+    sponsored: bool = True
+    """Whether campaigns get back what they paid for; a part of a refund goes to the subscriber alone."""
     refused: str | None = None
     """Why the lane refused it, when it was ordered before and the lane has answered so."""
 
@@ -84,6 +89,12 @@ def order(engine: Engine, wanted: Order, *, dry_run: bool = False, clock: Clock 
     if not made.repeated:
         outbox.ring(engine)
     return made
+
+
+def sponsor_refunds(engine: Engine, account_id: str) -> list[SponsorRefund]:
+    """What campaigns got back for an account, oldest first, each with the row that was wrong and the cause."""
+    with reading(engine) as connection:
+        return books.sponsor_refunds(connection, account_id)
 
 
 def late_usage(engine: Engine, account_id: str | None = None) -> list[Row]:
@@ -205,13 +216,15 @@ class _Desk:
         drawn = sum(-moved["amount"] for moved in self._movements(row) if moved["unit"] == "octets")
         drawn -= sum(moved["amount"] for item in refunds for moved in self._movements(item) if _is_octets(moved))
         micros, octets = _micros(wanted.amount), wanted.octets
+        sponsored = False
         if micros is None and octets is None:
             micros, octets = money, drawn
+            sponsored = bool(self._sponsorships(row)) and not any(item["sponsored_octets"] for item in refunds)
         self._check("amount", micros or 0, money, format_micros)
         self._check("octets", octets or 0, drawn, str)
-        if not micros and not octets:
+        if not micros and not octets and not sponsored:
             raise CorrectionRefused(f"usage_id: {row['usage_id']!r} has nothing left to refund; nothing is to be done")
-        return self._made([row], micros or 0, octets or 0)
+        return dataclasses.replace(self._made([row], micros or 0, octets or 0), sponsored=sponsored)
 
     def _check(self, name: str, given: int, left: int, shown: Callable[[int], str]) -> None:
         if given < 0:
@@ -252,7 +265,8 @@ class _Desk:
             for item in self._movements(row)
         )  # fmt: skip
         amount = format_micros(row["amount_micros"])
-        return CorrectedUsage(**same, amount=amount, movements=moved, rat_type=self._rat_type(row))
+        paid = self._sponsorships(row)
+        return CorrectedUsage(**same, amount=amount, movements=moved, rat_type=self._rat_type(row), sponsorships=paid)
 
     def _rat_type(self, row: Row) -> RatType | None:
         """A radio access that all scopes agree with by which the row was rated: the ledger has no other trace of it."""
@@ -289,13 +303,22 @@ class _Desk:
     def _movements(self, row: Row) -> list[Row]:
         return readings.movements_of(self._connection, [row["usage_id"]]).get(row["usage_id"], [])
 
+    def _sponsorships(self, row: Row) -> tuple[Sponsorship, ...]:
+        found = readings.sponsorships_of(self._connection, [row["usage_id"]]).get(row["usage_id"], [])
+        return tuple(
+            Sponsorship(campaign_id=item["campaign_id"], octets=item["octets"], budget_octets=item["budget_octets"])
+            for item in found
+            if item["octets"]
+        )
+
     def _command(self, made: Correction) -> RefundUsage | VoidUsage | RerateUsage:
         common: dict[str, Any] = {
             "version": COMMAND_VERSION, "command_id": made.command_id, "account_id": self.account_id,
             "issued_at_ms": self._at_ms, "reason": self._wanted.reason,
         }  # fmt: skip
         if made.kind == "refund":
-            return RefundUsage(**common, line=made.lines[0], amount=made.amount, octets=made.octets)
+            common |= {"amount": made.amount, "octets": made.octets, "sponsored": made.sponsored}
+            return RefundUsage(**common, line=made.lines[0])
         known = orders.reclassified(self._connection, self.account_id)
         if made.kind == "void":
             return VoidUsage(**common, line=made.lines[0], reclassified=known)

@@ -7,7 +7,7 @@ from services.rating.ledger import booked_offsets
 from services.rating.repositories import catalogue as shelf
 from services.rating.repositories import leases
 from services.rating.repositories import ledger as books
-from services.rating.repositories.ledger import BookedRow, BucketSum, SponsoredSum
+from services.rating.repositories.ledger import BookedRow, BucketSum
 
 __all__ = ["SqlLedgerView"]
 
@@ -37,10 +37,10 @@ class SqlLedgerView:
         with reading(self._engine) as connection:
             yield from books.bucket_balances(connection)
 
-    def sponsored_totals(self) -> list[SponsoredSum]:
-        """What each campaign paid for, and how much of that from its budget."""
+    def sponsored_totals(self) -> list[tuple[str, int, int]]:
+        """What each campaign has to pay for, and how much of that from its budget; refunds are off."""
         with reading(self._engine) as connection:
-            return books.sponsored_sums(connection)
+            return [(paid.campaign_id, paid.octets, paid.budget_octets) for paid in books.sponsored_sums(connection)]
 
     def budgets(self) -> list[tuple[str, int, int, int]]:
         """Campaign, budget, granted and returned octets."""

@@ -160,6 +160,32 @@ def test_a_refund_is_listed_once_it_is_booked(stage: Stage) -> None:
     stage.verify()
 
 
+def test_what_a_sponsor_paid_for_goes_back_to_it_visibly_and_reconciles(stage: Stage) -> None:
+    common = {"version": "1.0", "account_id": "alice", "issued_at_ms": stage.now_ms}
+    stage.order(ActivateProduct(command_id="k4", product_id="tube", offering_id="sponsored-youtube", **common))
+    stage.flow(4_000_000, "www.youtube.com")
+    stage.flow(2_000_000, "www.youtube.com")
+    stage.turn()
+    stage.order(EmitUsage(command_id="k5", **common))
+    [row] = [row for row in stage.rows() if row.sponsored_octets]
+    assert bill(stage) == [("youtube-summer", 6_000_000)]
+    stage.correct("rerate", "alice", "--from", "2020-01-01", "--until", "2099-01-01T00:00:00Z")
+    assert bill(stage) == [("youtube-summer", 6_000_000)]
+    stage.verify()
+    [again] = [item for item in stage.rows() if item.corrects == row.usage_id and item.kind == "usage"]
+    output = stage.correct("refund", again.usage_id, "--command-id", "r-1")
+    assert "sponsors     campaign youtube-summer 6.0 MB (6000000 octets)" in output
+    assert bill(stage) == [("youtube-summer", 0)]
+    stage.verify()
+    output = stage.correct("list", "alice")
+    assert "Given back to sponsors" in output
+    assert any("youtube-summer" in text and "r-1" in text and "6000000" in text for text in output.splitlines())
+
+
+def bill(stage: Stage) -> list[tuple[str, int]]:
+    return [(name, octets) for name, octets, _ in SqlLedgerView(stage.engine).sponsored_totals()]
+
+
 def test_an_order_that_the_lane_refuses_is_listed_with_its_reason_and_can_be_given_again(stage: Stage) -> None:
     first, _ = usage_ids(stage)
     known = account(stage)

@@ -320,3 +320,106 @@ def test_case_34_what_comes_back_is_what_was_paid_however_often_it_is_rated_agai
     paid = [row.amount for row in one.usage if row.kind == "usage"]
     back = [row.amount for row in one.usage if row.kind == "refund"]
     assert (paid, back) == (["0.03", "0.3", "0.01", "0.5"], ["-0.03", "-0.3", "-0.01"])
+
+
+# -- what campaigns paid for
+
+TUBE = {
+    "id": "tube",
+    "precedence": 10,
+    "charging": "sponsored",
+    "campaign": "c",
+    "scope": {"applications": ["youtube"]},
+}
+NOBODY = {**TUBE, "charging": "charge", "campaign": None}
+
+
+def sponsored(rule: dict[str, Any] = TUBE, *, budget: int | None = 10_000, campaign: str = "c", **fields: Any) -> World:
+    return world(rule, campaigns=[{"id": campaign, "sponsor_id": "s", **budget_of(budget), **fields}])
+
+
+def budget_of(octets: int | None) -> dict[str, Any]:
+    return {"budget": None if octets is None else {"octets": octets}}
+
+
+def paid(one: World) -> dict[str, tuple[int, int]]:
+    """What each campaign has to pay for, and how much of it from its budget: usage less refunds."""
+    sums: dict[str, tuple[int, int]] = {}
+    for row in one.usage:
+        sign = {"usage": 1, "refund": -1}.get(row.kind, 0)
+        for item in row.sponsorships:
+            octets, budget = sums.get(item.campaign_id, (0, 0))
+            sums[item.campaign_id] = octets + sign * item.octets, budget + sign * item.budget_octets
+    return sums
+
+
+def test_a_voided_row_gives_its_sponsor_back_what_it_paid_for_with_the_cause() -> None:
+    one = sponsored(per_subscriber_octets=100)
+    one.lease("c", 5_000)
+    one.flow(60, "youtube")
+    one.emit()
+    void(one, rows(one)[0], command_id="v-1")
+    refund = one.usage[-1]
+    assert (refund.kind, refund.cause, refund.sponsored_octets) == ("refund", "v-1", 60)
+    assert [(item.campaign_id, item.octets, item.budget_octets) for item in refund.sponsorships] == [("c", 60, 60)]
+    assert paid(one) == {"c": (0, 0)}
+    assert one.flow(100, "youtube").sponsored_octets == 100
+
+
+@pytest.mark.parametrize("budget", [None, 10_000])
+def test_a_row_that_is_rated_again_under_the_same_tariff_costs_its_sponsor_the_same(budget: int | None) -> None:
+    one = sponsored(budget=budget)
+    one.lease("c", 50)
+    one.flow(60, "youtube")
+    one.emit()
+    before = paid(one)
+    assert before == {"c": (50, 50) if budget else (60, 0)}
+    rerate(one, rows(one))
+    assert paid(one) == before
+    rerate(one, [row for row in rows(one) if row.octets])
+    assert paid(one) == before
+
+
+def test_a_row_that_no_campaign_pays_for_any_more_gives_all_back_and_costs_the_subscriber() -> None:
+    one = sponsored()
+    one.lease("c", 5_000)
+    one.flow(60, "youtube")
+    one.emit()
+    one.publish(tariff(NOBODY, campaigns=[{"id": "c", "sponsor_id": "s", **budget_of(10_000)}]))
+    rerate(one, rows(one))
+    assert paid(one) == {"c": (0, 0)}
+    assert (one.usage[-1].charged_octets, one.usage[-1].sponsored_octets) == (60, 0)
+
+
+def test_a_budget_pays_for_nothing_afterwards_that_it_had_not_paid_for() -> None:
+    one = sponsored(NOBODY)
+    one.lease("c", 5_000)
+    one.flow(60, "youtube")
+    one.emit()
+    one.publish(tariff(TUBE, campaigns=[{"id": "c", "sponsor_id": "s", **budget_of(10_000)}]))
+    rerate(one, rows(one))
+    assert paid(one) in ({}, {"c": (0, 0)})
+    assert one.usage[-1].charged_octets == 60
+
+
+def test_what_a_campaign_paid_before_it_had_a_budget_it_pays_again_and_not_from_the_budget() -> None:
+    one = sponsored(budget=None)
+    one.flow(60, "youtube")
+    one.emit()
+    one.publish(tariff(TUBE, campaigns=[{"id": "c", "sponsor_id": "s", **budget_of(10)}]))
+    one.lease("c", 0)
+    rerate(one, rows(one))
+    assert paid(one) == {"c": (60, 0)}
+
+
+@pytest.mark.parametrize(("flag", "left"), [(True, 0), (False, 60)])
+def test_a_refund_gives_sponsors_back_what_it_says_and_the_usage_stays(flag: bool, left: int) -> None:
+    one = sponsored()
+    one.lease("c", 60)
+    one.flow(80, "youtube")
+    one.emit()
+    [row] = rows(one)
+    one.command(RefundUsage, line=line(row), octets=5, sponsored=flag)
+    assert paid(one) == {"c": (left, left)}
+    assert one.usage[-1].record_count == 0
+    assert one.left("p/data") == 1000 - 20 + 5

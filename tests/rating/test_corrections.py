@@ -7,14 +7,16 @@ import pytest
 from sqlalchemy import select
 
 from schemas.command import AccountCommand, RefundUsage, RerateUsage, VoidUsage
+from schemas.decision import Sponsorship
 from schemas.topics import COMMANDS
 from services.rating.accounts import CommandRefused, submit
 from services.rating.catalogue_store import publish_catalogue
-from services.rating.corrections import CorrectionRefused, Order, late_usage, order, ordered
+from services.rating.corrections import CorrectionRefused, Order, late_usage, order, ordered, sponsor_refunds
 from services.rating.database import reading
 from services.rating.models import corrections
 from services.rating.repositories import outbox
 from services.rating.repositories.corrections import Stretch
+from services.rating.repositories.ledger import sponsored_sums
 from tests.rating.catalogues import catalogue
 from tests.rating.seeds import book, seed
 from tests.rating.usage_records import RATED_AT_MS, moved, rated
@@ -207,6 +209,73 @@ def test_a_correction_that_does_not_come_from_the_ledger_is_refused(shop):
     )
     with pytest.raises(CommandRefused, match="smartpipe correct"):
         submit(shop, [command])
+
+
+# -- what campaigns paid for
+
+SPONSORED = "f-0-60-60-0"
+
+
+@pytest.fixture
+def tube(shop):
+    """A row that two campaigns paid for, one of them from its budget, and a bucket for the rest."""
+    paid = (
+        Sponsorship(campaign_id="cup", octets=600, budget_octets=600), Sponsorship(campaign_id="spring", octets=150),
+        Sponsorship(campaign_id="dry", octets=0),
+    )  # fmt: skip
+    drawn = (moved("prod-2/stream", -250, 4_000_000),)
+    book(shop, rated(60, sponsored_octets=750, charged_octets=250, sponsorships=paid, movements=drawn))
+    return shop
+
+
+def sums(engine):
+    with reading(engine) as connection:
+        return [tuple(item) for item in sponsored_sums(connection)]
+
+
+def test_an_order_names_the_campaigns_that_paid(tube):
+    made = ask(tube, "void", SPONSORED)
+    [command] = sent(tube)
+    assert command.line.sponsorships == made.lines[0].sponsorships
+    assert [(item.campaign_id, item.octets, item.budget_octets) for item in command.line.sponsorships] == [
+        ("cup", 600, 600), ("spring", 150, 0),
+    ]  # fmt: skip
+
+
+def test_what_a_campaign_got_back_is_off_its_bill_and_listed_with_the_cause(tube):
+    assert sums(tube) == [("cup", 600, 600, 0), ("dry", 0, 0, 0), ("spring", 150, 0, 0)]
+    ask(tube, "void", SPONSORED)
+    back = ask(tube, "void", SPONSORED).lines[0].sponsorships
+    book(tube, refunded(70, SPONSORED, "c-1", octets=1000, charged_octets=250, sponsored_octets=750, sponsorships=back))
+    assert sums(tube) == [("cup", 0, 0, 600), ("dry", 0, 0, 0), ("spring", 0, 0, 150)]
+    assert [(item.campaign_id, item.corrects, item.cause, item.octets) for item in sponsor_refunds(tube, "acc-1")] == [
+        ("cup", SPONSORED, "c-1", 600), ("spring", SPONSORED, "c-1", 150),
+    ]  # fmt: skip
+    again = (Sponsorship(campaign_id="spring", octets=100),)
+    pair = {"corrects": SPONSORED, "cause": "c-1", "charged_octets": 900, "sponsored_octets": 100, "movements": ()}
+    book(tube, rated(71, usage_id="c-0-70-70-1", sponsorships=again, **pair))
+    assert sums(tube)[2] == ("spring", 100, 0, 150)
+
+
+def test_a_whole_refund_goes_to_the_sponsors_too_and_a_part_to_the_subscriber_alone(tube):
+    assert not ask(tube, "refund", SPONSORED, octets=10, dry_run=True).sponsored
+    made = ask(tube, "refund", SPONSORED)
+    assert (made.octets, made.sponsored) == (250, True)
+    [command] = sent(tube)
+    assert (command.octets, command.sponsored) == (250, True)
+    back = {"octets": 1000, "charged_octets": 250, "sponsored_octets": 750, "sponsorships": made.lines[0].sponsorships}
+    book(tube, refunded(70, SPONSORED, "c-1", movements=(moved("prod-2/stream", 250, 4_000_250),), **back))
+    with pytest.raises(CorrectionRefused, match="nothing left to refund"):
+        ask(tube, "refund", SPONSORED, name="c-2")
+
+
+def test_a_row_that_only_sponsors_paid_for_can_be_refunded(shop):
+    paid = (Sponsorship(campaign_id="cup", octets=1000),)
+    book(
+        shop, rated(60, treatment="sponsored", sponsored_octets=1000, charged_octets=0, sponsorships=paid, movements=())
+    )
+    made = ask(shop, "refund", SPONSORED)
+    assert (made.amount, made.octets, made.sponsored) == ("0", 0, True)
 
 
 def test_flows_that_came_too_late_are_listed(shop):

@@ -112,7 +112,7 @@ async def test_an_ask_is_answered_in_the_lane_that_asked(sponsored, settings, me
         await granted(log, 0, 1, 0)
     [[], [grant], []] = grants(log)
     assert grant == {
-        "type": "grant_lease", "version": "1.1", "command_id": "lease:cup:1:1", "account_id": "lane/1",
+        "type": "grant_lease", "version": "1.2", "command_id": "lease:cup:1:1", "account_id": "lane/1",
         "issued_at_ms": NOW_MS, "campaign_id": "cup", "sequence": 1, "octets": 1_000, "granted_octets": 1_000,
         "ask_again_ms": 0,
     }  # fmt: skip

@@ -228,19 +228,54 @@ def bucket_balances(connection: Connection) -> Iterator[BucketSum]:
 
 
 class SponsoredSum(NamedTuple):
-    """What one campaign has paid for, and how much of that from its budget."""
+    """What one campaign has to pay for, and how much of that from its budget: refunds are off already."""
 
     campaign_id: str
     octets: int
     budget_octets: int
+    refunded_octets: int = 0
+    """What it got back."""
 
 
 def sponsored_sums(connection: Connection) -> list[SponsoredSum]:
-    """Σ booked sponsorships per campaign, ordered."""
+    """Σ booked sponsorships less Σ refunded ones, per campaign, ordered."""
     columns = sponsorships.c
     sums = (func.exact_sum(columns.octets), func.exact_sum(columns.budget_octets))
-    query = select(columns.campaign_id, *sums).group_by(columns.campaign_id).order_by(columns.campaign_id)
-    return [SponsoredSum(*row) for row in connection.execute(query)]
+    query = select(columns.campaign_id, usage.c.kind, *sums).join(usage, usage.c.usage_id == columns.usage_id)
+    keys = (columns.campaign_id, usage.c.kind)
+    found: dict[str, SponsoredSum] = {}
+    for campaign_id, kind, octets, budget_octets in connection.execute(query.group_by(*keys).order_by(*keys)):
+        paid, sign = found.get(campaign_id, SponsoredSum(campaign_id, 0, 0)), -1 if kind == "refund" else 1
+        found[campaign_id] = SponsoredSum(
+            campaign_id,
+            paid.octets + sign * octets,
+            paid.budget_octets + sign * budget_octets,
+            paid.refunded_octets + (octets if kind == "refund" else 0),
+        )
+    return list(found.values())
+
+
+class SponsorRefund(NamedTuple):
+    """A row of the ledger by which a campaign got something back."""
+
+    campaign_id: str
+    usage_id: str
+    corrects: str
+    cause: str
+    octets: int
+    rated_at_ms: int
+
+
+def sponsor_refunds(connection: Connection, account_id: str) -> list[SponsorRefund]:
+    """What campaigns got back for one account, oldest first, each with the row that was wrong and the cause."""
+    rows, paid = usage.c, sponsorships.c
+    query = (
+        select(paid.campaign_id, rows.usage_id, rows.corrects, rows.cause, paid.octets, rows.rated_at_ms)
+        .join(usage, rows.usage_id == paid.usage_id)
+        .where(rows.account_id == account_id, rows.kind == "refund")
+        .order_by(rows.rated_at_ms, rows.usage_id, paid.campaign_id)
+    )
+    return [SponsorRefund(*row) for row in connection.execute(query)]
 
 
 def usage_sums(connection: Connection) -> Iterator[UsageSum]:

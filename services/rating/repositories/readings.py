@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, func, or_, select
 
 from schemas.topics import USAGE
-from services.rating.models import account_members, buckets, movements, usage
+from services.rating.models import account_members, buckets, movements, sponsorships, usage
 from services.rating.repositories import ledger as books
 from services.rating.repositories.accounts import of_person
 from services.runtime.partitioning import partition_of
@@ -112,6 +112,15 @@ def movements_of(connection: Connection, usage_ids: Sequence[str]) -> dict[str, 
     found: dict[str, list[Row]] = {}
     query = select(movements).where(movements.c.usage_id.in_(usage_ids))
     for row in connection.execute(query.order_by(movements.c.usage_id, movements.c.ordinal)).mappings():
+        found.setdefault(row["usage_id"], []).append(dict(row))
+    return found
+
+
+def sponsorships_of(connection: Connection, usage_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """What campaigns paid for, or got back, per usage row."""
+    found: dict[str, list[Row]] = {}
+    query = select(sponsorships).where(sponsorships.c.usage_id.in_(usage_ids))
+    for row in connection.execute(query.order_by(sponsorships.c.usage_id, sponsorships.c.campaign_id)).mappings():
         found.setdefault(row["usage_id"], []).append(dict(row))
     return found
 
