@@ -12,7 +12,15 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from schemas.classification import Classification
-from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct, ChangeProfile
+from schemas.command import (
+    COMMAND_VERSION,
+    AccountCommand,
+    ActivateProduct,
+    ChangeProfile,
+    RefundUsage,
+    RerateUsage,
+    VoidUsage,
+)
 from schemas.flow import FlowRecord, account_of
 from schemas.state import AccountState, PendingUsage
 from schemas.topics import COMMANDS, FLOWS
@@ -34,6 +42,9 @@ FEES = "fees"
 
 CALL = "call"
 """The service, inside an application, that a blocked flow of is a blocked call."""
+
+CORRECTION = "correction"
+"""In the counts of refused commands: refunds, voids and re-ratings of what was charged when it was recorded."""
 
 NO_REVENUE = frozenset(("grant", "expiry", "credit", "debit", "reserve", "release"))
 """Kinds of rows whose money is no price of the tariff: top-ups, purchases elsewhere, holds."""
@@ -165,6 +176,10 @@ class Run:
 
     def command(self, command: AccountCommand, *, now_ms: int) -> Refusal | None:
         """Apply a recorded command; what this tariff refuses is counted, and returned."""
+        if isinstance(command, RefundUsage | VoidUsage | RerateUsage):
+            # It corrects what was charged in fact; what a tariff that is tried would have charged needs none of it.
+            self.refused[CORRECTION] += 1
+            return Refusal(CORRECTION, f"{command.command_id}: corrections of recorded charges are left out")
         account = self.account(command.account_id)
         if isinstance(command, ActivateProduct):
             command, account = self._ordered(command, account)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from schemas.catalogue import Application, Catalogue
-from schemas.command import ActivateProduct, ChangeProfile
+from schemas.command import ActivateProduct, ChangeProfile, CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
 from services.engine.classify import Classifier
 from services.engine.simulate import (
     Clock,
@@ -228,6 +228,40 @@ def test_what_the_new_tariff_refuses_is_counted_by_cause() -> None:
     assert report.total_new.blocked_octets == 2_000
     assert report.winners[0].blocked_octets_change == 2_000
     assert (report.restricted_accounts, report.winning_accounts_restricted) == (1, 1)
+
+
+def test_corrections_of_what_was_charged_then_are_left_out_and_counted() -> None:
+    made = simulation(catalogue("v1"), catalogue("v2", price="3"))
+    play(made, ("a", "tube.com", 2_000))
+    line = CorrectedUsage(
+        usage_id="f-0-0-0-0", subscriber_id="a", start_ms=START, end_ms=START, category="streaming",
+        catalogue_version="v1", record_count=1, charged_octets=1_000, amount="1", price_id="beyond",
+    )  # fmt: skip
+    common = {"version": "1.0", "account_id": "a", "issued_at_ms": START + 5_000}
+    for order in (
+        RefundUsage(command_id="c1", line=line, amount="1", **common),
+        VoidUsage(command_id="c2", line=line, reclassified=0, **common),
+        RerateUsage(command_id="c3", lines=(line,), reclassified=0, **common),
+    ):
+        made.command(order, arrived_ms=START + 5_000)
+    made.close()
+    report = report_of(made)
+    assert report.refused_commands_present == report.refused_commands_new == {"correction": 3}
+    assert (report.total_present.revenue, report.total_new.revenue) == ("11", "13")
+
+
+def test_what_is_kept_of_an_account_does_not_grow_with_its_flows() -> None:
+    run = Run(compile_tariff(catalogue("v1", granted="1 GB")), subscription=Subscription(("plan",)))
+    kept = []
+    for number in range(2_000):
+        seen = classification(("tube", "talk")[number % 2], category="streaming", service=f"s{number % 40}")
+        flow = flow_record(10, at_ms=START + number * 1_000, subscriber_id="a", record_id=f"r{number}")
+        run.flow(flow, seen, now_ms=flow.end_ms)
+        if number in (200, 1_999):
+            kept.append((len(run._accounts["a"]), len(run.bills), len(run.groups), len(run.overshoot._heard)))
+    # The numbers in it have more digits, and nothing else is new.
+    assert kept[1][0] <= kept[0][0] + 32
+    assert kept[0][1:] == kept[1][1:]
 
 
 def test_a_plan_that_cannot_be_subscribed_to_says_why() -> None:
