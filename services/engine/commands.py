@@ -36,12 +36,15 @@ from services.engine.eligibility import unmet_by
 from services.engine.fees import give_back, is_on_trial
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.periods import add_days, is_time_zone
+from services.engine.periods import DAY_MS, add_days, is_time_zone
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
 
 RECENT_COMMANDS = 16
 """How many of an account's last command ids are remembered: the horizon within which a repeated one does nothing."""
+
+MAX_START_AHEAD_DAYS = 3_660
+"""How far ahead a product can be ordered; a time beyond is a mistake of unit, and calendars end in the year 9999."""
 
 MAX_PRODUCTS = 64
 MAX_RESERVATIONS = 64
@@ -147,6 +150,9 @@ def _change_members(journal: Journal, before: AccountState) -> None:
 def _activate(journal: Journal, command: ActivateProduct) -> None:
     offering = _orderable(journal, command)
     start_ms = max(command.start_ms or journal.at_ms, journal.account.cycle_start_ms)
+    if start_ms > journal.now_ms + MAX_START_AHEAD_DAYS * DAY_MS:
+        detail = f"start_ms: {start_ms} is more than {MAX_START_AHEAD_DAYS} days ahead; state it in ms since 1970 UTC"
+        raise _RefusedError("start_ms", detail)
     waits = start_ms > journal.at_ms
     product = _ordered(journal.account, command, offering, start_ms)
     if waits:

@@ -24,7 +24,8 @@ from schemas.command import (
 )
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
-from services.engine.periods import add_days, is_time_zone
+from services.engine.commands import MAX_START_AHEAD_DAYS
+from services.engine.periods import DAY_MS, add_days, is_time_zone
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
@@ -205,6 +206,9 @@ class _Desk:
             raise CommandRefused(command, "product_id", f"{command.product_id!r} was used before; use a new id")
         self._check_company(command, offering)
         start_ms = command.start_ms if command.start_ms is not None else command.issued_at_ms
+        if start_ms > self.at_ms + MAX_START_AHEAD_DAYS * DAY_MS:
+            detail = f"{start_ms} is more than {MAX_START_AHEAD_DAYS} days ahead; give ms since 1970 UTC"
+            raise CommandRefused(command, "start_ms", detail)
         row = {
             "account_id": command.account_id,
             "product_id": command.product_id,

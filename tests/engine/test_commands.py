@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.command import ActivateProduct, Credit, Debit, Reserve
+from schemas.fields import MAX_EPOCH_MS
 from services.engine import commands
 from services.engine.commands import RECENT_COMMANDS
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
@@ -57,6 +58,15 @@ def test_a_profile_that_breaks_a_rule_is_refused_and_changes_nothing(fields: dic
     assert world.account == before
     with pytest.raises(RefusedError):
         World(catalogue(PLAN), create=False).profile(**fields)
+
+
+@pytest.mark.parametrize("start_ms", [MAX_EPOCH_MS, MAX_EPOCH_MS - 86_400_000, ms("2226-03-15")])
+def test_a_start_beyond_all_calendars_is_refused(start_ms: int) -> None:
+    world = World(catalogue(PLAN, {"id": "week", "kind": "pass", "term_days": 7}))
+    before = world.account
+    with pytest.raises(RefusedError, match="more than 3660 days ahead") as refused:
+        world.activate("week", start_ms=start_ms)
+    assert (refused.value.cause, world.account) == ("start_ms", before)
 
 
 def test_fields_left_out_keep_their_value() -> None:

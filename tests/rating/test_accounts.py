@@ -166,6 +166,9 @@ REFUSED = {
     "a second base plan": ([_create(), _order(), _order("basic", "p-2")], "offering_id", "base plan 'basic' is held"),
     "a product id used before": ([_create(), _order(), _order(command_id="again")], "product_id", "use a new id"),
     "a product id with a slash": ([_create(), _order(product_id="a/b")], "product_id", "no slash"),
+    "a product from the year 10000 on": (
+        [_create(), _order("stream-lite", start_ms=253_402_300_800_000)], "start_ms", "more than 3660 days ahead",
+    ),
     "a product never ordered": (
         [_create(), _command(CancelProduct, "c", product_id="p")], "product_id", "never ordered",
     ),
