@@ -30,7 +30,8 @@ KILLS = 6
 STARTING_SHARE = 0.3
 MOST_START_S = 2.0
 ROUND_RECORDS = 50
-LAST_RECORDS = 400
+LAST_RECORDS = 600
+"""A fifth of them, which is one lane's, is more than a slice and a half, the most that it can hold."""
 RETRY_MS = 3_600_000
 """Nothing comes back here, so lanes that found the budget used up need not ask again, and come to rest."""
 DEADLINE_S = 120.0

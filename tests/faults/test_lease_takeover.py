@@ -23,7 +23,8 @@ BUDGET_OCTETS = 800_000_000
 MOST_OCTETS = 60_000_000
 TAKEOVERS = 2
 ROUND_RECORDS = 60
-LAST_RECORDS = 400
+LAST_RECORDS = 600
+"""A fifth of them, which is one lane's, is more than a slice and a half, the most that it can hold."""
 RETRY_MS = 3_600_000
 """Nothing comes back here, so lanes that found the budget used up need not ask again, and come to rest."""
 
