@@ -117,7 +117,8 @@ async def rebuilt(member: Member) -> bool:
 async def test_a_restart_of_the_broker_needs_no_restart_of_anything_else(
     where: Where, kafka_broker: DevKafka, tmp_path: Path, how: str
 ) -> None:
-    async with playing(where, tmp_path, **SMALL_BATCHES) as stage:
+    # How long a broker takes to come back is not what is tried here.
+    async with playing(where, tmp_path, outage_timeout_ms=600_000, **SMALL_BATCHES) as stage:
         await subscribe(stage)
         worker = stage.worker
         await stage.publish(traffic(4_000, seed=1, malformed_share=0.002))
