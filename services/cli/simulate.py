@@ -152,7 +152,7 @@ def _answer(question: Question, simulation: Simulation, recording: Recording) ->
         told = ", ".join(f"{count} {cause}" for cause, count in left_out.items() if count)
         raise SimulationError(
             f"no flow record could be charged ({told or 'there is none'}); give recorded traffic, and "
-            "--accounts FILE or --subscribe OFFERING for accounts that nothing is known of"
+            "--subscribe OFFERING, or with --flows --accounts FILE, for accounts that nothing is known of"
         )
     simulation.close()
     return Answer(report_of(simulation, by=question.by, top=question.top), refused)

@@ -18,6 +18,9 @@ VOLUMES = ("charged", "free", "sponsored", "not_charged", "blocked", "throttled"
 DAY_MS = 86_400_000
 SHORTEST_CYCLE_DAYS = 28
 
+LATE_MS = 600_000
+"""Exporters tell within minutes; what comes later than this says something about the recording, not about a plan."""
+
 
 def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, console: Console | None = None) -> None:
     """Print the comparison: money, volumes, and the accounts that win and lose most."""
@@ -30,6 +33,9 @@ def print_simulation(report: SimulationReport, refused: Mapping[str, int], *, co
             console.print(_accounts(title, accounts, report))
     if report.overshoot_present or report.overshoot_new:
         console.print(_overshoot(report))
+        if report.most_late_ms > LATE_MS:
+            late = f"{report.most_late_ms // 60_000} minutes"
+            console.print(f"note: records arrived up to {late} after they ended; overshoot is that of so late reports")
     for line in _refusals(report):
         console.print(line)
 

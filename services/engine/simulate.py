@@ -377,6 +377,8 @@ class Simulation:
         self.new = Run(new.tariff, by=by, subscription=subscription, instead=instead)
         self.flows = self.commands = self.strangers = 0
         self.from_ms = self.until_ms = 0
+        self.most_late_ms = 0
+        """Longest that a record arrived after the end of its interval."""
         self._classifiers = (present.classifier, new.classifier)
         self.next_lane()
 
@@ -394,6 +396,7 @@ class Simulation:
     def flow(self, flow: FlowRecord, *, arrived_ms: int) -> None:
         """Decide a recorded flow under both tariffs."""
         self._saw(arrived_ms)
+        self.most_late_ms = max(self.most_late_ms, arrived_ms - flow.end_ms)
         seen = self._classifiers[0].classify(flow, self._memories[0])
         if self.present.flow(flow, seen, now_ms=arrived_ms) is None:
             self.strangers += 1

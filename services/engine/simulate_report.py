@@ -80,6 +80,8 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     refused_commands_new: dict[str, int]
     overshoot_present: tuple[OvershootReport, ...]
     overshoot_new: tuple[OvershootReport, ...]
+    most_late_ms: int
+    """Longest that a record arrived after its end: no gateway hears of anything before, so overshoot grows with it."""
 
 
 def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10) -> SimulationReport:
@@ -118,6 +120,7 @@ def report_of(simulation: Simulation, *, by: GroupBy = "segment", top: int = 10)
         refused_commands_new=dict(sorted(new.refused.items())),
         overshoot_present=tuple(present.overshoot.report()),
         overshoot_new=tuple(new.overshoot.report()),
+        most_late_ms=simulation.most_late_ms,
     )
 
 

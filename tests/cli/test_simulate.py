@@ -1,5 +1,6 @@
 """`smartpipe simulate`: over files and over a log; what the lane would have done is what it says."""
 
+import dataclasses
 import io
 import json
 import re
@@ -134,6 +135,22 @@ def test_a_bill_that_falls_because_less_passes_is_said_to_be_one(simulate: Any, 
     assert "individual streaming - - - 30.0 kB - (30.0 kB) (-)" in said
     found = json.loads(simulate("--flows", "-", "--subscribe", "plan", "--json", lines=FLOWS).stdout)
     assert (found["restricted_accounts"], found["winning_accounts_restricted"]) == (1, 1)
+
+
+async def test_records_that_came_long_after_they_ended_are_said_to_explain_the_overshoot(
+    tmp_path: Path, recorded: dict[str, list[Record]]
+) -> None:
+    hour_later = [
+        dataclasses.replace(record, timestamp=record.timestamp + 3_600_000) for record in recorded[topics.FLOWS]
+    ]
+    settings = Settings(data_dir=str(tmp_path), partitions=1)
+    log = await filled_log(settings, load_catalogue(), {**recorded, topics.FLOWS: hour_later})
+    await log.close()
+    answer = await simulate_topics(Question(SHIPPED, None, None, None, None, {}, "segment", 5), settings)
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_simulation(answer.report, answer.refused, console=console)
+    assert answer.report.most_late_ms >= 3_600_000
+    assert f"note: records arrived up to {answer.report.most_late_ms // 60_000} minutes after" in console.export_text()
 
 
 def test_recorded_commands_go_before_and_between_the_flows(simulate: Any, tmp_path: Path) -> None:
