@@ -85,10 +85,17 @@ def _take(engine: Engine, commands: Sequence[AccountCommand], at_ms: int) -> int
 
 def _checked(command: AccountCommand) -> AccountCommand:
     """The command as the lane will read it: bounds and patterns of the contract are checked here, not there."""
+    for name in command.__struct_fields__:
+        if _has_nul(getattr(command, name)):
+            raise CommandRefused(command, name, "holds a NUL character, which no database keeps; send printable text")
     try:
         return _decode(_encode(command))  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise CommandRefused(command, "contract", f"{error}; see schemas/command.py") from None
+
+
+def _has_nul(value: object) -> bool:
+    return "\x00" in value if isinstance(value, str) else isinstance(value, tuple) and any(map(_has_nul, value))
 
 
 def _unknown(connection: Connection, commands: Sequence[AccountCommand]) -> list[AccountCommand]:

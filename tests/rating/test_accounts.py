@@ -183,6 +183,8 @@ REFUSED = {
         [_create(), _command(Reserve, "c", reservation_id="r", amount="0")], "amount", "not positive",
     ),
     "an amount that is no number": ([_create(), _command(Credit, "c", amount="1e5")], "contract", "amount"),
+    "a text with a NUL": ([_create(segment="gr\x00up")], "segment", "holds a NUL"),
+    "a member with a NUL": ([_create(subscriber_ids=("s\x00",))], "subscriber_ids", "holds a NUL"),
     "an unknown time zone": ([_create(time_zone="Mars/Olympus")], "time_zone", "no IANA zone"),
     "an unknown way to pay": ([_create(payment="barter")], "payment", "prepaid or postpaid"),
     "an unknown consumption level": ([_create(consumption_level="huge")], "consumption_level", "potential_high"),
