@@ -31,6 +31,8 @@ BACKLOG_RECORDS = 100
 """Few: a worker that is quick must not use the budget up before it is killed a few times."""
 LAST_RECORDS = 1_000
 """A fifth of them, which is one lane's, is more than the slice and a half that it may have got at the beginning."""
+RETRY_MS = 3_600_000
+"""Nothing comes back here, so lanes that found the budget used up need not ask again, and come to rest."""
 DEADLINE_S = 120.0
 
 
@@ -39,7 +41,7 @@ async def test_a_budget_is_used_up_and_never_passed_while_workers_are_killed(whe
     rng = random.Random(SEED)
     # A static member's successor takes its place at once; a dynamic one would first wait for the session's end.
     settings = {"instance_id": "worker", "partitions": 3, "transaction_max_records": 50}
-    slices = {"lease_least_octets": LEAST_OCTETS, "lease_most_octets": MOST_OCTETS}
+    slices = {"lease_least_octets": LEAST_OCTETS, "lease_most_octets": MOST_OCTETS, "lease_retry_ms": RETRY_MS}
     async with playing(where, tmp_path, **settings, **slices) as stage:
         await sponsor(stage, BUDGET_OCTETS)
         stream = Stream(stage, seed=SEED, backlog=BACKLOG_RECORDS, make=fans)
