@@ -150,7 +150,7 @@ async def test_a_crash_inside_the_transaction_leaves_neither_rows_nor_offset(eng
     event.listen(crashing, "after_cursor_execute", crash)
     ledger = _ledger(crashing, log, settings)
     polled = {partition: log.lists(USAGE)[partition]}
-    ledger._begin({0: 0, 1: 0})
+    ledger._begin(USAGE, {0: 0, 1: 0})
     with pytest.raises(KeyboardInterrupt):
         ledger._store(module.gather(polled, booked_at_ms=NOW_MS), {partition: (0, 1)})
     crashing.dispose()
@@ -183,7 +183,7 @@ async def test_two_ledgers_that_hold_the_same_batch_cannot_both_book_it(engine, 
     log = FakeLog()
     log.add(USAGE, b"acc-1", encoded(rated()), partition=0)
     first, second = _ledger(engine, log, settings), _ledger(engine, log, settings)
-    first._begin({0: 0, 1: 0})
+    first._begin(USAGE, {0: 0, 1: 0})
     batch = module.gather({0: log.lists(USAGE)[0]}, booked_at_ms=NOW_MS)
     await asyncio.to_thread(first._store, batch, {0: (0, 1)})
     with pytest.raises(books.OffsetsMoved, match="no longer at offset 0"):
