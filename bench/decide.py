@@ -19,17 +19,9 @@ from typing import Any
 
 import msgspec
 
-from schemas.catalogue import (
-    Allowance,
-    Application,
-    BucketCondition,
-    Catalogue,
-    FlatPrice,
-    PccRule,
-    ProductOffering,
-    Scope,
-    UsagePrice,
-)
+from schemas.catalogue import Application, BucketCondition, Catalogue, FlatPrice, PccRule, ProductOffering, UsagePrice
+from schemas.catalogue_allowances import Allowance
+from schemas.catalogue_scopes import Scope
 from schemas.classification import Classification, Evidence
 from schemas.command import AccountCommand, ActivateProduct, ChangeProfile
 from schemas.flow import FlowRecord

@@ -7,14 +7,22 @@ Names follow TMF620 (offering, price), TS 29.122/29.251 (PFD) and TS 23.503 (PCC
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from schemas.catalogue_amounts import MAX_AMOUNT_OCTETS, AsNumber, CatalogueId, MoneyAmount, OctetAmount
+from schemas.catalogue_allowances import Allowance, MoneyAllowance
+from schemas.catalogue_amounts import (
+    MAX_AMOUNT_OCTETS,
+    AsNumber,
+    CatalogueId,
+    MoneyAmount,
+    OctetAmount,
+)
 from schemas.catalogue_references import problems_of
-from schemas.fields import MAX_CONGESTION, Category, GateStatus, RatType, Steering
+from schemas.catalogue_scopes import CatalogueModel, Scope, Zone
+from schemas.fields import MAX_CONGESTION, Category, GateStatus, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 
-CATALOGUE_VERSION = "1.1"
+CATALOGUE_VERSION = "1.2"
 
 DEFAULT_MIN_CONFIDENCE = 31
 """Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
@@ -24,11 +32,7 @@ Behaviour = Literal["voice_codec", "voice", "mpeg_ts"]
 """Rhythms of UDP packets: a constant-rate voice codec's, one like a conversation, seven transport packets each."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Pfd(_Model):
+class Pfd(CatalogueModel):
     """Packet flow description: what an application's traffic looks like (TS 29.122 clause 5.11.2.1.4).
 
     At least one detector is needed; detectors are alternatives. A domain name covers itself and every name below it,
@@ -95,7 +99,7 @@ DETECTORS = (
 """The fields of a Pfd that detect something; the others qualify what was detected."""
 
 
-class Application(_Model):
+class Application(CatalogueModel):
     """An OTT application that traffic can belong to (TS 29.251 application identifier)."""
 
     id: CatalogueId = Field(description="Unique among applications.")
@@ -120,120 +124,7 @@ class Application(_Model):
     )
 
 
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-"""A local day of the week."""
-
-DayTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
-"""A local time of day, `HH:MM`; `24:00` is the midnight that ends the day."""
-
-
-class TimeWindow(_Model):
-    """A stretch of each week in the subscriber's time zone; where the clocks change it is as long as they make it."""
-
-    days: tuple[Weekday, ...] = Field((), description="Days on which it begins; empty = every day.")
-    start: DayTime = Field("00:00", description="Local time of its beginning, inclusive.")
-    end: DayTime = Field("24:00", description="Local time of its end, exclusive; not after `start` = on the next day.")
-
-
-Plmn = Annotated[str, Field(pattern=r"^([0-9]{3}|[0-9]{5,6})$")]
-"""A country (MCC) or one network of it (MCC and MNC) in digits (TS 23.003 clause 2.2)."""
-
-Dnn = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
-"""A data network (TS 23.003 clause 9A); its network identifier counts, not the operator's part `.mnc..mcc...gprs`."""
-
-
-class Zone(_Model):
-    """Where a subscriber roams: countries and networks that a tariff treats alike. Traffic is in at most one zone.
-
-    A network that is listed itself belongs to the zone that lists it, else to the one that lists its country, else to
-    the zone with `rest`, else to the home zone. Traffic whose network is not known is at home.
-    """
-
-    id: CatalogueId = Field(description="Unique among zones.")
-    name: str = Field("", max_length=80, description="Name for people.")
-    plmns: tuple[Plmn, ...] = Field((), description="Countries (`262`) and networks (`26201`); each in one zone only.")
-    home: bool = Field(False, description="The home zone; one at most.")
-    rest: bool = Field(False, description="The zone of every network that no zone lists; one at most, and not home.")
-
-
-class Scope(_Model):
-    """Which traffic an allowance or a rule is about. An empty list means any; all lists must agree."""
-
-    applications: tuple[CatalogueId, ...] = Field((), description="Application ids; empty = any.")
-    categories: tuple[Category, ...] = Field((), description="OTT categories; empty = any.")
-    services: tuple[str, ...] = Field((), description="Services inside an application, e.g. only `call`.")
-    rat_types: tuple[RatType, ...] = Field((), description="Radio access technologies; empty = any.")
-    windows: tuple[TimeWindow, ...] = Field((), description="When; the traffic is in one of them; empty = always.")
-    zones: tuple[CatalogueId, ...] = Field((), description="Zones of the serving network; empty = anywhere.")
-    dnns: tuple[Dnn, ...] = Field((), description="Data networks, whatever the case of letters; empty = any.")
-
-    def specificity(self) -> int:
-        """3 application, 2 category, 1 any: how narrow the scope is; the waterfall draws the narrowest first."""
-        return 3 if self.applications else 2 if self.categories else 1
-
-
-class Rollover(_Model):
-    """What of a cycle's volume stays when the next cycle begins."""
-
-    percent: int = Field(100, ge=1, le=100, description="Share of what is left that stays, cut to whole octets.")
-    octets: OctetAmount | None = Field(None, description="Most that may have been kept at any time; null = no limit.")
-    cycles: int = Field(1, ge=1, le=12, description="How many further cycles it stays for.")
-
-
-class Allowance(_Model):
-    """Volume that a product grants per cycle; it becomes a Bucket (TMF654) of the account."""
-
-    id: CatalogueId = Field(description="Unique in the offering.")
-    name: str = Field("", max_length=80, description="Name for people.")
-    octets: OctetAmount = Field(description="Granted volume per cycle.")
-    scope: Scope = Field(Scope(), description="Which traffic may draw from it.")
-    priority: int = Field(100, ge=0, description="Among equally narrow buckets: lower is drawn first.")
-    validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
-    valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
-    per_member_octets: OctetAmount | None = Field(
-        None, gt=0, description="Most that one member of the account may draw in a cycle; null = no limit."
-    )
-    rollover: Rollover | None = Field(None, description="For `cycle` allowances; null = what is left expires.")
-    proration: Literal["none", "daily"] = Field(
-        "none", description="For `cycle` allowances that serve a part of a cycle: granted whole, or by its local days."
-    )
-    on_exhausted: Literal["continue", "throttle", "block"] = Field(
-        "continue", description="What the rest of the traffic in scope meets: next bucket, free at low rate, or a gate."
-    )
-    notify_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
-        (80, 100), description="Thresholds, % used."
-    )
-    overshoot_tolerance_octets: OctetAmount | None = Field(
-        None,
-        gt=0,
-        description="Most that may pass beyond the end before a gateway acts, which is told ahead; null = no bound.",
-    )
-    reporting_interval_s: int = Field(
-        60, ge=1, le=3_600, description="With a tolerance: how late usage is told at most, the exporters' timeout."
-    )
-
-    @model_validator(mode="after")
-    def _only_cycles_roll_over(self) -> Self:
-        if self.rollover is not None and self.validity != "cycle":
-            raise ValueError(f"allowance {self.id!r}: rollover is for validity 'cycle'; remove one of the two")
-        if self.proration != "none" and self.validity != "cycle":
-            raise ValueError(f"allowance {self.id!r}: proration is for validity 'cycle'; remove one of the two")
-        return self
-
-
-class MoneyAllowance(_Model):
-    """Money that a product grants, such as promotional credit; it pays usage prices before the main balance does."""
-
-    id: CatalogueId = Field(description="Unique in the offering, among its allowances of octets, too.")
-    name: str = Field("", max_length=80, description="Name for people.")
-    amount: MoneyAmount = Field(gt=0, description="Granted money, per cycle or once.")
-    scope: Scope = Field(Scope(), description="The traffic whose prices it pays.")
-    priority: int = Field(100, ge=0, description="Among equally narrow ones: lower is spent first.")
-    validity: Literal["cycle", "once"] = Field("cycle", description="Renewed each billing cycle, or granted once.")
-    valid_days: int | None = Field(None, ge=1, le=3660, description="Life of a `once` grant in days; null = product's.")
-
-
-class PriceTier(_Model):
+class PriceTier(CatalogueModel):
     """Where a usage price changes within a cycle: from the first octet, or connection, above `above`."""
 
     above: OctetAmount = Field(
@@ -242,7 +133,7 @@ class PriceTier(_Model):
     amount: MoneyAmount = Field(description="Price of one unit from there on.")
 
 
-class UsagePrice(_Model):
+class UsagePrice(CatalogueModel):
     """Usage price (TMF620 ProductOfferingPrice of type usage): per octets beyond the buckets, or per connection."""
 
     id: CatalogueId = Field(description="Names the price in decisions, usage and its running total.")
@@ -283,7 +174,7 @@ class UsagePrice(_Model):
         return self
 
 
-class FlatPrice(_Model):
+class FlatPrice(CatalogueModel):
     """A recurring or one-time price of an offering (TMF620 ProductOfferingPrice)."""
 
     id: CatalogueId = Field(description="Unique in the offering.")
@@ -303,7 +194,7 @@ class FlatPrice(_Model):
         return self
 
 
-class QosProfile(_Model):
+class QosProfile(CatalogueModel):
     """QoS that a rule authorises (TS 23.503 table 6.3.1); absent values keep the session's default."""
 
     five_qi: int | None = Field(None, ge=1, le=255, description="5QI (TS 23.501 table 5.7.4-1).")
@@ -314,7 +205,7 @@ class QosProfile(_Model):
     gbr_down_bps: int | None = Field(None, ge=0, description="Guaranteed bit rate down, bit/s.")
 
 
-class SubscriberCondition(_Model):
+class SubscriberCondition(CatalogueModel):
     """Which accounts something is for. An empty list means any; all lists must agree."""
 
     segments: tuple[str, ...] = Field((), description="Segments, e.g. `individual`, `group`.")
@@ -328,7 +219,7 @@ class SubscriberCondition(_Model):
     offerings: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which is active in the account.")
 
 
-class BucketCondition(_Model):
+class BucketCondition(CatalogueModel):
     """A condition on the state of one allowance of the product that brings the rule."""
 
     allowance: CatalogueId = Field(description="Allowance of the same product.")
@@ -348,7 +239,7 @@ class BucketCondition(_Model):
         return self
 
 
-class SpendCondition(_Model):
+class SpendCondition(CatalogueModel):
     """A condition on what the account's usage prices have come to in the billing cycle; fees do not count."""
 
     at_least: MoneyAmount | None = Field(None, gt=0, description="Holds from this amount on; null = from nothing.")
@@ -363,7 +254,7 @@ class SpendCondition(_Model):
         return self
 
 
-class PccRule(_Model):
+class PccRule(CatalogueModel):
     """A policy and charging control rule (TS 23.503 clause 6.3.1). The lowest precedence that matches wins."""
 
     id: CatalogueId = Field(description="Unique among rules.")
@@ -419,7 +310,7 @@ class PccRule(_Model):
 OCTETS_PER_GB = 10**9
 
 
-class CampaignBudget(_Model):
+class CampaignBudget(CatalogueModel):
     """What a sponsor pays for in all, shared by everybody whom the campaign is for."""
 
     octets: OctetAmount | None = Field(None, gt=0, description="Volume; null = `amount` and `amount_per_gb` say it.")
@@ -448,7 +339,7 @@ class CampaignBudget(_Model):
         return min((self.amount or 0) * OCTETS_PER_GB // (self.amount_per_gb or 1), MAX_AMOUNT_OCTETS)
 
 
-class Campaign(_Model):
+class Campaign(CatalogueModel):
     """Sponsored data connectivity (TS 23.503 clause 6.2.1.5): a partner pays for its application's traffic."""
 
     id: CatalogueId = Field(description="Unique among campaigns.")
@@ -472,7 +363,7 @@ class Campaign(_Model):
         return self
 
 
-class ProductOffering(_Model):
+class ProductOffering(CatalogueModel):
     """Something a subscriber can hold (TMF620 ProductOffering)."""
 
     id: CatalogueId = Field(description="Unique among offerings.")
@@ -491,7 +382,7 @@ class ProductOffering(_Model):
     valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
     prices: tuple[FlatPrice, ...] = Field((), description="Recurring and one-time prices.")
     usage_prices: tuple[UsagePrice, ...] = Field((), description="Out-of-bundle prices.")
-    allowances: tuple[Allowance, ...] = Field((), description="Volume granted per cycle or once.")
+    allowances: tuple[Allowance, ...] = Field((), description="Volume and time granted per cycle or once.")
     money_allowances: tuple[MoneyAllowance, ...] = Field((), description="Money granted per cycle or once.")
     rules: tuple[CatalogueId, ...] = Field((), description="PCC rules that the product brings.")
     eligibility: SubscriberCondition | None = Field(None, description="Accounts that may order it; null = all.")
@@ -533,7 +424,7 @@ class ProductOffering(_Model):
         return self
 
 
-class Catalogue(_Model):
+class Catalogue(CatalogueModel):
     """One version of everything; references are checked here, so that a worker never meets a dangling one."""
 
     version: str = Field(min_length=1, max_length=64)
@@ -555,7 +446,7 @@ class Catalogue(_Model):
         return self
 
 
-class VersionMarker(_Model):
+class VersionMarker(CatalogueModel):
     """The last record of a published version: it makes the entries that add up to `digest` effective."""
 
     version: str = Field(min_length=1, max_length=64, description="Version of the catalogue.")
@@ -569,7 +460,7 @@ class VersionMarker(_Model):
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
 
-    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.1.")]
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.2.")]
     entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
     kind: Annotated[
         Literal["application", "offering", "rule", "campaign", "zone", "version"],

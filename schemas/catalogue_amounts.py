@@ -4,11 +4,15 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from schemas.units import format_micros, parse_micros, parse_octets
+from schemas.units import format_micros, parse_micros, parse_octets, parse_seconds
 
 
 def _octets(value: object) -> object:
     return parse_octets(value) if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    return parse_seconds(value) if isinstance(value, str) else value
 
 
 def _micros(value: object) -> object:
@@ -16,11 +20,16 @@ def _micros(value: object) -> object:
 
 
 MAX_AMOUNT_OCTETS = 2**60
+MAX_AMOUNT_SECONDS = 10**12
 MAX_AMOUNT_MICROS = 10**15
-"""The largest volume (1 EiB) and price (1 000 000 000 units) of a catalogue: totals of them still fit into 64 bits."""
+"""The largest volume (1 EiB), time (some 30 000 years) and price (1 000 000 000 units) of a catalogue: totals of them
+still fit into 64 bits."""
 
 OctetAmount = Annotated[int, Field(ge=0, le=MAX_AMOUNT_OCTETS, strict=True), BeforeValidator(_octets)]
 """Octets; files may write `5 GB`."""
+
+SecondAmount = Annotated[int, Field(ge=0, le=MAX_AMOUNT_SECONDS, strict=True), BeforeValidator(_seconds)]
+"""Seconds; files may write `60 min`."""
 
 MoneyAmount = Annotated[
     int, Field(ge=0, le=MAX_AMOUNT_MICROS, strict=True), BeforeValidator(_micros),

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from schemas.catalogue import Catalogue, Scope, SubscriberCondition, Zone
+    from schemas.catalogue import Catalogue, SubscriberCondition
+    from schemas.catalogue_scopes import Scope, Zone
 
 
 def problems_of(catalogue: "Catalogue") -> Iterator[str]:

@@ -156,10 +156,11 @@ class CorrectedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     sponsorships: Annotated[
         tuple[Sponsorship, ...], Meta(description="Campaigns that paid, and may pay again when it is rated again.")
     ] = ()
+    timed_octets: Annotated[int, Meta(ge=0, description="Part of charged_octets that buckets of time paid for.")] = 0
 
 
 class RefundUsage(_Command, frozen=True, kw_only=True, tag="refund_usage"):
-    """Give back what a row of usage was charged: money, octets of buckets, its sponsors' part. The usage stays."""
+    """Give back what a row was charged: money, octets or time of buckets, its sponsors' part. The usage stays."""
 
     line: Annotated[CorrectedUsage, Meta(description="The row.")]
     amount: Annotated[Decimal, Meta(description="Money to give back, decimal string, 0 or more.")] = "0"
@@ -167,6 +168,7 @@ class RefundUsage(_Command, frozen=True, kw_only=True, tag="refund_usage"):
     sponsored: Annotated[
         bool, Meta(description="Whether the campaigns of the row get back all that they paid for in it.")
     ] = False
+    ms: Annotated[int, Meta(ge=0, description="Drawn milliseconds to put back into their buckets of time.")] = 0
     reason: Annotated[str | None, Meta(description="Why, or null.")] = None
 
 

@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.classification import Classification
 from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Steering, Treatment, Version
 
-DECISION_VERSION = "1.1"
+DECISION_VERSION = "1.2"
 UPDATE_VERSION = "1.1"
 
 
@@ -36,12 +36,30 @@ class Loser(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: Annotated[str, Meta(description="Why: `precedence`, or the condition that failed, e.g. `rat_type`.")]
 
 
-class Draw(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one bucket gave for this flow."""
+class Draw(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What one bucket paid for of this flow. The octets of all draws and of the price add up to charged_octets."""
 
     bucket_id: Annotated[str, Meta(description="Bucket of the account: `<product id>/<allowance id>`.")]
-    octets: Annotated[int, Meta(ge=0, description="Octets drawn.")]
-    remaining_octets: Annotated[int, Meta(ge=0, description="Octets left after the draw.")]
+    octets: Annotated[
+        int, Meta(ge=0, description="Octets that it paid for; from a bucket of volume, as many are drawn.")
+    ]
+    remaining_octets: Annotated[int, Meta(ge=0, description="Octets left after the draw; of a bucket of time, 0.")]
+    drawn_ms: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="From a bucket of time: milliseconds drawn; null = volume.")
+    ] = None
+    remaining_ms: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="Milliseconds left after the draw; null = volume.")
+    ] = None
+
+    @property
+    def amount(self) -> int:
+        """What was drawn, in the bucket's unit."""
+        return self.octets if self.drawn_ms is None else self.drawn_ms
+
+    @property
+    def left(self) -> int:
+        """What the bucket held after it, in its unit."""
+        return self.remaining_octets if self.remaining_ms is None else self.remaining_ms
 
 
 class Sponsorship(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -90,7 +108,7 @@ class ConnectionPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
     decision_id: Annotated[Id, Meta(description="`<partition>-<offset>` of the flow record in `ott.flows.v1`.")]
     record_id: Annotated[Id, Meta(description="The flow record's id.")]
     subscriber_id: Annotated[Id, Meta(description="Whose traffic it was.")]

@@ -8,7 +8,8 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from schemas.catalogue import Application, Campaign, CatalogueEntry, PccRule, ProductOffering, VersionMarker, Zone
+from schemas.catalogue import Application, Campaign, CatalogueEntry, PccRule, ProductOffering, VersionMarker
+from schemas.catalogue_scopes import Zone
 from schemas.topics import Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

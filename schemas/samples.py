@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from schemas import topics
 from schemas.catalogue import (
     CATALOGUE_VERSION,
-    Allowance,
     Application,
     Campaign,
     CampaignBudget,
@@ -22,11 +21,11 @@ from schemas.catalogue import (
     PccRule,
     Pfd,
     ProductOffering,
-    Scope,
     UsagePrice,
     VersionMarker,
-    Zone,
 )
+from schemas.catalogue_allowances import Allowance
+from schemas.catalogue_scopes import Scope, Zone
 from schemas.classification import Classification, Evidence
 from schemas.command import (
     COMMAND_VERSION,
@@ -375,10 +374,10 @@ STATE = (
         ),
         buckets=(
             Bucket(bucket_id="p-2/video", product_id="p-2", offering_id="video-pass", allowance_id="video",
-                   remaining_octets=0, granted_octets=10 * 10**9, valid_from_ms=MONTH_START_MS,
+                   remaining=0, granted=10 * 10**9, valid_from_ms=MONTH_START_MS,
                    valid_until_ms=MONTH_END_MS, notified_percent=100),
             Bucket(bucket_id="p-1/general", product_id="p-1", offering_id="plan-basic", allowance_id="general",
-                   remaining_octets=0, granted_octets=5 * 10**9, valid_from_ms=MONTH_START_MS,
+                   remaining=0, granted=5 * 10**9, valid_from_ms=MONTH_START_MS,
                    valid_until_ms=MONTH_END_MS, notified_percent=100),
         ),
         counters=(

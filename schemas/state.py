@@ -11,30 +11,44 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from schemas.units import Unit
+
 STATE_VERSION = 1
 
 
 class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is left of one grant (TMF654 Bucket)."""
+    """What is left of one grant of volume or of time (TMF654 Bucket). Its amounts are octets, or milliseconds."""
 
     bucket_id: Annotated[str, Meta(description="`<product id>/<allowance id>`.")]
     product_id: Annotated[str, Meta(description="Product that granted it.")]
     offering_id: Annotated[str, Meta(description="Its offering.")]
     allowance_id: Annotated[str, Meta(description="Allowance of the offering.")]
-    remaining_octets: Annotated[int, Meta(description="Octets left.")]
-    granted_octets: Annotated[int, Meta(description="Octets granted.")]
+    # The published names are from when there was nothing but volume.
+    remaining: Annotated[int, Meta(description="What is left; ms in a bucket of time.")] = msgspec.field(
+        name="remaining_octets"
+    )
+    granted: Annotated[int, Meta(description="What was granted; ms in a bucket of time.")] = msgspec.field(
+        name="granted_octets"
+    )
     valid_from_ms: Annotated[int, Meta(description="Start, inclusive.")]
     valid_until_ms: Annotated[int | None, Meta(description="End, exclusive; null = open.")]
     notified_percent: Annotated[int, Meta(description="Highest threshold already told, per cent used.")] = 0
-    notice_at_octets: Annotated[
-        int, Meta(description="At or below this remainder something has to be told; 0 = at the bucket's end.")
-    ] = 0
-    rolled: Annotated[bool, Meta(description="Kept from an earlier cycle.")] = False
+    notice_at: Annotated[
+        int,
+        Meta(description="At or below this remainder something has to be told; 0 = at the bucket's end."),
+    ] = msgspec.field(default=0, name="notice_at_octets")
+    rolled: Annotated[bool, Meta(description="Kept from an earlier cycle or term.")] = False
     looked_ms: Annotated[int, Meta(description="When its pace was last looked at; 0 = never.")] = 0
     looked_octets: Annotated[int, Meta(description="Octets left then.")] = 0
     quota_octets: Annotated[
         int, Meta(description="Remainder that the gateway was given as a quota, together with what follows; 0 = none.")
     ] = 0
+    timed: Annotated[bool, Meta(description="Of time: its amounts are milliseconds, not octets.")] = False
+
+    @property
+    def unit(self) -> Unit:
+        """What its amounts are."""
+        return "ms" if self.timed else "octets"
 
 
 class Purse(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -89,15 +103,29 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
             "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),
     ]
-    octets: Annotated[int, Meta(description="Octets counted in this cycle; of a price per connection, connections.")]
+    octets: Annotated[
+        int,
+        Meta(description="Octets counted in this cycle; of a price per connection, connections; of time, ms."),
+    ]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
 
 
 class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Octets drawn from one bucket and not yet emitted to the ledger."""
+    """What one bucket paid for and is not yet emitted to the ledger."""
 
     bucket_id: Annotated[str, Meta(description="The bucket.")]
-    octets: Annotated[int, Meta(description="Octets drawn since the last emission.")]
+    octets: Annotated[int, Meta(description="Octets that it paid for since the last emission.")]
+    ms: Annotated[int | None, Meta(description="Of a bucket of time: the ms drawn for them; null = octets.")] = None
+
+    @property
+    def unit(self) -> Unit:
+        """What the bucket holds."""
+        return "octets" if self.ms is None else "ms"
+
+    @property
+    def amount(self) -> int:
+        """What was drawn, in that unit."""
+        return self.octets if self.ms is None else self.ms
 
 
 class PendingSponsorship(msgspec.Struct, frozen=True, array_like=True, gc=False):

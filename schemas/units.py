@@ -2,6 +2,14 @@
 
 import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Literal
+
+Unit = Literal["octets", "ms"]
+"""What a bucket holds: volume, or time in milliseconds. Money is held in micro-units, and elsewhere."""
+
+MS_PER_SECOND = 1_000
+
+SECONDS_PER_UNIT = {"s": 1, "min": 60, "h": 3_600}
 
 MICROS = 1_000_000
 """Micro-units in one unit of currency: money inside is an int of these."""
@@ -40,6 +48,21 @@ def parse_octets(text: str) -> int:
     return int(octets)
 
 
+def parse_seconds(text: str) -> int:
+    """Seconds of an amount such as `60 min`, `1.5 h` or `600 s`.
+
+    Raises ValueError, naming value, rule and next step, when the unit is unknown or seconds would be split.
+    """
+    match = _AMOUNT.fullmatch(text.strip())
+    if not match or match[2] not in SECONDS_PER_UNIT:
+        known = ", ".join(SECONDS_PER_UNIT)
+        raise ValueError(f"{text!r} is not a length of time; write a number and one of {known}, e.g. '60 min'")
+    seconds = _CONTEXT.multiply(Decimal(match[1]), SECONDS_PER_UNIT[match[2]])
+    if seconds != seconds.to_integral_value():
+        raise ValueError(f"{text!r} is not a whole number of seconds; use a smaller unit")
+    return int(seconds)
+
+
 def parse_micros(text: str) -> int:
     """Micro-units of a decimal string such as `0.0125`.
 
@@ -67,3 +90,15 @@ def format_octets(octets: int) -> str:
             tenths = abs(octets) * 10 // size
             return f"{'-' if octets < 0 else ''}{tenths // 10}.{tenths % 10} {unit}"
     return f"{octets} B"
+
+
+def format_seconds(ms: int) -> str:
+    """The shortest exact decimal string of seconds: 12500 ms -> `12.5`, 600000 ms -> `600`."""
+    whole, part = divmod(abs(ms), MS_PER_SECOND)
+    text = f"{whole}.{part:03d}".rstrip("0") if part else str(whole)
+    return f"-{text}" if ms < 0 else text
+
+
+def format_amount(amount: int, unit: Unit) -> str:
+    """An amount of a bucket, exact, for people: `600 octets`, `12.5 s`."""
+    return f"{format_seconds(amount)} s" if unit == "ms" else f"{amount} octets"

@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
 
-USAGE_VERSION = "1.1"
+USAGE_VERSION = "1.2"
 
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
@@ -18,9 +18,10 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
     bucket_id: Annotated[Id, Meta(description="Bucket of the account: `<product id>/<allowance id>`, or `main`.")]
     unit: Annotated[
-        Literal["octets", "micros"], Meta(description="What the bucket holds; micros = micro-units of money.")
+        Literal["octets", "micros", "ms"],
+        Meta(description="What the bucket holds; micros = micro-units of money, ms = milliseconds of time."),
     ]
-    amount: Annotated[Decimal, Meta(description="Signed change as a decimal string of whole octets or of micros.")]
+    amount: Annotated[Decimal, Meta(description="Signed change as a decimal string of whole octets, micros or ms.")]
     remaining: Annotated[Decimal, Meta(description="What the bucket held after it, same unit.")]
     valid_from_ms: Annotated[EpochMs | None, Meta(description="For a grant: start of the bucket, inclusive.")] = None
     valid_until_ms: Annotated[
@@ -34,7 +35,7 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
     """
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
     usage_id: Annotated[
         Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
     ]
@@ -99,3 +100,6 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         tuple[Sponsorship, ...],
         Meta(description="Campaigns that paid, or in a `refund` get back; they add up to sponsored_octets."),
     ] = ()
+    timed_octets: Annotated[
+        int, Meta(ge=0, description="Part of charged_octets that buckets of time paid for; their movements are in ms.")
+    ] = 0

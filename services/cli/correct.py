@@ -29,21 +29,22 @@ def refund(
     *,
     amount: Annotated[str | None, typer.Option(metavar="MONEY", help="Money to give back, e.g. 1.50.")] = None,
     octets: Annotated[int | None, typer.Option(min=0, help="Octets to put back into their buckets.")] = None,
+    seconds: Annotated[int | None, typer.Option(min=0, help="Seconds to put back into their buckets.")] = None,
     reason: ReasonOption = None,
     dry_run: DryRunOption = False,
     command_id: CommandOption = None,
     data_dir: DataOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Give back what a row cost, or a part of it; the usage itself stays. Without amount and octets: all that is left.
+    """Give back what a row cost, or a part of it; the usage itself stays. Without a part: all that is left.
 
     Never more than was paid and is not yet refunded.
     """
     from services.cli.corrections import correct_row
 
     correct_row(
-        "refund", usage_id, amount=amount, octets=octets, reason=reason, command_id=command_id, dry_run=dry_run,
-        data_dir=data_dir, database_url=database_url,
+        "refund", usage_id, amount=amount, octets=octets, seconds=seconds, reason=reason, command_id=command_id,
+        dry_run=dry_run, data_dir=data_dir, database_url=database_url,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from schemas.units import format_octets
+from schemas.units import MS_PER_SECOND, format_octets, format_seconds
 from services.cli.tables import plain_console
 from services.rating.corrections import (
     Correction,
@@ -41,9 +41,11 @@ def correct_row(
     reason: str | None,
     amount: str | None = None,
     octets: int | None = None,
+    seconds: int | None = None,
 ) -> None:
     """Order a refund or a void, and print what was ordered. Raises CorrectionRefused, DatabaseDown."""
-    wanted = Order(kind, _name(command_id), usage_id=usage_id, amount=amount, octets=octets, reason=reason)
+    ms = None if seconds is None else seconds * MS_PER_SECOND
+    wanted = Order(kind, _name(command_id), usage_id=usage_id, amount=amount, octets=octets, ms=ms, reason=reason)
     _order(wanted, _database(data_dir, database_url), dry_run=dry_run)
 
 
@@ -107,7 +109,8 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
     lines = [f"{made.kind} of {rows} of account {made.account_id} {verb}, command {made.command_id}"]
     if not made.repeated:
         money = f"{made.amount} {made.currency}".rstrip()
-        lines.append(f"  goes back    {money} and {format_octets(made.octets)} ({made.octets} octets)")
+        time = f" and {format_seconds(made.ms)} s" if made.ms else ""
+        lines.append(f"  goes back    {money} and {format_octets(made.octets)} ({made.octets} octets){time}")
     back = _sponsors(made)
     if back and not made.repeated:
         lines.append(f"  sponsors     {back}")

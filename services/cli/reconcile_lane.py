@@ -181,7 +181,7 @@ class LaneAudit:
     def _movement(self, row: RatedUsage, movement: Movement, amount: int, remaining: int, *, opened: bool) -> None:
         """`opened`: the movement is part of the opening already."""
         findings, account, bucket = self._findings, row.account_id, movement.bucket_id
-        if movement.unit == "octets":
+        if movement.unit != "micros":
             findings.looked("no_bucket_negative")
             if remaining < 0:
                 report_negative(findings, account, bucket, remaining)
@@ -281,7 +281,7 @@ class LaneAudit:
         """Enter what buckets and prices gave for it."""
         account, price, paid = decision.account_id, decision.price, 0
         for draw in decision.draws:
-            self._sums.draws.left[account, draw.bucket_id] += draw.octets
+            self._sums.draws.left[account, draw.bucket_id] += draw.amount
             paid += draw.octets
         if price is not None:
             self._sums.money.left[account, price.currency] += parse_micros(price.amount)

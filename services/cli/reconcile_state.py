@@ -86,9 +86,9 @@ class StateAudit:
         remaining = self._sums.buckets.right
         self._findings.looked("no_bucket_negative", len(account.buckets) + 1)
         for bucket in account.buckets:
-            remaining[account.account_id, bucket.bucket_id, "octets"] += bucket.remaining_octets
-            if bucket.remaining_octets < 0:
-                report_negative(self._findings, account.account_id, bucket.bucket_id, bucket.remaining_octets)
+            remaining[account.account_id, bucket.bucket_id, bucket.unit] += bucket.remaining
+            if bucket.remaining < 0:
+                report_negative(self._findings, account.account_id, bucket.bucket_id, bucket.remaining)
         for purse in account.purses:
             remaining[account.account_id, purse.bucket_id, "micros"] += purse.remaining_micros
             if purse.remaining_micros < 0:
@@ -112,8 +112,8 @@ class StateAudit:
             for payment in usage.payments:
                 self._sums.buckets.right[name, payment.bucket_id, "micros"] += payment.micros
             for draw in usage.draws:
-                self._sums.draws.right[name, draw.bucket_id] += draw.octets
-                self._sums.buckets.right[name, draw.bucket_id, "octets"] += draw.octets
+                self._sums.draws.right[name, draw.bucket_id] += draw.amount
+                self._sums.buckets.right[name, draw.bucket_id, draw.unit] += draw.amount
 
 
 def report_negative(findings: Findings, account_id: str, bucket_id: str, remaining: int) -> None:

@@ -52,7 +52,7 @@ class LaneSums:
         self.money: TwoSums[tuple[str, str]] = TwoSums()
         """Micro-units by account and currency: decided, in rated usage."""
         self.draws: TwoSums[tuple[str, str]] = TwoSums()
-        """Octets by account and bucket: drawn by decisions, by rated usage."""
+        """Octets or ms by account and bucket: drawn by decisions, by rated usage."""
         self.sponsored: TwoSums[tuple[str, str]] = TwoSums()
         """Octets by account and campaign: paid for in decisions, in rated usage."""
         self.buckets: TwoSums[BucketKey] = TwoSums()

@@ -11,6 +11,7 @@ from schemas.flow import FlowRecord
 from services.engine.outcome import Position
 from services.engine.purses import Paid
 from services.engine.select import Selection
+from services.engine.spans import Span
 
 
 class Connection(msgspec.Struct, gc=False):
@@ -66,6 +67,8 @@ class Case(msgspec.Struct, gc=False):
     payments: tuple[Paid, ...] = ()
     """What purses gave for octets."""
     sponsorships: tuple[Sponsorship, ...] = ()
+    span: Span | None = None
+    """Its octets and time, where they are not those of one record: in a correction."""
 
     def dominate(self) -> None:
         """Set the treatment to the largest part.

@@ -13,7 +13,7 @@ from schemas.catalogue import Campaign
 from schemas.decision import Draw, Sponsorship
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Counter, Purse
-from schemas.units import format_micros
+from schemas.units import format_amount, format_micros
 from services.engine.caps import (
     NEARING_PERCENT,
     SPENDING_LIMIT,
@@ -29,11 +29,12 @@ from services.engine.caps import (
     used_of,
 )
 from services.engine.case import Case, Connection
-from services.engine.marks import octets_until_mark, octets_until_spend
+from services.engine.marks import octets_until_spend, until_mark
 from services.engine.notices import notify
 from services.engine.overshoot import look
 from services.engine.purses import PAID, Paid, credit_of, paid_from
 from services.engine.select import Selection, select
+from services.engine.spans import Span
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
 
@@ -75,6 +76,9 @@ class _Session:
         self._case = case
         self._tariff = tariff
         self._selection = case.selection
+        self._span = case.span or Span(case.octets, case.flow.end_ms - case.flow.start_ms if case.octets else 0)
+        self._reached_ms = 0
+        """How far into the flow's time buckets of time have paid."""
 
     def spend(self) -> None:
         """Find a payer for all octets of the flow."""
@@ -126,7 +130,8 @@ class _Session:
         campaign = selection.rule.campaign
         if campaign is None:
             return left
-        wanted = self._within_cap(left, campaign)
+        counter_id = f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
+        wanted = self._within(campaign.per_subscriber_octets, counter_id, left)
         part = self._within_budget(wanted, campaign)
         if wanted:
             self._case.sponsored += part
@@ -134,19 +139,22 @@ class _Session:
             paid = Sponsorship(campaign_id=campaign.id, octets=part, budget_octets=drawn)
             self._case.sponsorships = (*self._case.sponsorships, paid)
         if part and campaign.per_subscriber_octets is not None:
-            counter_id = self._campaign_counter(campaign)
-            self._count(Counter(counter_id, self._counter(counter_id).octets + part, 0))
+            self._use(counter_id, part)
         if part < wanted:
             return self._beyond_budget(left - part, campaign)
         if part < left:
             self._case.note = f"campaign {campaign.id} pays {campaign.per_subscriber_octets} octets a cycle, all used"
         return left - part
 
-    def _within_cap(self, left: int, campaign: Campaign) -> int:
-        if campaign.per_subscriber_octets is None:
-            return left
-        used_octets = self._counter(self._campaign_counter(campaign)).octets
-        return max(0, min(left, campaign.per_subscriber_octets - used_octets))
+    def _within(self, most: int | None, counter_id: str, wanted: int) -> int:
+        """What of `wanted` a limit per cycle, of which a counter holds what is used, still allows; None is no limit."""
+        return wanted if most is None else max(0, min(wanted, most - self._counter(counter_id).octets))
+
+    def _use(self, counter_id: str, amount: int) -> int:
+        """Count what was used of such a limit; returns all that is used."""
+        used = self._counter(counter_id).octets + amount
+        self._count(Counter(counter_id, used, 0))
+        return used
 
     def _within_budget(self, wanted: int, campaign: Campaign) -> int:
         leases = self._case.leases
@@ -163,49 +171,51 @@ class _Session:
         self._case.note = f"{used_up}; the next source pays for {rest} octets"
         return rest
 
-    def _campaign_counter(self, campaign: Campaign) -> str:
-        return f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
-
     def _draw(self, left: int, index: int) -> int:
-        bucket = self.account.buckets[index]
-        until = octets_until_mark(bucket, self.account, self._tariff)
-        part = min(left, bucket.remaining_octets, bucket.remaining_octets if until is None else until)
-        share = self._selection.share_octets
+        """Draw from a bucket until it, a member's share, or what a rule asks for, comes to an end."""
+        bucket, share = self.account.buckets[index], self._selection.share
+        until = until_mark(bucket, self.account, self._tariff)
+        most = bucket.remaining if until is None else min(until, bucket.remaining)
+        counter_id = share_id(bucket.bucket_id, self._case.flow.subscriber_id)
+        most = self._within(share, counter_id, most)
+        amount, part = self._pass(left, most) if bucket.timed else (min(left, most), min(left, most))
         if share is not None:
-            part = self._take_share(bucket, part, share)
-        after = replace(bucket, remaining_octets=bucket.remaining_octets - part)
+            self._tell_share(bucket, share, self._use(counter_id, amount))
+        after = replace(bucket, remaining=bucket.remaining - amount)
         self._case.charged += part
-        self._note_draw(bucket, part)
-        if after.remaining_octets <= after.notice_at_octets:
+        self._note_draw(bucket, amount, part)
+        if after.remaining <= after.notice_at:
             after = self._passed(after)
         buckets = self.account.buckets
         self.account = replace(self.account, buckets=(*buckets[:index], after, *buckets[index + 1 :]))
-        if not after.remaining_octets:
+        if not after.remaining:
             self.cause = "exhausted"
-        elif part == until:
+        elif amount == until:
             self.cause = self.cause or "threshold"
-        if not after.remaining_octets or share is not None or until is not None:
+        if not after.remaining or share is not None or until is not None:
             self._look_again()
         return left - part
 
-    def _note_draw(self, bucket: Bucket, part: int) -> None:
-        left = bucket.remaining_octets - part
-        draws = self._case.draws
-        if draws and (draws[-1].bucket_id, draws[-1].remaining_octets) == (bucket.bucket_id, bucket.remaining_octets):
-            # A mark divided the draw, not the bucket's end.
-            draws, part = draws[:-1], draws[-1].octets + part
-        self._case.draws = (*draws, Draw(bucket_id=bucket.bucket_id, octets=part, remaining_octets=left))
+    def _pass(self, left: int, most_ms: int) -> tuple[int, int]:
+        """Let a bucket of time pay: the milliseconds that it takes from here on, and the octets that pass in them."""
+        span, from_octets = self._span, self._span.octets - left
+        ms, octets = span.part(from_octets=from_octets, from_ms=self._reached_ms, most_ms=most_ms)
+        self._reached_ms = span.start_ms(from_octets, self._reached_ms) + ms
+        return ms, octets
 
-    def _take_share(self, bucket: Bucket, part: int, share: int) -> int:
-        """What of `part` the member may still draw from a bucket that has a limit for each."""
-        counter_id = share_id(bucket.bucket_id, self._case.flow.subscriber_id)
-        used_octets = self._counter(counter_id).octets
-        part = min(part, share - used_octets)
-        self._count(Counter(counter_id, used_octets + part, 0))
-        if used_octets + part == share:
-            detail = f"your share of {share} octets of {bucket.bucket_id} is used; the next source pays"
-            self._tell("exhausted", detail, bucket=bucket, percent=100)
-        return part
+    def _note_draw(self, bucket: Bucket, amount: int, octets: int) -> None:
+        left = bucket.remaining - amount
+        draws = self._case.draws
+        if draws and _goes_on(draws[-1], bucket):
+            # A mark divided the draw, not the bucket's end.
+            amount, octets, draws = amount + draws[-1].amount, octets + draws[-1].octets, draws[:-1]
+        draw = Draw(bucket_id=bucket.bucket_id, octets=octets, remaining_octets=0 if bucket.timed else left)
+        self._case.draws = (*draws, replace(draw, drawn_ms=amount, remaining_ms=left) if bucket.timed else draw)
+
+    def _tell_share(self, bucket: Bucket, share: int, used: int) -> None:
+        if used == share:
+            mine = f"your share of {format_amount(share, bucket.unit)} of {bucket.bucket_id}"
+            self._tell("exhausted", f"{mine} is used; the next source pays", bucket=bucket, percent=100)
 
     def _look_again(self) -> None:
         """The rest of the flow meets what a flow arriving now would meet."""
@@ -222,21 +232,22 @@ class _Session:
         compiled = self._tariff.allowance(bucket.offering_id, bucket.allowance_id)
         if compiled is None:
             return bucket
-        if not bucket.remaining_octets:
+        if not bucket.remaining:
             if not self._has_sibling(bucket):
                 self._tell_end(bucket, compiled)
             # A correction may put octets back: then the end has to be looked for again.
             look_at_octets = compiled.allowance.overshoot_tolerance_octets or 0
-            return replace(bucket, notified_percent=100, notice_at_octets=look_at_octets)
-        used_octets = bucket.granted_octets - bucket.remaining_octets
-        passed = (p for p in compiled.percents if p * bucket.granted_octets <= used_octets * 100)
+            return replace(bucket, notified_percent=100, notice_at=look_at_octets)
+        used = bucket.granted - bucket.remaining
+        passed = (p for p in compiled.percents if p * bucket.granted <= used * 100)
         percent = max(passed, default=0)
         if percent > bucket.notified_percent:
-            detail = f"{percent} % of {bucket.granted_octets} octets are used; {bucket.remaining_octets} are left"
+            granted, left = (format_amount(amount, bucket.unit) for amount in (bucket.granted, bucket.remaining))
+            detail = f"{percent} % of {granted} are used; {left} are left"
             self._tell("threshold", detail, bucket=bucket, percent=percent)
         percent = max(percent, bucket.notified_percent)
-        notice_at = compiled.notice_at(bucket.granted_octets, percent)
-        return self._looked_at(replace(bucket, notified_percent=percent, notice_at_octets=notice_at), compiled)
+        notice_at = compiled.notice_at(bucket.granted, percent)
+        return self._looked_at(replace(bucket, notified_percent=percent, notice_at=notice_at), compiled)
 
     def _looked_at(self, bucket: Bucket, compiled: CompiledAllowance) -> Bucket:
         after = look(bucket, compiled, self._case.flow, at_ms=self._case.at_ms)
@@ -247,15 +258,13 @@ class _Session:
     def _has_sibling(self, bucket: Bucket) -> bool:
         """Whether the same allowance has octets left in another bucket: kept from a cycle before, or granted since."""
         return any(
-            other.bucket_id == bucket.bucket_id
-            and other.valid_from_ms != bucket.valid_from_ms
-            and other.remaining_octets
+            other.bucket_id == bucket.bucket_id and other.valid_from_ms != bucket.valid_from_ms and other.remaining
             for other in self.account.buckets
         )
 
     def _tell_end(self, bucket: Bucket, compiled: CompiledAllowance) -> None:
         allowance = compiled.allowance
-        used_up = f"all {bucket.granted_octets} octets of {bucket.bucket_id} are used"
+        used_up = f"all {format_amount(bucket.granted, bucket.unit)} of {bucket.bucket_id} are used"
         if allowance.on_exhausted == "throttle":
             self._tell("throttled", f"{used_up}; the rest is free at a low rate", bucket=bucket, percent=100)
         elif 100 in allowance.notify_percents:
@@ -487,3 +496,8 @@ class _Session:
             **more,
         )
         self.notifications.append(notification)
+
+
+def _goes_on(draw: Draw, bucket: Bucket) -> bool:
+    """Whether a draw ended where the bucket stands now."""
+    return (draw.bucket_id, draw.left) == (bucket.bucket_id, bucket.remaining)

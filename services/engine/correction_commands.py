@@ -9,8 +9,8 @@ from schemas.classification import Classification
 from schemas.command import CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
 from schemas.flow import FLOW_VERSION, FlowRecord
 from schemas.state import AccountState, Provisional
-from schemas.units import format_micros, parse_micros
-from services.engine.corrections import Again, Line, charge_again, give_money, take_back, unsponsored
+from schemas.units import Unit, format_micros, parse_micros
+from services.engine.corrections import Drawn, Line, charge_again, give_money, take_back, unsponsored
 from services.engine.journal import Journal
 from services.engine.outcome import Refusal
 from services.engine.usage import MAIN_BALANCE
@@ -35,23 +35,27 @@ def correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) ->
     journal.take(_settled(journal.account, lines))
     rows = [_line(line, journal.account) for line in lines]
     # What was booked was believed, or booked as unknown: so it is charged again as what the row says.
-    taken = [Again(line, take_back(journal, line), line.seen) for line in rows]
+    taken = [take_back(journal, line) for line in rows]
     charge_again(journal, taken if isinstance(command, RerateUsage) else ())
     return None
 
 
 def _refund(journal: Journal, command: RefundUsage) -> Refusal | None:
     line, micros = _line(command.line, journal.account), parse_micros(command.amount)
-    drawn = sum(octets for _, octets in line.draws)
+    drawn = sum(draw.amount for draw in line.draws if draw.unit == "octets")
     if not 0 <= micros <= MAX_AMOUNT_MICROS or micros > line.micros:
         detail = f"amount: {command.amount} is not between 0 and the {format_micros(line.micros)} that the row cost"
         return Refusal("amount", f"{detail}; give back what was paid")
     if command.octets > drawn:
         detail = f"octets: {command.octets} is more than the {drawn} that the row drew from buckets"
         return Refusal("octets", f"{detail}; give back what was drawn")
-    if command.octets or command.sponsored:
-        part = tuple(_last(line.draws, command.octets))
-        back = line._replace(draws=part, charged=command.octets, free=0, record_count=0)
+    if command.ms > line.drawn_ms:
+        detail = f"ms: {command.ms} is more than the {line.drawn_ms} that the row drew from buckets of time"
+        return Refusal("ms", f"{detail}; give back what was drawn")
+    if command.octets or command.ms or command.sponsored:
+        part = (*_last(line.draws, "octets", command.octets), *_last(line.draws, "ms", command.ms))
+        timed = line.timed * command.ms // line.drawn_ms if command.ms else 0
+        back = line._replace(draws=part, charged=command.octets + timed, timed=timed, free=0, record_count=0)
         take_back(journal, back if command.sponsored else unsponsored(back))
     if micros:
         give_money(journal, line, micros)
@@ -105,7 +109,9 @@ def _settled(account: AccountState, lines: Sequence[CorrectedUsage]) -> AccountS
 
 
 def _line(row: CorrectedUsage, account: AccountState) -> Line:
-    draws = tuple((item.bucket_id, -int(item.amount)) for item in row.movements if item.unit == "octets")
+    draws = tuple(
+        Drawn(item.bucket_id, item.unit, -int(item.amount)) for item in row.movements if item.unit != "micros"
+    )
     flow = FlowRecord(
         version=FLOW_VERSION, record_id=row.usage_id, subscriber_id=row.subscriber_id, exporter_id="-",
         start_ms=row.start_ms, end_ms=row.end_ms, ip_protocol=0, subscriber_ip="", subscriber_port=0, remote_ip="",
@@ -114,13 +120,13 @@ def _line(row: CorrectedUsage, account: AccountState) -> Line:
     seen = Classification(
         category=row.category, application=row.application, service=row.service, confidence=100, evidence=()
     )
-    sold = row.charged_octets - sum(octets for _, octets in draws)
-    return Line(
+    line = Line(
         row.usage_id, flow, seen, row.rule_id, row.treatment, row.rating_group, row.sponsor_id, row.catalogue_version,
         row.charged_octets, row.free_octets, row.sponsored_octets, draws, parse_micros(row.amount),
-        any(item.bucket_id == MAIN_BALANCE for item in row.movements), _counter(row.price_id, sold, account),
-        row.price_id, row.record_count, row.evidence, row.sponsorships,
+        any(item.bucket_id == MAIN_BALANCE for item in row.movements), None, row.price_id, row.record_count,
+        row.evidence, row.sponsorships, row.timed_octets,
     )  # fmt: skip
+    return line._replace(counter_id=_counter(row.price_id, line.sold, account))
 
 
 def _counter(price_id: str | None, sold: int, account: AccountState) -> str | None:
@@ -130,10 +136,10 @@ def _counter(price_id: str | None, sold: int, account: AccountState) -> str | No
     return mine[0].counter_id if mine else None
 
 
-def _last(draws: Sequence[tuple[str, int]], octets: int) -> Iterable[tuple[str, int]]:
-    """The last `octets` of the draws: what was taken last is given back first."""
-    for bucket_id, drawn in reversed(draws):
-        part = min(drawn, octets)
-        octets -= part
+def _last(draws: Sequence[Drawn], unit: Unit, amount: int) -> Iterable[Drawn]:
+    """The last `amount` of the draws in `unit`: what was taken last is given back first."""
+    for draw in reversed(draws):
+        part = min(draw.amount, amount) if draw.unit == unit else 0
+        amount -= part
         if part:
-            yield bucket_id, part
+            yield draw._replace(amount=part)

@@ -18,17 +18,26 @@ from schemas.classification import Classification
 from schemas.decision import Sponsorship
 from schemas.flow import FlowRecord
 from schemas.state import AccountState, Bucket, Counter
-from schemas.units import format_micros
+from schemas.units import Unit, format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
 from services.engine.case import Case
 from services.engine.charge import BALANCE_MARK, charge
 from services.engine.journal import Journal
 from services.engine.late import drawn_from_lapsed, is_present, merged, view_of
 from services.engine.select import select
+from services.engine.spans import Span
 from services.engine.standing import share_id, standing_for, with_standing
 from services.engine.tariff import CompiledPrice, Tariff
 from services.engine.timers import resume_suspended
 from services.engine.usage import gather, gathered_rows, late_rows, movement
+
+
+class Drawn(NamedTuple):
+    """What was taken from one bucket."""
+
+    bucket_id: str
+    unit: Unit
+    amount: int
 
 
 class Line(NamedTuple):
@@ -48,8 +57,7 @@ class Line(NamedTuple):
     charged: int
     free: int
     sponsored: int
-    draws: tuple[tuple[str, int], ...]
-    """Bucket ids and octets."""
+    draws: tuple[Drawn, ...]
     micros: int
     prepaid: bool
     """Whether the money had left the main balance."""
@@ -60,6 +68,18 @@ class Line(NamedTuple):
     evidence: str | None = None
     sponsorships: tuple[Sponsorship, ...] = ()
     """Who paid for the sponsored octets; empty where that is not known."""
+    timed: int = 0
+    """Charged octets that buckets of time paid for."""
+
+    @property
+    def sold(self) -> int:
+        """Charged octets that a price was paid for."""
+        return self.charged - self.timed - sum(draw.amount for draw in self.draws if draw.unit == "octets")
+
+    @property
+    def drawn_ms(self) -> int:
+        """Milliseconds drawn from buckets of time."""
+        return sum(draw.amount for draw in self.draws if draw.unit == "ms")
 
 
 class Again(NamedTuple):
@@ -68,6 +88,22 @@ class Again(NamedTuple):
     line: Line
     octets: int
     verdict: Classification
+    timed: int = 0
+    """Those of them that buckets of time had paid for."""
+    ms: int = 0
+    """What these had drawn for them."""
+
+    def span(self) -> Span:
+        """Octets and time: what was paid for by time takes what it took, the rest what is left of the line's interval.
+
+        A row of the ledger does not say how long each of its flows was: where flows at the same time leave nothing of
+        the interval, the rest has the pace of what was paid for by time.
+        """
+        flow, rest = self.line.flow, self.octets - self.timed
+        rest_ms = flow.end_ms - flow.start_ms - self.line.drawn_ms
+        if rest_ms <= 0 and self.timed:
+            rest_ms = max(1, rest * self.ms // self.timed)
+        return Span(self.octets, self.ms + max(0, rest_ms if rest else 0), self.timed, self.ms)
 
 
 def give_money(journal: Journal, line: Line, micros: int) -> None:
@@ -83,24 +119,27 @@ def unsponsored(line: Line) -> Line:
     return line._replace(sponsored=0, sponsorships=())
 
 
-def take_back(journal: Journal, line: Line) -> int:
-    """Give back what `line` was charged, and write the refund; returns the octets taken back.
+def take_back(journal: Journal, line: Line, verdict: Classification | None = None) -> Again:
+    """Give back what `line` was charged, and write the refund; returns what can be charged again, as `verdict`.
 
     No bucket rises above its grant, and no counter falls below 0. The standing is brought up to date.
     """
-    lost, movements = _put_back(journal, line)
-    sold = line.charged - sum(octets for _, octets in line.draws)
-    before, after, micros = _unsell(journal, line, sold)
+    lost_octets, lost_ms, movements = _put_back(journal, line)
+    lost_timed = line.timed * lost_ms // line.drawn_ms if lost_ms else 0
+    charged = line.charged - lost_octets - lost_timed
+    before, after, micros = _unsell(journal, line, line.sold)
     if line.prepaid and micros:
         movements.append(journal.move_money(micros))
         told = tuple(mark for mark in journal.account.told_blocked if mark != BALANCE_MARK)
         journal.take(replace(journal.account, told_blocked=told))
     if line.sponsored:
         _uncount(journal, _campaign_counter(line, journal.tariff), line.sponsored)
-    row = replace(_refund(journal, line, line.charged - lost, micros), movements=tuple(movements))
-    journal.add(replace(row, price_octets_from=before, price_octets_to=after) if sold else row)
+    row = replace(_refund(journal, line, charged, micros), movements=tuple(movements))
+    row = replace(row, timed_octets=line.timed - lost_timed)
+    journal.add(replace(row, price_octets_from=before, price_octets_to=after) if line.sold else row)
     journal.take(with_standing(journal.account, journal.tariff))
-    return line.charged - lost + line.free + line.sponsored
+    octets = charged + line.free + line.sponsored
+    return Again(line, octets, verdict or line.seen, line.timed - lost_timed, line.drawn_ms - lost_ms)
 
 
 def charge_again(journal: Journal, lines: Sequence[Again]) -> None:
@@ -123,39 +162,41 @@ def money_back(counter: Counter, price: CompiledPrice | None, *, octets: int, mi
     return max(0, min(micros, counter.micros))
 
 
-def _put_back(journal: Journal, line: Line) -> tuple[int, list[Movement]]:
-    """Put drawn octets back where they came from; the octets for which there is no place any more, and movements."""
-    lost, movements = 0, []
-    for bucket_id, octets in line.draws:
-        account, live, rest = _filled(journal.account, bucket_id, octets, line.flow.start_ms)
+def _put_back(journal: Journal, line: Line) -> tuple[int, int, list[Movement]]:
+    """Put what was drawn back where it came from; octets and ms for which there is no place any more, and movements."""
+    lost: dict[Unit, int] = {"octets": 0, "ms": 0}
+    movements = []
+    for draw in line.draws:
+        account, live, rest = _filled(journal.account, draw, line.flow.start_ms)
         journal.take(account)
-        lost += rest
+        lost[draw.unit] += rest
         if live:
-            movements.append(movement(bucket_id, "octets", live, journal.left(bucket_id)))
-        _uncount(journal, share_id(bucket_id, line.flow.subscriber_id), octets - rest)
-    return lost, movements
+            left = journal.left(draw.bucket_id, draw.unit)
+            movements.append(movement(draw.bucket_id, draw.unit, live, left))
+        _uncount(journal, share_id(draw.bucket_id, line.flow.subscriber_id), draw.amount - rest)
+    return lost["octets"], lost["ms"], movements
 
 
-def _filled(account: AccountState, bucket_id: str, octets: int, at_ms: int) -> tuple[AccountState, int, int]:
-    """The account with octets put back, those that went into buckets held now, and those that found no place.
+def _filled(account: AccountState, draw: Drawn, at_ms: int) -> tuple[AccountState, int, int]:
+    """The account with a draw put back, what of it went into buckets held now, and what found no place.
 
-    What has ended is no longer the account's: octets put back there serve late flows only, and move nothing.
+    What has ended is no longer the account's: what is put back there serves late flows only, and moves nothing.
     """
-    buckets, rest = _fill(account.buckets, bucket_id, octets, at_ms)
-    live = octets - rest
-    lapsed, rest = _fill(account.lapsed, bucket_id, rest, at_ms)
+    buckets, rest = _fill(account.buckets, draw, draw.amount, at_ms)
+    live = draw.amount - rest
+    lapsed, rest = _fill(account.lapsed, draw, rest, at_ms)
     return replace(account, buckets=buckets, lapsed=lapsed), live, rest
 
 
-def _fill(buckets: tuple[Bucket, ...], bucket_id: str, octets: int, at_ms: int) -> tuple[tuple[Bucket, ...], int]:
+def _fill(buckets: tuple[Bucket, ...], draw: Drawn, amount: int, at_ms: int) -> tuple[tuple[Bucket, ...], int]:
     filled = []
     for bucket in buckets:
         part = 0
-        if bucket.bucket_id == bucket_id and _was_valid(bucket, at_ms):
-            part = min(octets, bucket.granted_octets - bucket.remaining_octets)
-        filled.append(replace(bucket, remaining_octets=bucket.remaining_octets + part) if part else bucket)
-        octets -= part
-    return tuple(filled), octets
+        if (bucket.bucket_id, bucket.unit) == (draw.bucket_id, draw.unit) and _was_valid(bucket, at_ms):
+            part = min(amount, bucket.granted - bucket.remaining)
+        filled.append(replace(bucket, remaining=bucket.remaining + part) if part else bucket)
+        amount -= part
+    return tuple(filled), amount
 
 
 def _was_valid(bucket: Bucket, at_ms: int) -> bool:
@@ -224,6 +265,7 @@ def _charge(journal: Journal, again: Again) -> None:
     selection = select(standing_for(view, flow.subscriber_id), again.verdict, flow, tariff)
     leases = _may_pay(again.line)
     case = Case(flow, again.verdict, selection, at, again.octets, at_ms, now_ms, selection.treatment, leases)
+    case.span = again.span()
     if selection.treatment == "free":
         case.free, after = again.octets, account
     else:

@@ -102,12 +102,12 @@ def _decide(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
     index = selection.whole_index
     if index >= 0 and octets:
         bucket = account.buckets[index]
-        left = bucket.remaining_octets - octets
-        if left > bucket.notice_at_octets:
+        left = bucket.remaining - octets
+        if left > bucket.notice_at:
             case.charged = octets
             case.draws = (Draw(bucket_id=bucket.bucket_id, octets=octets, remaining_octets=left),)
             buckets = list(account.buckets)
-            buckets[index] = replace(bucket, remaining_octets=left)
+            buckets[index] = replace(bucket, remaining=left)
             return _told(case, account, buckets=tuple(buckets))
     return _decide_slowly(case, account, tariff)
 

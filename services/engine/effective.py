@@ -250,8 +250,8 @@ def _foretell(
     known = [text for text in account.foretold if _rule_foretold(text) not in told_ids]
     foretold, ahead, buckets = list[str](), list[PolicyUpdate](), list[Bucket]()
     for bucket in account.buckets:
-        coming = _at_end_of(bucket, account, tariff) if bucket.quota_octets and bucket.remaining_octets else []
-        name, left = f"{bucket.bucket_id}@{bucket.valid_from_ms}|", bucket.remaining_octets
+        coming = _at_end_of(bucket, account, tariff) if bucket.quota_octets and bucket.remaining else []
+        name, left = f"{bucket.bucket_id}@{bucket.valid_from_ms}|", bucket.remaining
         texts = [name + mark for mark, _ in coming]
         as_known = texts == [text for text in known if text.startswith(name)] and left <= bucket.quota_octets
         if coming and not as_known:
@@ -268,7 +268,7 @@ def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tu
     compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
     if compiled is None or compiled.allowance.overshoot_tolerance_octets is None:
         return []
-    emptied = tuple(replace(item, remaining_octets=0) if item is bucket else item for item in account.buckets)
+    emptied = tuple(replace(item, remaining=0) if item is bucket else item for item in account.buckets)
     then = with_standing(replace(account, buckets=emptied), tariff)
     _, changed = _changes(then, tariff, at_ms=account.settled_ms, cause="exhausted")
     users = tuple(

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from schemas.catalogue import Rollover
+from schemas.catalogue_allowances import Rollover
 from schemas.decision import PolicyUpdate
 from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Product
-from schemas.units import format_micros
+from schemas.units import Unit, format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
 from services.engine.effective import settle
 from services.engine.identity import short
@@ -145,7 +145,7 @@ class Journal:
         for compiled in allowances:
             bucket = first_look(self._bucket(product, compiled, days), compiled, at_ms=self.at_ms)
             self.account = replace(self.account, buckets=(*self.account.buckets, bucket))
-            movements.append(_granted(bucket, self.left(bucket.bucket_id)))
+            movements.append(_granted(bucket, self.left(bucket.bucket_id, bucket.unit)))
         if movements:
             self.book("grant", product=product, movements=tuple(movements))
 
@@ -158,25 +158,27 @@ class Journal:
             lapsed=(*self.account.lapsed, *(lapse(bucket, self.at_ms) for bucket in buckets)),
         )
         for index, bucket in enumerate(buckets):
-            if bucket.remaining_octets:
+            if bucket.remaining:
                 # Several buckets of one allowance can go at once; each movement says what was left after it.
-                left = self.left(bucket.bucket_id, beside=buckets[index + 1 :])
-                taken = movement(bucket.bucket_id, "octets", -bucket.remaining_octets, left)
+                left = self.left(bucket.bucket_id, bucket.unit, beside=buckets[index + 1 :])
+                taken = movement(bucket.bucket_id, bucket.unit, -bucket.remaining, left)
                 self.book("expiry", product=Product(bucket.product_id, bucket.offering_id, 0, None), movements=(taken,))
 
     def roll_over(self, bucket: Bucket, rollover: Rollover, until_ms: int) -> None:
         """Keep of a bucket that ends what its allowance lets stay; the rest expires."""
         account = self.account
         kept_before = sum(
-            other.remaining_octets for other in account.buckets if other.rolled and other.bucket_id == bucket.bucket_id
+            other.remaining
+            for other in account.buckets
+            if other.rolled and (other.bucket_id, other.unit) == (bucket.bucket_id, bucket.unit)
         )
-        keep = bucket.remaining_octets * rollover.percent // 100
-        if rollover.octets is not None:
-            keep = max(0, min(keep, rollover.octets - kept_before))
-        rest = replace(bucket, remaining_octets=bucket.remaining_octets - keep)
+        keep = bucket.remaining * rollover.percent // 100
+        if rollover.most is not None:
+            keep = max(0, min(keep, rollover.most - kept_before))
+        rest = replace(bucket, remaining=bucket.remaining - keep)
         stays = replace(
-            bucket, remaining_octets=keep, granted_octets=keep, valid_until_ms=until_ms, notified_percent=100,
-            notice_at_octets=0, rolled=True, quota_octets=0,
+            bucket, remaining=keep, granted=keep, valid_until_ms=until_ms, notified_percent=100,
+            notice_at=0, rolled=True, quota_octets=0,
         )  # fmt: skip
         if compiled := self.tariff.allowance(bucket.offering_id, bucket.allowance_id):
             stays = first_look(stays, compiled, at_ms=self.at_ms)
@@ -228,16 +230,16 @@ class Journal:
         )
         self._ordinal += 1
 
-    def left(self, bucket_id: str, *, beside: Sequence[Bucket] = ()) -> int:
-        """Octets left under a bucket id."""
+    def left(self, bucket_id: str, unit: Unit, *, beside: Sequence[Bucket] = ()) -> int:
+        """What is left under a bucket id, of one unit."""
         held = (*self.account.buckets, *beside)
-        return sum(bucket.remaining_octets for bucket in held if bucket.bucket_id == bucket_id)
+        return sum(bucket.remaining for bucket in held if bucket.bucket_id == bucket_id and bucket.unit == unit)
 
     def _bucket(self, product: Product, compiled: CompiledAllowance, days: tuple[int, int]) -> Bucket:
         allowance, account = compiled.allowance, self.account
-        octets = allowance.octets
+        amount = allowance.amount
         if allowance.proration == "daily":
-            octets = octets * days[0] // days[1]
+            amount = amount * days[0] // days[1]
         ends = [product.end_ms]
         if allowance.validity == "cycle":
             ends.append(account.cycle_end_ms)
@@ -248,17 +250,18 @@ class Journal:
             product.product_id,
             product.offering_id,
             allowance.id,
-            octets,
-            octets,
+            amount,
+            amount,
             self.at_ms,
             min((end for end in ends if end is not None), default=None),
             0,
-            compiled.notice_at(octets, 0),
+            compiled.notice_at(amount, 0),
+            timed=allowance.unit == "ms",
         )
 
 
 def _granted(bucket: Bucket, remaining: int) -> Movement:
-    put_in = movement(bucket.bucket_id, "octets", bucket.granted_octets, remaining)
+    put_in = movement(bucket.bucket_id, bucket.unit, bucket.granted, remaining)
     return replace(put_in, valid_from_ms=bucket.valid_from_ms, valid_until_ms=bucket.valid_until_ms)
 
 

@@ -80,13 +80,9 @@ def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int
 
 
 def drawn_from_lapsed(before: AccountState, after: AccountState) -> list[tuple[Bucket, int]]:
-    """The lapsed buckets that a flow drew from, and how many octets."""
+    """The lapsed buckets that a flow drew from, and how much."""
     pairs = zip(before.lapsed, after.lapsed, strict=True)
-    return [
-        (old, old.remaining_octets - new.remaining_octets)
-        for old, new in pairs
-        if old.remaining_octets != new.remaining_octets
-    ]
+    return [(old, old.remaining - new.remaining) for old, new in pairs if old.remaining != new.remaining]
 
 
 def grace_ends(account: AccountState) -> Iterator[int]:

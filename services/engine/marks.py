@@ -19,7 +19,9 @@ def mark_of(condition: BucketCondition) -> int | None:
     return (condition.percent or 0) if condition.state in ("fresh", "used") else None
 
 
-def marks_of(account: AccountState, offerings: Iterable[CompiledOffering]) -> Iterator[tuple[str, bool]]:
+def marks_of(
+    account: AccountState, offerings: Iterable[CompiledOffering], tariff: Tariff
+) -> Iterator[tuple[str, bool]]:
     """The marks that the rules of `offerings` ask for, by name, and whether they are reached.
 
     Names are `<offering>/<allowance>@<percent>` and `spend@<micros>`.
@@ -28,7 +30,7 @@ def marks_of(account: AccountState, offerings: Iterable[CompiledOffering]) -> It
     for compiled in offerings:
         spends.update(compiled.spends)
         for allowance_id, percents in compiled.marks.items():
-            granted, left = _supply(account, compiled.offering.id, allowance_id)
+            granted, left = _supply(account, compiled.offering.id, allowance_id, tariff)
             for percent in percents:
                 yield f"{compiled.offering.id}/{allowance_id}@{percent}", left <= _level(percent, granted)
     spent = spent_micros(account.counters)
@@ -48,13 +50,13 @@ def is_spent(condition: SpendCondition, reached: frozenset[str]) -> bool:
     return condition.below is None or f"spend@{condition.below}" not in reached
 
 
-def octets_until_mark(bucket: Bucket, account: AccountState, tariff: Tariff) -> int | None:
-    """What can be drawn from `bucket` until the next mark of its allowance is reached; None without one."""
+def until_mark(bucket: Bucket, account: AccountState, tariff: Tariff) -> int | None:
+    """What can be drawn from `bucket`, in its unit, until its allowance reaches its next mark; None without one."""
     offering = tariff.offerings.get(bucket.offering_id)
     percents = offering.marks.get(bucket.allowance_id) if offering else None
     if not percents:
         return None
-    granted, left = _supply(account, bucket.offering_id, bucket.allowance_id)
+    granted, left = _supply(account, bucket.offering_id, bucket.allowance_id, tariff)
     return min((left - level for percent in percents if (level := _level(percent, granted)) < left), default=None)
 
 
@@ -83,21 +85,24 @@ def with_notices(account: AccountState, tariff: Tariff) -> AccountState:
 
 
 def _noticed(bucket: Bucket, account: AccountState, tariff: Tariff) -> Bucket:
-    until = octets_until_mark(bucket, account, tariff)
-    if until is None or bucket.remaining_octets - until <= bucket.notice_at_octets:
+    until = until_mark(bucket, account, tariff)
+    if until is None or bucket.remaining - until <= bucket.notice_at:
         return bucket
-    return replace(bucket, notice_at_octets=bucket.remaining_octets - until)
+    return replace(bucket, notice_at=bucket.remaining - until)
 
 
-def _supply(account: AccountState, offering_id: str, allowance_id: str) -> tuple[int, int]:
-    """Octets granted and left in the buckets of an allowance, those of suspended products left out."""
+def _supply(account: AccountState, offering_id: str, allowance_id: str, tariff: Tariff) -> tuple[int, int]:
+    """What was granted and is left in the buckets of an allowance, without those that serve nothing now."""
     asleep = {product.product_id for product in account.products if product.status != "active"}
     buckets = [
         bucket
         for bucket in account.buckets
-        if bucket.offering_id == offering_id and bucket.allowance_id == allowance_id and bucket.product_id not in asleep
+        if bucket.offering_id == offering_id
+        and bucket.allowance_id == allowance_id
+        and bucket.product_id not in asleep
+        and not tariff.has_changed_unit(bucket)
     ]
-    return sum(bucket.granted_octets for bucket in buckets), sum(bucket.remaining_octets for bucket in buckets)
+    return sum(bucket.granted for bucket in buckets), sum(bucket.remaining for bucket in buckets)
 
 
 def _level(percent: int, granted: int) -> int:

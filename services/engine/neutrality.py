@@ -10,20 +10,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from schemas.catalogue import (
-    Allowance,
-    Application,
-    Catalogue,
-    MoneyAllowance,
-    PccRule,
-    ProductOffering,
-    QosProfile,
-    Scope,
-    SpendCondition,
-    UsagePrice,
-)
+from schemas.catalogue import Application, Catalogue, PccRule, ProductOffering, QosProfile, SpendCondition, UsagePrice
+from schemas.catalogue_allowances import Allowance, MoneyAllowance
+from schemas.catalogue_scopes import Scope
 from schemas.fields import MAX_CONGESTION
-from schemas.units import format_micros, format_octets
+from schemas.units import format_amount, format_micros, format_octets
 
 REPORT_VERSION = "1.1"
 """Of the report as JSON: within 1.x keys and kinds are added, never renamed or removed."""
@@ -222,7 +213,9 @@ def _volumes_and_prices(offering: ProductOffering, catalogue: Catalogue) -> Iter
 
 def _granted(allowance: Allowance) -> str:
     ends = {"continue": "", "throttle": ", then free at a low rate", "block": ", then nothing passes"}
-    return f"{format_octets(allowance.octets)} of its own{ends[allowance.on_exhausted]}"
+    amount = allowance.amount
+    granted = format_octets(amount) if allowance.unit == "octets" else format_amount(amount, allowance.unit)
+    return f"{granted} of its own{ends[allowance.on_exhausted]}"
 
 
 def _priced(price: UsagePrice, currency: str) -> str:

@@ -26,15 +26,15 @@ def look(bucket: Bucket, compiled: CompiledAllowance, flow: FlowRecord, *, at_ms
 
     The end is near when no more is left than what flows in one reporting interval, or than the tolerance, whichever is
     more. A bucket that has its quota keeps it: the quota is the remainder of that moment, and does not shrink with it.
-    `notice_at_octets` must be that of the next notification; it is raised to the next look.
+    `notice_at` must be that of the next notification; it is raised to the next look.
     """
     tolerance = compiled.allowance.overshoot_tolerance_octets
-    if tolerance is None or bucket.quota_octets or not bucket.remaining_octets:
+    if tolerance is None or bucket.quota_octets or not bucket.remaining:
         return bucket
     interval_ms = compiled.allowance.reporting_interval_s * 1_000
     near = max(tolerance, octets_in_interval(bucket, flow, at_ms=at_ms, interval_ms=interval_ms))
-    if bucket.remaining_octets <= near:
-        return replace(bucket, quota_octets=bucket.remaining_octets)
+    if bucket.remaining <= near:
+        return replace(bucket, quota_octets=bucket.remaining)
     return _looked(bucket, near, at_ms)
 
 
@@ -43,16 +43,16 @@ def octets_in_interval(bucket: Bucket, flow: FlowRecord, *, at_ms: int, interval
 
     Less than an interval since the last look counts as a whole one: what came in a burst is not taken for a rate.
     """
-    drawn = bucket.looked_octets - bucket.remaining_octets
+    drawn = bucket.looked_octets - bucket.remaining
     since_ms, lasted_ms = max(at_ms - bucket.looked_ms, interval_ms), max(flow.end_ms - flow.start_ms, interval_ms)
     return max(drawn * interval_ms // since_ms, octets_of(flow) * interval_ms // lasted_ms)
 
 
 def _looked(bucket: Bucket, near: int, at_ms: int) -> Bucket:
-    next_look = max(near, bucket.remaining_octets // 2)
+    next_look = max(near, bucket.remaining // 2)
     return replace(
         bucket,
         looked_ms=at_ms,
-        looked_octets=bucket.remaining_octets,
-        notice_at_octets=max(bucket.notice_at_octets, next_look),
+        looked_octets=bucket.remaining,
+        notice_at=max(bucket.notice_at, next_look),
     )

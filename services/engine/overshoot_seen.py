@@ -67,7 +67,7 @@ class OvershootMeter:
         for update in outcome.updates:
             if update.quota_octets is not None and update.quota_bucket_id is not None:
                 self._hear(outcome, update.quota_bucket_id, update.quota_octets, now_ms)
-        if any(not draw.remaining_octets for draw in decision.draws):
+        if any(not draw.left for draw in decision.draws):
             self._ended(outcome, decision, now_ms)
 
     def report(self) -> Iterator[OvershootReport]:
@@ -110,7 +110,7 @@ class OvershootMeter:
         buckets = self._heard.setdefault(outcome.account.account_id, {})
         for draw in decision.draws:
             drawn += draw.octets
-            compiled = None if draw.remaining_octets else _allowance(outcome, draw.bucket_id, self._tariff)
+            compiled = None if draw.left else _allowance(outcome, draw.bucket_id, self._tariff)
             if compiled is None:
                 continue
             entry = buckets.get(draw.bucket_id)

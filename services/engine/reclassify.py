@@ -12,7 +12,7 @@ from schemas.classification import Classification
 from schemas.flow import FlowRecord
 from schemas.state import AccountState, PendingDraw, Provisional
 from services.engine.case import Case
-from services.engine.corrections import Again, Line, charge_again, take_back
+from services.engine.corrections import Drawn, Line, charge_again, take_back
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
@@ -48,8 +48,8 @@ def kept(account: AccountState, case: Case) -> AccountState:
         flow_key(flow), flow.subscriber_id, case.at.offset, flow.start_ms, flow.end_ms, flow.rat_type,
         flow.serving_plmn, flow.congestion_level,
         template.rule_id, case.treatment, template.rating_group, template.catalogue_version, case.charged, case.free,
-        tuple(PendingDraw(draw.bucket_id, draw.octets) for draw in case.draws), case.counter_id, case.micros,
-        case.money,
+        tuple(PendingDraw(draw.bucket_id, draw.octets, draw.drawn_ms) for draw in case.draws), case.counter_id,
+        case.micros, case.money,
     )  # fmt: skip
     return replace(account, provisional=(*account.provisional, entry)[-MAX_PROVISIONAL:])
 
@@ -78,7 +78,7 @@ def reclassify(
     if wrong:
         journal.emit_gathered()
         lines = [_line(entry, flow, at.partition) for entry in wrong]
-        taken = [Again(line, take_back(journal, line), verdict) for line in lines]
+        taken = [take_back(journal, line, verdict) for line in lines]
         charge_again(journal, taken)
     return journal.outcome()
 
@@ -113,6 +113,6 @@ def _line(entry: Provisional, flow: FlowRecord, partition: int) -> Line:
     return Line(
         f"{partition}-{entry.offset}", _then(entry, flow), _UNKNOWN, entry.rule_id,
         entry.treatment, entry.rating_group, None, entry.catalogue_version, entry.charged_octets, entry.free_octets, 0,
-        tuple((draw.bucket_id, draw.octets) for draw in entry.draws), entry.micros, bool(entry.money),
-        entry.counter_id, price_id,
+        tuple(Drawn(draw.bucket_id, draw.unit, draw.amount) for draw in entry.draws), entry.micros, bool(entry.money),
+        entry.counter_id, price_id, timed=sum(draw.octets for draw in entry.draws if draw.ms is not None),
     )  # fmt: skip

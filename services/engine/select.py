@@ -77,8 +77,8 @@ class Selection:
     """What octets meet when there is no such bucket."""
     beyond_index: int
     """Place of the empty bucket that says so; -1 where it is not a bucket that decides."""
-    share_octets: int | None
-    """Most that one member may draw from that bucket in a cycle; None = no limit."""
+    share: int | None
+    """Most that one member may draw from that bucket in a cycle, in its unit; None = no limit."""
     price: CompiledPrice | None
     connection: CompiledPrice | None
     """What a connection of this traffic costs; None where connections have no price, or the rule lets nobody pay."""
@@ -213,10 +213,11 @@ def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     price = _price(plan.prices, traffic)
     connection = _price(plan.connections, traffic) if treatment == "charged" else None
     drawn = plan.slots[bucket_index].allowance if bucket_index >= 0 else None
-    share = drawn.allowance.per_member_octets if drawn else None
+    share = drawn.allowance.share if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
     purses = tuple(purse for purse in plan.purses if _reaches(purse.reach, traffic) and traffic.gets(purse.reach))
-    whole_index = bucket_index if treatment == "charged" and share is None and connection is None else -1
+    is_plain = drawn is not None and drawn.allowance.unit == "octets" and share is None and connection is None
+    whole_index = bucket_index if treatment == "charged" and is_plain else -1
     return Selection(
         winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, purses, template,
         whole_index,

@@ -21,7 +21,8 @@ _REASONS = {"tiers": "tier", "offerings": "plan"}
 """Reasons of a rule that is not for an account, by the part of its condition; all others are `subscriber`."""
 
 ASLEEP = "~"
-"""The sign of a bucket whose product is suspended: it keeps what it holds and serves nothing."""
+"""The sign of a bucket that keeps what it holds and serves nothing: its product is suspended, or its allowance has
+another unit now."""
 
 
 def with_standing(account: AccountState, tariff: Tariff) -> AccountState:
@@ -51,20 +52,21 @@ def standing_of(account: AccountState, tariff: Tariff, used_up: frozenset[str] =
     held = list(dict.fromkeys(product.offering_id for product in account.products if product.status == "active"))
     asleep = {product.product_id for product in account.products if product.status != "active"}
     buckets = [
-        f"{bucket.offering_id}/{bucket.allowance_id}{_sign(bucket, asleep, used_up)}" for bucket in account.buckets
+        f"{bucket.offering_id}/{bucket.allowance_id}{_sign(bucket, asleep, used_up, tariff)}"
+        for bucket in account.buckets
     ]
     offerings = [tariff.offerings[offering_id] for offering_id in held if offering_id in tariff.offerings]
     running, opened = _times(account, offerings)
     # Marks are the account's: a member whose share is used up meets the same ones.
-    marks = [f"{name}{'+' if reached else '-'}" for name, reached in marks_of(account, offerings)]
+    marks = [f"{name}{'+' if reached else '-'}" for name, reached in marks_of(account, offerings, tariff)]
     parts = (held, buckets, _conditions(account, offerings) + marks, running, opened)
     return "|".join(map(",".join, parts))
 
 
-def _sign(bucket: Bucket, asleep: set[str], used_up: frozenset[str]) -> str:
-    if bucket.product_id in asleep:
+def _sign(bucket: Bucket, asleep: set[str], used_up: frozenset[str], tariff: Tariff) -> str:
+    if bucket.product_id in asleep or tariff.has_changed_unit(bucket):
         return ASLEEP
-    return "+" if bucket.remaining_octets and bucket.bucket_id not in used_up else "-"
+    return "+" if bucket.remaining and bucket.bucket_id not in used_up else "-"
 
 
 def _conditions(account: AccountState, offerings: list[CompiledOffering]) -> list[str]:
@@ -134,7 +136,7 @@ def _member_standings(account: AccountState, tariff: Tariff) -> tuple[tuple[str,
     used_up: dict[str, set[str]] = {}
     for bucket in account.buckets:
         compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
-        share = compiled.allowance.per_member_octets if compiled else None
+        share = compiled.allowance.share if compiled else None
         if share is None:
             continue
         prefix = share_id(bucket.bucket_id, "")

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from schemas.catalogue import Catalogue, Scope, Zone
+from schemas.catalogue import Catalogue
+from schemas.catalogue_scopes import Scope, Zone
 from schemas.fields import MAX_CONGESTION
 from schemas.flow import FlowRecord
 

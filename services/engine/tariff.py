@@ -13,19 +13,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.catalogue import (
-    Allowance,
     Campaign,
     Catalogue,
-    MoneyAllowance,
     PccRule,
     ProductOffering,
-    Scope,
     SpendCondition,
     SubscriberCondition,
-    TimeWindow,
     UsagePrice,
 )
+from schemas.catalogue_allowances import Allowance, MoneyAllowance
+from schemas.catalogue_scopes import Scope, TimeWindow
 from schemas.decision import Qos
+from schemas.state import Bucket
 from schemas.units import format_micros
 from services.engine.periods import Window
 from services.engine.prices import Curve, curve_of
@@ -146,12 +145,12 @@ class CompiledAllowance:
     reach: Reach
     percents: tuple[int, ...]
 
-    def notice_at(self, granted_octets: int, notified_percent: int) -> int:
+    def notice_at(self, granted: int, notified_percent: int) -> int:
         """The remainder at or below which the next threshold is passed; 0, the bucket's end, when none is left."""
         nth = bisect.bisect_right(self.percents, notified_percent)
         if nth == len(self.percents):
             return 0
-        return granted_octets - _ceil_div(self.percents[nth] * granted_octets, 100)
+        return granted - _ceil_div(self.percents[nth] * granted, 100)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -255,6 +254,11 @@ class Tariff:
         """An allowance by its ids; None when this version no longer has it."""
         offering = self.offerings.get(offering_id)
         return offering.allowances.get(allowance_id) if offering else None
+
+    def has_changed_unit(self, bucket: Bucket) -> bool:
+        """Whether the allowance that filled a bucket grants another unit in this version: time instead of volume."""
+        compiled = self.allowance(bucket.offering_id, bucket.allowance_id)
+        return compiled is not None and compiled.allowance.unit != bucket.unit
 
 
 def compile_tariff(catalogue: Catalogue) -> Tariff:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from schemas.catalogue import Rollover
+from schemas.catalogue_allowances import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
 from services.engine.credits import expire_money, grant_money
@@ -233,6 +233,8 @@ def _rollover(journal: Journal, bucket: Bucket) -> Rollover | None:
     """What may be kept of a bucket that ends; None outside a cycle's end, and for what was kept once already."""
     compiled = journal.tariff.allowance(bucket.offering_id, bucket.allowance_id)
     if compiled is None or bucket.rolled or journal.account.cycle_end_ms > journal.at_ms:
+        return None
+    if journal.tariff.has_changed_unit(bucket):
         return None
     return compiled.allowance.rollover
 

@@ -4,6 +4,11 @@ Each change of a bucket or of the main balance reaches the ledger exactly once, 
 movements told, plus the draws still gathered, add up to what the state holds.
 """
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import TypeVar
+
 from msgspec.structs import replace
 
 from schemas.classification import Classification
@@ -17,6 +22,8 @@ from services.engine.outcome import Outcome, Position
 from services.engine.purses import Paid
 
 MAIN_BALANCE = "main"
+MONEY = (MAIN_BALANCE, "micros")
+"""The main balance, by bucket id and unit."""
 
 MAX_PENDING = 16
 """Most rating keys that an account gathers; when one more would be needed, all are emitted."""
@@ -57,8 +64,18 @@ def _of_connections(row: RatedUsage) -> RatedUsage:
     return replace(row, usage_id=f"{name}-{CONNECTIONS_ORDINAL}", ordinal=CONNECTIONS_ORDINAL)
 
 
-def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
-    """`pending` with one decided flow added to the entry of its rating key."""
+_Entry = TypeVar("_Entry", PendingDraw, PendingPayment, PendingSponsorship)
+
+AddDraws = Callable[[tuple[PendingDraw, ...], tuple[Draw, ...]], tuple[PendingDraw, ...]]
+
+
+def gather(
+    pending: tuple[PendingUsage, ...], case: Case, add_draws: AddDraws | None = None
+) -> tuple[PendingUsage, ...]:
+    """`pending` with one decided flow added to the entry of its rating key.
+
+    `add_draws` is for flows that may have drawn from more than one bucket of volume.
+    """
     selection, treatment, price_id = case.selection, case.treatment, case.price_id
     rule_id = selection.template.rule_id
     application, service = case.classification.application, case.classification.service
@@ -73,14 +90,14 @@ def gather(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage,
             and entry.category == case.classification.category
         ):
             entries = list(pending)
-            entries[index] = _added(entry, case)
+            entries[index] = _added(entry, case, add_draws or _added_draw)
             return tuple(entries)
     return (*pending, _fresh(case))
 
 
 def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
     """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it."""
-    pending = gather(pending, case)
+    pending = gather(pending, case, _added_draws)
     if case.payments:
         pending = _with_payments(pending, case)
     if case.connection is None or case.connection.number_to == case.connection.number_from:
@@ -97,7 +114,7 @@ def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUs
                 money=entry.money + fresh.money,
                 price_octets_to=fresh.price_octets_to,
                 connections=entry.connections + 1,
-                payments=_added_payments(entry.payments, fresh.payments),
+                payments=_together(entry.payments, fresh.payments, _bucket_of, _payment_of_both),
             )
             return (*pending[:index], both, *pending[index + 1 :])
     return (*pending, fresh)
@@ -121,7 +138,7 @@ def _connected(case: Case, ended: Connection) -> PendingUsage:
         price_octets_from=ended.number_from,
         price_octets_to=ended.number_to,
         connections=1,
-        payments=_added_payments((), _payments(ended.payments)),
+        payments=_together((), _payments(ended.payments), _bucket_of, _payment_of_both),
         sponsorships=(),
     )
 
@@ -129,7 +146,7 @@ def _connected(case: Case, ended: Connection) -> PendingUsage:
 def _with_payments(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
     """What purses paid for octets, in the entry that the flow was just added to."""
     return tuple(
-        replace(entry, payments=_added_payments(entry.payments, _payments(case.payments)))
+        replace(entry, payments=_together(entry.payments, _payments(case.payments), _bucket_of, _payment_of_both))
         if entry.last_offset == case.at.offset
         else entry
         for entry in pending
@@ -138,15 +155,6 @@ def _with_payments(pending: tuple[PendingUsage, ...], case: Case) -> tuple[Pendi
 
 def _payments(paid: tuple[Paid, ...]) -> tuple[PendingPayment, ...]:
     return tuple(PendingPayment(item.purse.bucket_id, item.micros) for item in paid)
-
-
-def _added_payments(
-    payments: tuple[PendingPayment, ...], more: tuple[PendingPayment, ...]
-) -> tuple[PendingPayment, ...]:
-    totals = {payment.bucket_id: payment.micros for payment in payments}
-    for payment in more:
-        totals[payment.bucket_id] = totals.get(payment.bucket_id, 0) + payment.micros
-    return tuple(PendingPayment(*item) for item in totals.items())
 
 
 def _key(entry: PendingUsage) -> tuple[str | None, ...]:
@@ -162,13 +170,13 @@ def _fresh(case: Case) -> PendingUsage:
         classification.category, case.treatment, template.rating_group, template.sponsor_id, case.price_id,
         template.catalogue_version, case.at.offset, case.at.offset, flow.start_ms, flow.end_ms, 1,
         case.charged, case.free, case.sponsored, case.blocked, case.not_charged, case.micros,
-        tuple([PendingDraw(draw.bucket_id, draw.octets) for draw in case.draws]),
+        tuple([PendingDraw(draw.bucket_id, draw.octets, draw.drawn_ms) for draw in case.draws]),
         case.money, _evidence(classification), case.price_from, case.price_to, 0, (),
-        _added_sponsorships((), case.sponsorships) if case.sponsorships else (),
+        _added_sponsorships((), case.sponsorships),
     )  # fmt: skip
 
 
-def _added(entry: PendingUsage, case: Case) -> PendingUsage:
+def _added(entry: PendingUsage, case: Case, add_draws: AddDraws) -> PendingUsage:
     flow = case.flow
     added = replace(
         entry,
@@ -178,7 +186,7 @@ def _added(entry: PendingUsage, case: Case) -> PendingUsage:
         record_count=entry.record_count + 1,
         charged_octets=entry.charged_octets + case.charged,
         free_octets=entry.free_octets + case.free,
-        draws=_added_draws(entry.draws, case.draws) if case.draws else entry.draws,
+        draws=add_draws(entry.draws, case.draws) if case.draws else entry.draws,
         evidence=_evidence(case.classification),
     )
     if case.charged + case.free == case.octets and case.price_id is None:
@@ -196,18 +204,16 @@ def _added(entry: PendingUsage, case: Case) -> PendingUsage:
     )
 
 
-def _added_draws(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tuple[PendingDraw, ...]:
-    if len(draws) == 1 == len(more) and draws[0].bucket_id == more[0].bucket_id:
+def _added_draw(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tuple[PendingDraw, ...]:
+    """With the one draw of a common flow, which is from a bucket of volume."""
+    if len(draws) == 1 and draws[0].bucket_id == more[0].bucket_id:
         return (PendingDraw(draws[0].bucket_id, draws[0].octets + more[0].octets),)
-    for draw in more:
-        for index, known in enumerate(draws):
-            if known.bucket_id == draw.bucket_id:
-                total = PendingDraw(known.bucket_id, known.octets + draw.octets)
-                draws = (*draws[:index], total, *draws[index + 1 :])
-                break
-        else:
-            draws = (*draws, PendingDraw(draw.bucket_id, draw.octets))
-    return draws
+    return _added_draws(draws, more)
+
+
+def _added_draws(draws: tuple[PendingDraw, ...], more: tuple[Draw, ...]) -> tuple[PendingDraw, ...]:
+    drawn = (PendingDraw(draw.bucket_id, draw.octets, draw.drawn_ms) for draw in more)
+    return _together(draws, drawn, _bucket_of, _draw_of_both)
 
 
 def _added_sponsorships(
@@ -215,14 +221,38 @@ def _added_sponsorships(
 ) -> tuple[PendingSponsorship, ...]:
     if not more:
         return paid
-    totals = {known.campaign_id: known for known in paid}
-    for item in more:
-        known = totals.get(item.campaign_id) or PendingSponsorship(item.campaign_id, 0)
-        if item.octets:
-            totals[item.campaign_id] = PendingSponsorship(
-                item.campaign_id, known.octets + item.octets, known.budget_octets + item.budget_octets
-            )
+    new = (PendingSponsorship(item.campaign_id, item.octets, item.budget_octets) for item in more if item.octets)
+    return _together(paid, new, attrgetter("campaign_id"), _sponsorship_of_both)
+
+
+def _together(
+    known: tuple[_Entry, ...],
+    more: Iterable[_Entry],
+    name_of: Callable[[_Entry], str],
+    both: Callable[[_Entry, _Entry], _Entry],
+) -> tuple[_Entry, ...]:
+    """`known` with `more` added: what has the same name becomes one, other names follow."""
+    totals = {name_of(entry): entry for entry in known}
+    for entry in more:
+        before = totals.get(name_of(entry))
+        totals[name_of(entry)] = entry if before is None else both(before, entry)
     return tuple(totals.values())
+
+
+_bucket_of = attrgetter("bucket_id")
+
+
+def _draw_of_both(one: PendingDraw, two: PendingDraw) -> PendingDraw:
+    ms = None if one.ms is None or two.ms is None else one.ms + two.ms
+    return PendingDraw(one.bucket_id, one.octets + two.octets, ms)
+
+
+def _payment_of_both(one: PendingPayment, two: PendingPayment) -> PendingPayment:
+    return PendingPayment(one.bucket_id, one.micros + two.micros)
+
+
+def _sponsorship_of_both(one: PendingSponsorship, two: PendingSponsorship) -> PendingSponsorship:
+    return PendingSponsorship(one.campaign_id, one.octets + two.octets, one.budget_octets + two.budget_octets)
 
 
 def _evidence(classification: Classification) -> str | None:
@@ -232,35 +262,31 @@ def _evidence(classification: Classification) -> str | None:
     return f"{first.kind}:{first.matched or first.value}"
 
 
-def before_gathered(account: AccountState) -> dict[str, int]:
+Remaining = dict[tuple[str, str], int]
+"""What is left by bucket id and unit."""
+
+
+def before_gathered(account: AccountState) -> Remaining:
     """What each bucket, and the main balance, held before the usage that is gathered now."""
-    remaining = {MAIN_BALANCE: account.balance_micros}
+    remaining: Remaining = defaultdict(int, {MONEY: account.balance_micros})
     for bucket in account.buckets:
-        remaining[bucket.bucket_id] = remaining.get(bucket.bucket_id, 0) + bucket.remaining_octets
+        remaining[bucket.bucket_id, bucket.unit] += bucket.remaining
     for purse in account.purses:
-        remaining[purse.bucket_id] = remaining.get(purse.bucket_id, 0) + purse.remaining_micros
+        remaining[purse.bucket_id, "micros"] += purse.remaining_micros
     for pending in account.pending:
-        remaining[MAIN_BALANCE] += pending.money
+        remaining[MONEY] += pending.money
         for payment in pending.payments:
-            remaining[payment.bucket_id] = remaining.get(payment.bucket_id, 0) + payment.micros
+            remaining[payment.bucket_id, "micros"] += payment.micros
         for draw in pending.draws:
-            remaining[draw.bucket_id] = remaining.get(draw.bucket_id, 0) + draw.octets
+            remaining[draw.bucket_id, draw.unit] += draw.amount
     return remaining
 
 
-def _row(
-    account: AccountState, pending: PendingUsage, remaining: dict[str, int], partition: int, now_ms: int
-) -> RatedUsage:
-    movements = []
-    for draw in pending.draws:
-        remaining[draw.bucket_id] -= draw.octets
-        movements.append(movement(draw.bucket_id, "octets", -draw.octets, remaining[draw.bucket_id]))
-    for payment in pending.payments:
-        remaining[payment.bucket_id] -= payment.micros
-        movements.append(movement(payment.bucket_id, "micros", -payment.micros, remaining[payment.bucket_id]))
+def _row(account: AccountState, pending: PendingUsage, remaining: Remaining, partition: int, now_ms: int) -> RatedUsage:
+    movements = [_taken(remaining, draw.bucket_id, draw.unit, draw.amount) for draw in pending.draws]
+    movements += [_taken(remaining, payment.bucket_id, "micros", payment.micros) for payment in pending.payments]
     if pending.money:
-        remaining[MAIN_BALANCE] -= pending.money
-        movements.append(movement(MAIN_BALANCE, "micros", -pending.money, remaining[MAIN_BALANCE]))
+        movements.append(_taken(remaining, *MONEY, pending.money))
     row = replace(
         _common(account, pending, partition, now_ms),
         record_count=pending.record_count,
@@ -276,7 +302,10 @@ def _row(
         evidence=pending.evidence,
         connections=pending.connections,
     )  # fmt: skip
-    return _priced(row, account, pending) if pending.price_id is not None or pending.sponsorships else row
+    if pending.price_id is not None or pending.sponsorships:
+        row = _priced(row, account, pending)
+    timed = [draw.octets for draw in pending.draws if draw.ms is not None]
+    return replace(row, timed_octets=sum(timed)) if timed else row
 
 
 def _priced(row: RatedUsage, account: AccountState, pending: PendingUsage) -> RatedUsage:
@@ -291,6 +320,11 @@ def _priced(row: RatedUsage, account: AccountState, pending: PendingUsage) -> Ra
     )
 
 
+def _taken(remaining: Remaining, bucket_id: str, unit: str, amount: int) -> Movement:
+    remaining[bucket_id, unit] -= amount
+    return movement(bucket_id, unit, -amount, remaining[bucket_id, unit])
+
+
 def _sponsorship(paid: PendingSponsorship) -> Sponsorship:
     return Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets, budget_octets=paid.budget_octets)
 
@@ -298,13 +332,13 @@ def _sponsorship(paid: PendingSponsorship) -> Sponsorship:
 def late_rows(
     account: AccountState, drawn: list[tuple[Bucket, int]], *, at: Position, at_ms: int, now_ms: int
 ) -> tuple[RatedUsage, ...]:
-    """Rows that take back from their expiry the octets that a late flow drew; they come before the usage itself."""
+    """Rows that take back from their expiry what a late flow drew; they come before the usage itself."""
     remaining = before_gathered(account)
-    for bucket, octets in drawn:
-        remaining[bucket.bucket_id] -= octets
+    for bucket, amount in drawn:
+        remaining[bucket.bucket_id, bucket.unit] -= amount
     rows = []
-    for ordinal, (bucket, octets) in enumerate(drawn, start=1):
-        remaining[bucket.bucket_id] += octets
+    for ordinal, (bucket, amount) in enumerate(drawn, start=1):
+        remaining[bucket.bucket_id, bucket.unit] += amount
         blank = replace(
             _BLANK,
             usage_id=f"f-{at.partition}-{at.offset}-{at.offset}-{ordinal}",
@@ -319,7 +353,7 @@ def late_rows(
             end_ms=at_ms,
             rated_at_ms=now_ms,
         )
-        put_back = movement(bucket.bucket_id, "octets", octets, remaining[bucket.bucket_id])
+        put_back = movement(bucket.bucket_id, bucket.unit, amount, remaining[bucket.bucket_id, bucket.unit])
         rows.append(
             replace(
                 blank,

@@ -27,7 +27,7 @@ _SAME = (
     "start_ms", "end_ms", "rated_at_ms", "catalogue_version", "category", "application", "service", "rule_id",
     "rating_group", "treatment", "product_id", "offering_id", "sponsor_id", "record_count", "octets", "charged_octets",
     "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets", "currency", "price_id",
-    "price_octets_from", "price_octets_to", "evidence", "cause", "corrects",
+    "price_octets_from", "price_octets_to", "evidence", "cause", "corrects", "timed_octets",
 )  # fmt: skip
 """Columns that are named like the fields they hold."""
 
@@ -36,7 +36,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,36}")
 _LONGS = ("partition", "first_offset", "last_offset", "ordinal", "rating_group", "record_count")
 _WHOLES = (
     "octets", "charged_octets", "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets",
-    "price_octets_from", "price_octets_to",
+    "price_octets_from", "price_octets_to", "timed_octets",
 )  # fmt: skip
 
 Row = dict[str, Any]

@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.catalogue import Application, Campaign, Catalogue, PccRule, Pfd, ProductOffering, Zone
+from schemas.catalogue import Application, Campaign, Catalogue, PccRule, Pfd, ProductOffering
 from schemas.catalogue_amounts import CatalogueId
+from schemas.catalogue_scopes import Zone
 from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
 
 

@@ -14,7 +14,7 @@ from schemas.command import COMMAND_VERSION, MAX_LINES, CorrectedUsage, RefundUs
 from schemas.decision import Sponsorship
 from schemas.fields import RatType
 from schemas.topics import COMMANDS
-from schemas.units import format_micros, parse_micros
+from schemas.units import Unit, format_micros, format_seconds, parse_micros
 from schemas.usage import Movement
 from services.engine.periods import cycle_at
 from services.rating.clock import Clock, wall_clock_ms
@@ -49,9 +49,11 @@ class Order:
     stretch: Stretch | None = None
     """The rows of a rerate."""
     amount: str | None = None
-    """Money of a refund; None with `octets` None is all that is left of both."""
+    """Money of a refund; None with `octets` and `ms` None is all that is left of them."""
     octets: int | None = None
     """Drawn octets of a refund."""
+    ms: int | None = None
+    """Time of a refund, drawn from buckets of seconds."""
     reason: str | None = None
 
 
@@ -67,6 +69,8 @@ class Correction:
     amount: str
     """Money that goes back before anything is charged again; where tiers have moved, the lane has the last word."""
     octets: int
+    ms: int = 0
+    """Time that goes back into buckets of seconds by a refund."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Rows of the stretch that stay as they are, each with the reason."""
     repeated: bool = False
@@ -213,18 +217,25 @@ class _Desk:
         wanted = self._wanted
         refunds = [item for item in self._corrections if item["kind"] == "refund" and is_corrected_by(row, item)]
         money = row["amount_micros"] + sum(item["amount_micros"] for item in refunds)
-        drawn = sum(-moved["amount"] for moved in self._movements(row) if moved["unit"] == "octets")
-        drawn -= sum(moved["amount"] for item in refunds for moved in self._movements(item) if _is_octets(moved))
-        micros, octets = _micros(wanted.amount), wanted.octets
+        drawn, drawn_ms = (self._drawn(row, refunds, unit) for unit in ("octets", "ms"))
+        micros, octets, ms = _micros(wanted.amount), wanted.octets, wanted.ms
         sponsored = False
-        if micros is None and octets is None:
-            micros, octets = money, drawn
+        if micros is None and octets is None and ms is None:
+            micros, octets, ms = money, drawn, drawn_ms
             sponsored = bool(self._sponsorships(row)) and not any(item["sponsored_octets"] for item in refunds)
         self._check("amount", micros or 0, money, format_micros)
         self._check("octets", octets or 0, drawn, str)
-        if not micros and not octets and not sponsored:
+        self._check("seconds", ms or 0, drawn_ms, format_seconds)
+        if not micros and not octets and not ms and not sponsored:
             raise CorrectionRefused(f"usage_id: {row['usage_id']!r} has nothing left to refund; nothing is to be done")
-        return dataclasses.replace(self._made([row], micros or 0, octets or 0), sponsored=sponsored)
+        made = self._made([row], micros or 0, octets or 0)
+        return dataclasses.replace(made, ms=ms or 0, sponsored=sponsored)
+
+    def _drawn(self, row: Row, refunds: Sequence[Row], unit: Unit) -> int:
+        """What the row drew from buckets of one unit, and refunds have not put back."""
+        drawn = -sum(moved["amount"] for moved in self._movements(row) if moved["unit"] == unit)
+        back = sum(moved["amount"] for item in refunds for moved in self._movements(item) if moved["unit"] == unit)
+        return int(drawn - back)
 
     def _check(self, name: str, given: int, left: int, shown: Callable[[int], str]) -> None:
         if given < 0:
@@ -317,7 +328,7 @@ class _Desk:
             "issued_at_ms": self._at_ms, "reason": self._wanted.reason,
         }  # fmt: skip
         if made.kind == "refund":
-            common |= {"amount": made.amount, "octets": made.octets, "sponsored": made.sponsored}
+            common |= {"amount": made.amount, "octets": made.octets, "ms": made.ms, "sponsored": made.sponsored}
             return RefundUsage(**common, line=made.lines[0])
         known = orders.reclassified(self._connection, self.account_id)
         if made.kind == "void":
@@ -339,10 +350,6 @@ class _Desk:
 
 def _charged(row: Row) -> int:
     return int(row["charged_octets"] + row["free_octets"] + row["sponsored_octets"])
-
-
-def _is_octets(moved: Row) -> bool:
-    return bool(moved["unit"] == "octets")
 
 
 def _micros(amount: str | None) -> int | None:

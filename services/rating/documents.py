@@ -41,8 +41,8 @@ class Money(TmfModel):
 class Quantity(TmfModel):
     """An amount in a unit."""
 
-    amount: int | str = Field(description="Octets as a number; money as an exact decimal string.")
-    units: str = Field(description="`octet`, or the ISO 4217 code.")
+    amount: int | str = Field(description="Octets as a number; seconds and money as exact decimal strings.")
+    units: str = Field(description="`octet`, `s` for seconds, or the ISO 4217 code.")
 
 
 class TimePeriod(TmfModel):

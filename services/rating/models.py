@@ -236,6 +236,7 @@ usage = Table(
     Column("evidence", Text),
     Column("cause", Text),
     Column("corrects", Text),
+    Column("timed_octets", WholeNumber, nullable=False, server_default="0"),
     Column("log_partition", Integer, nullable=False),
     Column("log_offset", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),

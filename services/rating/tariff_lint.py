@@ -30,6 +30,7 @@ CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "gap": (offers.gaps,),
     "overlap": (offers.overlaps,),
     "validity": (offers.validity,),
+    "time-of-anything": (offers.time_of_anything,),
     "unorderable": (offers.unorderable,),
     "sponsor-budget": (offers.campaigns,),
 }  # fmt: skip

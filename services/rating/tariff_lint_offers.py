@@ -3,7 +3,9 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import Allowance, Campaign, ProductOffering, Scope, UsagePrice
+from schemas.catalogue import Campaign, ProductOffering, UsagePrice
+from schemas.catalogue_allowances import Allowance
+from schemas.catalogue_scopes import Scope
 from services.engine.scopes import WHOLE_WEEK, Names, clock_of, kinds_of, meet, overlapping, week_of
 from services.engine.tariff import Reach
 from services.rating.findings import Finding
@@ -58,6 +60,21 @@ def validity(view: View) -> Iterator[Finding]:
                 yield view.finding(
                     "validity", ("offerings", offering.id), f"{payer.name} {problem[0]}", problem[1], path=payer.path,
                     severity="warning", others=(payer.name,),
+                )  # fmt: skip
+
+
+def time_of_anything(view: View) -> Iterator[Finding]:
+    """An allowance of seconds for any service: connections that are open and idle use it up, too."""
+    for offering in view.catalogue.offerings:
+        for payer in view.payers(offering):
+            part = payer.part
+            if isinstance(part, Allowance) and part.unit == "ms" and not part.scope.services:
+                yield view.finding(
+                    "time-of-anything", ("offerings", offering.id),
+                    f"{payer.name} grants seconds to every service of its scope: connections that stay open, and "
+                    "several at the same time, use them up as calls do",
+                    "narrow its scope to services, such as `services: [call]`", path=payer.path, severity="warning",
+                    others=(payer.name,),
                 )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import Allowance, PccRule, ProductOffering, UsagePrice
-from schemas.units import format_micros
+from schemas.catalogue import PccRule, ProductOffering, UsagePrice
+from schemas.catalogue_allowances import Allowance
+from schemas.units import format_amount, format_micros
 from services.engine.prices import curve_of
 from services.engine.scopes import covers, meet, uncovered
 from services.rating.findings import Finding
@@ -102,7 +103,7 @@ def packs_dearer_than_usage(view: View) -> Iterator[Finding]:
             plan, cost = max(known, key=lambda item: item[1])
             yield view.finding(
                 "price-cliff", ("offerings", offering.id),
-                f"offering {offering.id!r} costs {format_micros(fee)}, and its {allowance.octets} octets cost "
+                f"offering {offering.id!r} costs {format_micros(fee)}, and its {allowance.amount} octets cost "
                 f"{format_micros(cost)} at most without it, in plan {plan.id!r}",
                 "lower its price, or raise its volume", severity="warning", path=("prices",),
                 others=(f"offering {plan.id}",),
@@ -116,13 +117,15 @@ def bigger_packs_cheaper(view: View) -> Iterator[Finding]:
         if _fee(offering) and view.on_sale(offering) and len(offering.allowances) == 1:
             ladders.setdefault(_ladder(view, offering), []).append(offering)
     for offerings in ladders.values():
-        steps = sorted(offerings, key=lambda item: (item.allowances[0].octets, _fee(item)))
+        steps = sorted(offerings, key=lambda item: (item.allowances[0].amount, _fee(item)))
         for small, big in itertools.pairwise(steps):
-            if _fee(big) <= _fee(small) and big.allowances[0].octets > small.allowances[0].octets:
+            most, less = big.allowances[0], small.allowances[0]
+            if _fee(big) <= _fee(small) and most.amount > less.amount:
+                more, fewer = (format_amount(item.amount, item.unit) for item in (most, less))
                 yield view.finding(
                     "price-cliff", ("offerings", big.id),
-                    f"offering {big.id!r} has {big.allowances[0].octets} octets for {format_micros(_fee(big))}, and "
-                    f"{small.id!r} has {small.allowances[0].octets} of the same for {format_micros(_fee(small))}",
+                    f"offering {big.id!r} has {more} for {format_micros(_fee(big))}, and "
+                    f"{small.id!r} has {fewer} of the same for {format_micros(_fee(small))}",
                     "raise the one price, or lower the other", severity="warning", path=("prices",),
                     others=(f"offering {small.id}",),
                 )  # fmt: skip
@@ -200,11 +203,16 @@ def _plans_under(view: View, offering: ProductOffering) -> list[ProductOffering]
 
 
 def _usage_cost(view: View, plan: ProductOffering, payer: Payer, allowance: Allowance) -> int | None:
-    """What the pack's volume costs out of bundle in a plan; None where the plan does not sell all of it."""
+    """What the pack's volume costs out of bundle in a plan; None where the plan does not sell all of it.
+
+    Time has no price of its own, so what a pack of it would cost without it is not known.
+    """
+    if allowance.unit != "octets":
+        return None
     for other in view.payers(plan):
         if isinstance(other.part, UsagePrice) and covers(other.reach, payer.reach) and not other.reach.windows:
             price = other.part
-            cost = curve_of(price).micros(allowance.octets)
+            cost = curve_of(price).micros(allowance.amount)
             if price.cap is not None and cost > price.cap:
                 return price.cap if price.on_cap == "free" else None
             return cost
@@ -219,11 +227,13 @@ def _brings_quality(view: View, offering: ProductOffering) -> bool:
 
 def _ladder(view: View, offering: ProductOffering) -> object:
     """What two packs have in common when they differ in volume and price alone."""
-    allowance = offering.allowances[0].model_copy(update={"id": "-", "name": "", "octets": 0})
+    allowance = offering.allowances[0]
+    alike = allowance.model_copy(update={"id": "-", "name": "", "octets": None, "seconds": None})
     rules = [view.rules[rule_id] for rule_id in offering.rules]
     treatment = sorted((rule.charging, rule.gate_status, repr(rule.qos)) for rule in rules)
     kinds = sorted(price.type for price in offering.prices)
     return (
-        offering.kind, offering.term_days, allowance.model_dump_json(), repr(offering.eligibility), repr(treatment),
-        tuple(kinds), tuple(sorted(offering.requires)), tuple(repr(price.scope) for price in offering.usage_prices),
+        offering.kind, offering.term_days, allowance.unit, alike.model_dump_json(), repr(offering.eligibility),
+        repr(treatment), tuple(kinds), tuple(sorted(offering.requires)),
+        tuple(repr(price.scope) for price in offering.usage_prices),
     )  # fmt: skip

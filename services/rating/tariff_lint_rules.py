@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import Allowance, BucketCondition, PccRule, ProductOffering, SpendCondition
+from schemas.catalogue import BucketCondition, PccRule, ProductOffering, SpendCondition
+from schemas.catalogue_allowances import Allowance
 from services.engine.classify_evidence import PORT
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding

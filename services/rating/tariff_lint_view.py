@@ -4,7 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 
-from schemas.catalogue import Allowance, PccRule, ProductOffering, UsagePrice
+from schemas.catalogue import PccRule, ProductOffering, UsagePrice
+from schemas.catalogue_allowances import Allowance
 from schemas.fields import MAX_CONGESTION
 from services.engine.holdings import Holdings
 from services.engine.tariff import Reach

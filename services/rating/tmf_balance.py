@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from schemas.catalogue import ProductOffering
-from schemas.units import format_micros, format_octets
+from schemas.units import format_amount, format_micros, format_octets, format_seconds
 from services.rating.documents import (
     Document,
     Quantity,
@@ -25,6 +25,9 @@ MAIN_BALANCE = "main"
 NO_CURRENCY = "X" * 3
 """ISO 4217's code for "no currency": money whose currency no row has named yet."""
 
+USAGE_TYPES = {"octets": "data", "micros": "monetary", "ms": "voice"}
+"""TMF654's word for what a bucket holds, by the unit of its movements."""
+
 Row = dict[str, Any]
 
 
@@ -40,7 +43,7 @@ class BucketDocument(TmfModel):
     remaining_value_name: str = Field(description="The same for people.")
     granted_value: Quantity | None = Field(None, description="The last grant. Ours, beyond TMF654.")
     status: str = Field(description="active or expired.")
-    usage_type: str = Field(description="data or monetary.")
+    usage_type: str = Field(description="data, voice (time) or monetary.")
     valid_for: TimePeriod | None = None
     party_account: Reference
     product: tuple[Reference, ...] = ()
@@ -75,7 +78,7 @@ def bucket_document(
             "remainingValueName": value_text(row["remaining"], row["unit"], row["currency"]),
             "grantedValue": None if row["granted"] is None else quantity(row["granted"], row["unit"], row["currency"]),
             "status": "expired" if is_expired(row, now_ms) else "active",
-            "usageType": "data" if row["unit"] == "octets" else "monetary",
+            "usageType": USAGE_TYPES[row["unit"]],
             "validFor": period(row["valid_from_ms"], row["valid_until_ms"]),
             "partyAccount": {"id": row["account_id"], "name": row["account_id"]},
             "product": [present(product)] if row["product_id"] else [],
@@ -105,12 +108,16 @@ def is_expired(row: Row, now_ms: int) -> bool:
 
 
 def quantity(amount: int, unit: str, currency: str | None) -> Document:
-    """Octets as a number, money as an exact decimal string."""
+    """Octets as a number, seconds and money as exact decimal strings."""
     if unit == "octets":
         return {"amount": amount, "units": "octet"}
+    if unit == "ms":
+        return {"amount": format_seconds(amount), "units": "s"}
     return {"amount": format_micros(amount), "units": currency or NO_CURRENCY}
 
 
 def value_text(amount: int, unit: str, currency: str | None) -> str:
     """The same for people."""
-    return format_octets(amount) if unit == "octets" else f"{format_micros(amount)} {currency or ''}".strip()
+    if unit == "octets":
+        return format_octets(amount)
+    return format_amount(amount, "ms") if unit == "ms" else f"{format_micros(amount)} {currency or ''}".strip()

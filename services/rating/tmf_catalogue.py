@@ -5,7 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from schemas.catalogue import Allowance, FlatPrice, ProductOffering, Scope, UsagePrice
+from schemas.catalogue import FlatPrice, ProductOffering, UsagePrice
+from schemas.catalogue_allowances import Allowance
+from schemas.catalogue_scopes import Scope
 from schemas.units import format_micros
 from services.rating.documents import (
     Document,
@@ -223,7 +225,7 @@ def _relationships(offering: ProductOffering) -> Iterator[Document]:
 
 
 def _allowance(allowance: Allowance) -> Document:
-    value = allowance.model_dump(mode="json", exclude_defaults=True) | {"octets": allowance.octets}
+    value = allowance.model_dump(mode="json", exclude_defaults=True)
     said = f"{allowance.name or allowance.id}: {scope_text(allowance.scope)}"
     return _characteristic(f"allowance.{allowance.id}", said, value)
 

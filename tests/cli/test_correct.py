@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -54,11 +55,11 @@ class Stage:
         submit(self.engine, commands, clock=lambda: self.now_ms)  # type: ignore[arg-type]
         self.turn()
 
-    def flow(self, octets: int, server_name: str) -> None:
+    def flow(self, octets: int, server_name: str | None, *, lasts_ms: int = 1, **seen: str) -> None:
         self._flows += 1
         flow = self.world.flow_record(
-            Account("alice", 0), octets, subscriber_id="alice", start_ms=self.now_ms, end_ms=self.now_ms + 1,
-            server_name=server_name, subscriber_port=40_000 + self._flows,
+            Account("alice", 0), octets, subscriber_id="alice", start_ms=self.now_ms, end_ms=self.now_ms + lasts_ms,
+            server_name=server_name, subscriber_port=40_000 + self._flows, **seen,
         )  # fmt: skip
         publish(self.world, topics.FLOWS, b"alice", encode(flow))
 
@@ -108,6 +109,54 @@ class Stage:
         assert not report.violated()
 
 
+def test_seconds_go_from_the_ledger_back_into_their_bucket(tmp_path: Path) -> None:
+    stage, common = _created(tmp_path)
+    stage.order(
+        ActivateProduct(command_id="k2", product_id="plan", offering_id="smart-basic", **common),
+        ActivateProduct(command_id="k3", product_id="talk", offering_id="talk-60", **common),
+    )
+    stage.flow(5_000_000, None, lasts_ms=600_000, exporter_application="ndpi:WhatsAppCall")
+    stage.turn()
+    stage.order(EmitUsage(command_id="k4", **common))
+    [row] = [row for row in stage.rows() if row.kind == "usage"]
+    assert [(moved.bucket_id, moved.unit, moved.amount) for moved in row.movements] == [
+        ("talk/minutes", "ms", "-600000")
+    ]
+    with pytest.raises(CorrectionRefused, match="seconds: 601 is more than 600"):
+        stage.correct("refund", row.usage_id, "--seconds", "601")
+    assert "and 90 s" in stage.correct("refund", row.usage_id, "--seconds", "90")
+    assert "and 510 s" in stage.correct("refund", row.usage_id)
+    buckets = {bucket.bucket_id: bucket.remaining for bucket in account(stage).buckets}
+    assert buckets == {"plan/data": 3 * 10**9, "talk/minutes": 3_600_000}
+    stage.verify()
+
+
+def test_a_call_is_rated_again_as_it_was(tmp_path: Path) -> None:
+    stage, common = _created(tmp_path)
+    stage.order(
+        ActivateProduct(command_id="k2", product_id="plan", offering_id="smart-basic", **common),
+        ActivateProduct(command_id="k3", product_id="talk", offering_id="talk-60", **common),
+    )
+    from_ms = stage.now_ms
+    for lasts_ms in (3_000_000, 900_000):
+        stage.flow(9_000_000, None, lasts_ms=lasts_ms, exporter_application="ndpi:WhatsAppCall")
+    stage.turn()
+    stage.order(EmitUsage(command_id="k4", **common))
+    before = account(stage).buckets
+    moments = [datetime.fromtimestamp(ms / 1000, UTC).isoformat() for ms in (from_ms - 1_000, from_ms + 60_000)]
+    stage.correct("rerate", "alice", "--from", moments[0], "--until", moments[1])
+    assert account(stage).buckets == before
+    assert [bucket.remaining for bucket in before] == [0, 3 * 10**9 - 3_000_000]
+    stage.verify()
+
+
+def _created(folder: Path) -> tuple[Stage, dict[str, object]]:
+    made = Stage(folder, int(time.time() * 1000))
+    common: dict[str, object] = {"version": "1.0", "account_id": "alice", "issued_at_ms": made.now_ms}
+    made.order(ChangeProfile(command_id="k1", **common))  # type: ignore[arg-type]
+    return made, common
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     """Alice, with a plan and some usage that is booked."""
@@ -140,14 +189,14 @@ def test_a_void_goes_from_the_ledger_to_the_lane_and_back(stage: Stage) -> None:
 
 
 def test_a_rerate_takes_back_and_charges_again_and_reconciles(stage: Stage) -> None:
-    before = {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets}
+    before = {bucket.bucket_id: bucket.remaining for bucket in account(stage).buckets}
     span = ("rerate", "alice", "--from", "2020-01-01", "--until", "2099-01-01T00:00:00Z")
     assert "would be ordered" in stage.correct(*span, "--dry-run")
     assert "rerate of 2 rows of account alice is ordered" in stage.correct(*span)
     assert [row.kind for row in stage.rows()[-4:]] == ["refund", "refund", "usage", "usage"]
-    assert {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets} == before
+    assert {bucket.bucket_id: bucket.remaining for bucket in account(stage).buckets} == before
     stage.correct(*span)
-    assert {bucket.bucket_id: bucket.remaining_octets for bucket in account(stage).buckets} == before
+    assert {bucket.bucket_id: bucket.remaining for bucket in account(stage).buckets} == before
     stage.verify()
 
 

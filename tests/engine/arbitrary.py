@@ -128,7 +128,7 @@ def totals(world: World) -> dict[str, Any]:
         **{part: sum(getattr(item, part) for item in world.decisions) for part in parts},
         "money": world.money(),
         "balance": world.balance(),
-        "buckets": {bucket.bucket_id: bucket.remaining_octets for bucket in world.account.buckets},
+        "buckets": {bucket.bucket_id: bucket.remaining for bucket in world.account.buckets},
         "counters": sorted((c.counter_id, c.octets, c.micros) for c in world.account.counters if c.octets),
     }
 

@@ -35,6 +35,8 @@ class Reference:
         self.raised: dict[Any, int | None] = {}
         self.spent = 0
         self.left_on: dict[str, Any] = {}
+        self.clock = 0
+        self.paid_to: int | None = None
         self.now = at
         self.cycle_end = first_of_next_month(at)
 
@@ -96,13 +98,14 @@ class Reference:
         """What a cap is in this cycle."""
         return self.raised.get(key, declared) if declared is not None else None
 
-    def flow(self, octets: int, traffic: Traffic, at: datetime) -> dict[str, int]:
-        """Octets by what became of them, and the money."""
+    def flow(self, octets: int, traffic: Traffic, at: datetime, lasts_ms: int = 0) -> dict[str, int]:
+        """Octets by what became of them, and the money. The n-th of N octets has passed after n/N of the time."""
         self.pass_time(at)
         seen = dict.fromkeys(["charged", "free", "sponsored", "blocked"], 0)
         before = self.billed
-        for _ in range(octets):
-            seen[self.octet(traffic)] += 1
+        self.clock, self.paid_to = 0, None
+        for number in range(1, octets + 1):
+            seen[self.pass_octet(traffic, first_ms_after(Fraction(number * lasts_ms, octets)))] += 1
         money, before = self.billed - before, self.billed
         if traffic["ends"]:
             self.connect(traffic)
@@ -148,8 +151,7 @@ class Reference:
                 rollover = lot["allowance"].get("rollover")
                 if lot["product"] == product["id"] and rollover and not lot["rolled"]:
                     keep = lot["left"] * rollover["percent"] // 100
-                    if rollover["octets"] is not None:
-                        keep = min(keep, rollover["octets"])
+                    keep = min([keep, *most_of(rollover, "octets", "seconds")])
                     self.lots.append({**lot, "left": keep, "granted": keep, "end": self.ends(product), "rolled": True})
             self.grant(product, ["cycle"])
 
@@ -159,8 +161,8 @@ class Reference:
             if validity in validities:
                 end = self.ends(product) if validity == "cycle" else product["end"]
                 lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
-                lot |= {"product": product["id"], "offering": product["offering"], "left": allowance["octets"]}
-                lot["granted"] = allowance["octets"]
+                amount = most_of(allowance, "octets", "seconds")[0]
+                lot |= {"product": product["id"], "offering": product["offering"], "left": amount, "granted": amount}
                 self.lots.append({**lot, "start": self.now, "end": end})
 
         for money in self.offerings[product["offering"]].get("money_allowances", []):
@@ -207,8 +209,42 @@ class Reference:
 
     # -- one octet
 
-    def octet(self, traffic: Traffic) -> str:
-        """Find the rule and the payer of one octet, and take it from there."""
+    def pass_octet(self, traffic: Traffic, passes_at: int) -> str:
+        """One octet, of which all has passed at that millisecond of the flow.
+
+        Who pays by time pays each millisecond until then that nobody has been charged for yet, and whatever passes in
+        it. Who pays by volume has paid for the time of its octet, too.
+        """
+        while self.paid_to is None or self.paid_to < passes_at:
+            found = self.octet(traffic)
+            if not isinstance(found, dict):
+                self.clock = max(self.clock, passes_at)
+                return found
+            if self.clock >= passes_at:
+                return "charged"
+            self.draw_time(found, traffic["member"], passes_at)
+            self.paid_to = self.clock
+        return "charged"
+
+    def draw_time(self, lot: dict[str, Any], member: str, until: int) -> None:
+        """Millisecond by millisecond, until something may have turned."""
+        key = ("share", lot["bucket"], member)
+        while self.clock < until:
+            lot["left"] -= 1
+            self.totals[key] = self.totals.get(key, 0) + 1
+            self.clock += 1
+            if not self.has_left(lot, member) or self.is_at_a_percent(lot):
+                return
+
+    def is_at_a_percent(self, lot: dict[str, Any]) -> bool:
+        """Whether the millisecond before brought another whole percentage of the allowance, or is the first of it."""
+        same = [other for other in self.lots if other["allowance"] is lot["allowance"]]
+        granted, left = sum(other["granted"] for other in same), sum(other["left"] for other in same)
+        used = granted - left
+        return used == 1 or used * 100 // granted != (used - 1) * 100 // granted
+
+    def octet(self, traffic: Traffic) -> str | dict[str, Any]:
+        """Find the rule and the payer of one octet, and take it from there; a lot of time is only named."""
         rule = self.rule_for(traffic)
         connection = self.connection_price(traffic) if rule["charging"] == "charge" else None
         if rule["gate_status"] == "closed" or (connection and not self.can_connect(connection, traffic)):
@@ -223,8 +259,7 @@ class Reference:
             full = [lot for lot in lots if self.has_left(lot, traffic["member"])]
             for lot in full:
                 if not (doubted and narrow_by_kind(lot["allowance"]["scope"])):
-                    self.draw(lot, traffic["member"])
-                    return "charged"
+                    return self.draw(lot, traffic["member"])
             last = lots[-1]["allowance"].get("on_exhausted", "continue") if lots and not full else "continue"
             if last == "throttle" and doubted and narrow_by_kind(lots[-1]["allowance"]["scope"]):
                 last = "continue"
@@ -349,13 +384,18 @@ class Reference:
         return awake and self.in_scope(lot["allowance"]["scope"], traffic)
 
     def has_left(self, lot: dict[str, Any], member: str) -> bool:
-        share = lot["allowance"].get("per_member_octets")
-        return lot["left"] > 0 and (share is None or self.totals.get(("share", lot["bucket"], member), 0) < share)
+        shares = most_of(lot["allowance"], "per_member_octets", "per_member_seconds")
+        used = self.totals.get(("share", lot["bucket"], member), 0)
+        return lot["left"] > 0 and all(used < share for share in shares)
 
-    def draw(self, lot: dict[str, Any], member: str) -> None:
+    def draw(self, lot: dict[str, Any], member: str) -> str | dict[str, Any]:
+        """Take an octet; a lot of time is only named, since it pays millisecond by millisecond."""
+        if lot["allowance"].get("seconds") is not None:
+            return lot
         lot["left"] -= 1
         key = ("share", lot["bucket"], member)
         self.totals[key] = self.totals.get(key, 0) + 1
+        return "charged"
 
     def prices_for(self, traffic: Traffic, unit: str) -> list[tuple[str, dict[str, Any]]]:
         return [
@@ -470,6 +510,17 @@ class Reference:
         width = 3 if scope.get("applications") else 2 if scope.get("categories") else 1
         further = sum(bool(scope.get(name)) for name in FURTHER_LISTS)
         return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
+
+
+def most_of(words: dict[str, Any], octets: str, seconds: str) -> list[int]:
+    """The amounts that are given under these names: octets as they are, seconds in milliseconds."""
+    given = [words[octets]] if words.get(octets) is not None else []
+    return given + ([words[seconds] * 1000] if words.get(seconds) is not None else [])
+
+
+def first_ms_after(ms: Fraction) -> int:
+    """The end of the millisecond in which a moment lies; a moment at an end belongs to what ended."""
+    return -whole(-ms)
 
 
 def gives(rule: dict[str, Any]) -> bool:

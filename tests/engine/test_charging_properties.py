@@ -82,7 +82,7 @@ class Lived(World):
         """SUMS sums, then what is left of each bucket."""
         parts = ("charged", "free", "sponsored", "blocked", "not_charged")
         octets = [sum(getattr(item, f"{part}_octets") for item in self.decisions) for part in parts]
-        held = [] if self.account is None else [bucket.remaining_octets for bucket in self.account.buckets]
+        held = [] if self.account is None else [bucket.remaining for bucket in self.account.buckets]
         connections = sum(row.connections for row in self.usage)
         return [*octets, self.money(), self.balance(), connections, *held]
 
@@ -111,7 +111,7 @@ def test_draws_priced_free_and_blocked_octets_are_the_octets_that_came(
     assert drawn + sold + rest == came
     rows = [row for row in world.usage if row.kind == "usage"]
     assert sum(row.octets for row in rows) == came
-    assert all(bucket.remaining_octets >= 0 for bucket in (world.account.buckets if world.account else ()))
+    assert all(bucket.remaining >= 0 for bucket in (world.account.buckets if world.account else ()))
 
 
 @settings(max_examples=60, deadline=None)

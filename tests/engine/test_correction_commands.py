@@ -62,7 +62,7 @@ def rerate(one: World, lines: list[RatedUsage]) -> None:
 def holdings(account: AccountState | None) -> tuple[Any, ...]:
     """What an account has, without what it was told."""
     assert account is not None
-    buckets = sorted((item.bucket_id, item.remaining_octets) for item in account.buckets)
+    buckets = sorted((item.bucket_id, item.remaining) for item in account.buckets)
     totals = [(item.counter_id, item.octets, item.micros) for item in account.counters]
     return buckets, account.balance_micros, sorted(total for total in totals if total[1] or total[2])
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.catalogue import Allowance, FlatPrice, ProductOffering
+from schemas.catalogue import FlatPrice, ProductOffering
+from schemas.catalogue_allowances import Allowance
 from schemas.usage import RatedUsage
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
 

@@ -95,7 +95,7 @@ def test_each_flow_goes_on_where_the_one_before_it_ended(
     """What a bucket holds and what a price counts run through the decisions in their order, without a gap."""
     world = world_of(tariff, payment)
     assert world.account is not None
-    left = {bucket.bucket_id: bucket.remaining_octets for bucket in world.account.buckets}
+    left = {bucket.bucket_id: bucket.remaining for bucket in world.account.buckets}
     sold: dict[str, int] = {}
     for flow in sent:
         decision = world.flow(**flow)

@@ -149,7 +149,7 @@ def test_case_26_the_quota_is_that_of_its_grant_and_does_not_shrink_with_the_rem
     assert made.account is not None
     bucket = made.account.buckets[0]
     assert bucket.quota_octets == ahead(made)[0].quota_octets
-    assert bucket.remaining_octets < bucket.quota_octets
+    assert bucket.remaining < bucket.quota_octets
 
 
 def test_a_bucket_is_looked_at_when_it_has_halved_and_not_for_each_flow() -> None:
@@ -216,7 +216,7 @@ def test_the_end_of_octets_that_were_put_back_is_told_ahead_again() -> None:
     made.flow(1_200, at=START + MINUTE)
     assert made.account is not None
     assert (ahead(made), made.gates()) == ([], {"default": "closed"})
-    filled = tuple(replace(bucket, remaining_octets=500) for bucket in made.account.buckets)
+    filled = tuple(replace(bucket, remaining=500) for bucket in made.account.buckets)
     given_back = replace(made.account, buckets=filled)
     account, updates = settle(given_back, made.tariff, at_ms=START + 2 * MINUTE, cause="refund")
     assert told(list(updates)) == [("modify", "default", None)]
@@ -230,7 +230,7 @@ def test_a_quota_that_no_longer_covers_the_bucket_is_told_anew() -> None:
     made = world(plan(), "plan")
     made.flow(950, at=START + MINUTE)
     assert made.account is not None
-    filled = tuple(replace(bucket, remaining_octets=400) for bucket in made.account.buckets)
+    filled = tuple(replace(bucket, remaining=400) for bucket in made.account.buckets)
     given_back = replace(made.account, buckets=filled)
     account, updates = settle(given_back, made.tariff, at_ms=START + 2 * MINUTE, cause="refund")
     assert told(list(updates)) == [("modify", "default", 400)]
@@ -243,8 +243,8 @@ def test_what_was_kept_from_a_cycle_before_is_looked_at_anew() -> None:
     made.timer("2026-04-01 00:00")
     assert made.account is not None
     kept = next(bucket for bucket in made.account.buckets if bucket.rolled)
-    assert (kept.remaining_octets, kept.looked_octets, kept.quota_octets) == (600, 600, 0)
-    assert kept.notice_at_octets == 300
+    assert (kept.remaining, kept.looked_octets, kept.quota_octets) == (600, 600, 0)
+    assert kept.notice_at == 300
 
 
 def test_case_18_what_passes_beyond_a_hard_limit_is_bounded_and_no_bucket_is_negative() -> None:

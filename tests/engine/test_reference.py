@@ -48,12 +48,18 @@ def a_scope(dice: random.Random) -> dict[str, Any]:
 def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
     once = dice.random() < 0.3
     rollover = {"percent": dice.choice([50, 100]), "octets": dice.choice([None, 20])}
+    timed = dice.random() < 0.3
+    amounts = {
+        "octets": dice.choice([0, 7, 40, 90]), "per_member_octets": dice.choice([None, None, None, 15]),
+        "overshoot_tolerance_octets": dice.choice([None, None, 5, 30]),
+    }  # fmt: skip
+    if timed:
+        amounts = {"seconds": dice.choice([0, 1, 2, 5]), "per_member_seconds": dice.choice([None, None, 1])}
+        rollover = {"percent": dice.choice([50, 33]), "seconds": dice.choice([None, 1])}
     return {
-        "id": f"b{number}", "octets": dice.choice([0, 7, 40, 90]), "scope": a_scope(dice),
+        "id": f"b{number}", "scope": a_scope(dice), **amounts,
         "priority": dice.choice([1, 100]), "validity": "once" if once else "cycle",
         "on_exhausted": dice.choice(["continue", "continue", "throttle", "block"]),
-        "per_member_octets": dice.choice([None, None, None, 15]),
-        "overshoot_tolerance_octets": dice.choice([None, None, 5, 30]),
         "rollover": rollover if not once and dice.random() < 0.3 else None,
     }  # fmt: skip
 
@@ -172,6 +178,7 @@ class Day:
         self.compare()
 
     def flow(self) -> None:
+        lasts = self.dice.choice([0, 1, 4, 350, 999, 2600])
         app, volume, member = self.dice.choice(APPS), self.dice.choice([0, 1, 9, 33]), self.dice.choice(MEMBERS)
         fields = {
             "service": self.dice.choice([None, "call"]), "rat": self.dice.choice(["UTRA", "NR", None]),
@@ -196,8 +203,8 @@ class Day:
         # Every flow is another one, so that none corrects what an earlier one was charged.
         self.port += 1
         where = {"subscriber_id": member, "subscriber_port": self.port}
-        decision = self.engine.flow(volume, app, at=stamp(self.at), **where, **fields)
-        wanted = self.model.flow(volume, traffic, self.at)
+        decision = self.engine.flow(volume, app, at=stamp(self.at), lasts=lasts, **where, **fields)
+        wanted = self.model.flow(volume, traffic, self.at, lasts)
         seen = {
             "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
             "blocked": decision.blocked_octets,
@@ -256,7 +263,7 @@ class Day:
         for lot in self.model.lots:
             left[lot["bucket"]] = left.get(lot["bucket"], 0) + lot["left"]
         assert {name: self.engine.left(name) for name in left} == left
-        assert sum(left.values()) == sum(bucket.remaining_octets for bucket in account.buckets)
+        assert sum(left.values()) == sum(bucket.remaining for bucket in account.buckets)
 
 
 def stamp(at: datetime) -> int:

@@ -22,7 +22,7 @@ def world_of(rollover: dict[str, Any] | None, payment: str = "postpaid", **plan:
 
 def lots(world: World) -> list[tuple[int, bool]]:
     assert world.account is not None
-    return [(bucket.remaining_octets, bucket.rolled) for bucket in world.account.buckets]
+    return [(bucket.remaining, bucket.rolled) for bucket in world.account.buckets]
 
 
 @pytest.mark.parametrize(

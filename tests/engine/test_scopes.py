@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.catalogue import Scope
+from schemas.catalogue_scopes import Scope
 from services.engine.periods import is_open
 from services.engine.scopes import (
     MINUTES_OF_WEEK,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from schemas.catalogue import Zone
+from schemas.catalogue_scopes import Zone
 from services.engine.feed import CatalogueFeed, entries_of
 from services.engine.surroundings import Map, Networks, network_identifier
 from services.engine.tariff import compile_tariff

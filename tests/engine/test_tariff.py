@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import Allowance, Scope, UsagePrice
+from schemas.catalogue import UsagePrice
+from schemas.catalogue_allowances import Allowance
+from schemas.catalogue_scopes import Scope
 from services.engine.tariff import (
     MAX_TOTAL_MICROS,
     MAX_TOTAL_OCTETS,

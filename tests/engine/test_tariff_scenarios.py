@@ -17,7 +17,7 @@ from schemas.catalogue import Catalogue
 from schemas.decision import PolicyDecision
 from schemas.units import format_micros
 from services.rating.catalogue_files import load_catalogue
-from tests.engine.world import RefusedError, World, catalogue, octets
+from tests.engine.world import RefusedError, World, catalogue, duration_ms, octets
 
 FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
@@ -94,7 +94,15 @@ def seen(world: World, check: str, asked: Any, decision: PolicyDecision | None) 
 def wanted(check: str, asked: Any) -> Any:
     if check == "is":
         return {name: octets(value) if name in VOLUMES else value for name, value in asked.items()}
-    return {name: octets(value) for name, value in asked.items()} if check == "left" else asked
+    return {name: amount(value) for name, value in asked.items()} if check == "left" else asked
+
+
+def amount(text: int | str) -> int:
+    """Octets, or the milliseconds of a length of time."""
+    try:
+        return octets(text)
+    except ValueError:
+        return duration_ms(text)
 
 
 def _of(decision: PolicyDecision, name: str) -> Any:

@@ -32,7 +32,7 @@ from schemas.flow import FlowRecord
 from schemas.notification import Notification
 from schemas.state import AccountState
 from schemas.topics import COMMANDS, FLOWS
-from schemas.units import parse_octets
+from schemas.units import parse_octets, parse_seconds
 from schemas.usage import RatedUsage
 from services.engine.commands import apply_command
 from services.engine.decide import decide
@@ -77,6 +77,11 @@ def _rule(item: dict[str, Any] | PccRule, number: int) -> Any:
 def ms(text: str, zone: str = "UTC") -> int:
     """Epoch milliseconds of `2026-03-01 10:00` in a zone."""
     return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+def duration_ms(lasts: int | str) -> int:
+    """Milliseconds of an int or of a text such as `2 min`."""
+    return parse_seconds(lasts) * 1000 if isinstance(lasts, str) else lasts
 
 
 def octets(amount: int | str) -> int:
@@ -178,11 +183,14 @@ class World:
         category: str | None = None,
         confidence: int = 90,
         suspect: bool = False,
+        lasts: int | str | None = None,
         **fields: Any,
     ) -> PolicyDecision:
-        """Decide a flow of `volume` octets, all of them down."""
+        """Decide a flow of `volume` octets, all of them down; it `lasts` milliseconds, or as a text such as `2 min`."""
         self._move(at)
         self._offset += 1
+        if lasts is not None:
+            fields["end_ms"] = self.now_ms + duration_ms(lasts)
         known = {"rat_type": rat, "record_id": f"r{self._offset}", **fields}
         flow = flow_record(octets(volume), at_ms=self.now_ms, **known)
         seen = classification(app, service=service, category=category, confidence=confidence, suspect=suspect)
@@ -242,9 +250,9 @@ class World:
         return ms(at, self.zone) if isinstance(at, str) else at
 
     def left(self, bucket_id: str) -> int:
-        """Octets left in all buckets of this id."""
+        """Octets, or milliseconds, left in all buckets of this id."""
         assert self.account is not None
-        return sum(item.remaining_octets for item in self.account.buckets if item.bucket_id == bucket_id)
+        return sum(item.remaining for item in self.account.buckets if item.bucket_id == bucket_id)
 
     def balance(self) -> int:
         assert self.account is not None
@@ -291,7 +299,7 @@ class World:
     def check(self) -> None:
         """The invariants of the whole history."""
         assert self.account is not None
-        assert all(0 <= bucket.remaining_octets <= bucket.granted_octets for bucket in self.account.buckets)
+        assert all(0 <= bucket.remaining <= bucket.granted for bucket in self.account.buckets)
         assert self.account.payment != "prepaid" or self.account.balance_micros >= 0
         for ids in (
             [row.usage_id for row in self.usage],
@@ -320,6 +328,7 @@ def check_decision(decision: PolicyDecision) -> None:
     assert sum(parts) == decision.octets
     assert sum(paid.octets for paid in decision.sponsorships) == decision.sponsored_octets
     drawn = sum(draw.octets for draw in decision.draws)
+    assert sum(draw.drawn_ms or 0 for draw in decision.draws) <= decision.end_ms - decision.start_ms
     priced = decision.price.octets_to - decision.price.octets_from if decision.price else 0
     assert drawn + priced == decision.charged_octets
     assert msgspec.json.decode(msgspec.json.encode(decision), type=PolicyDecision) == decision
@@ -327,9 +336,9 @@ def check_decision(decision: PolicyDecision) -> None:
 
 def check_nothing_rises(before: AccountState, after: AccountState) -> None:
     """Usage takes out of buckets and balance, and never puts in."""
-    held = {id_of(bucket): bucket.remaining_octets for bucket in before.buckets}
+    held = {id_of(bucket): bucket.remaining for bucket in before.buckets}
     for bucket in after.buckets:
-        assert bucket.remaining_octets <= held.get(id_of(bucket), bucket.granted_octets)
+        assert bucket.remaining <= held.get(id_of(bucket), bucket.granted)
     assert after.balance_micros <= before.balance_micros
     purses = {id_of(purse): purse.remaining_micros for purse in before.purses}
     for purse in after.purses:
@@ -354,27 +363,37 @@ def id_of(bucket: Any) -> tuple[str, int]:
 
 def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
     """Told movements plus gathered draws are the state; each movement says what was left after it."""
-    sums: Counter[str] = Counter()
+    sums: Counter[tuple[str, str]] = Counter()
     for row in rows:
         for moved in row.movements:
-            sums[moved.bucket_id] += int(moved.amount)
-            assert sums[moved.bucket_id] == int(moved.remaining), (row, sums)
+            sums[moved.bucket_id, moved.unit] += int(moved.amount)
+            assert sums[moved.bucket_id, moved.unit] == int(moved.remaining), (row, sums)
+        if row.kind in ("usage", "refund") and row.record_count:
+            check_explained(row)
         assert sum(paid.octets for paid in row.sponsorships) == row.sponsored_octets
         assert msgspec.json.decode(msgspec.json.encode(row), type=RatedUsage) == row
     for entry in account.pending:
-        sums["main"] -= entry.money
+        sums["main", "micros"] -= entry.money
         for draw in entry.draws:
-            sums[draw.bucket_id] -= draw.octets
+            sums[draw.bucket_id, draw.unit] -= draw.amount
         for payment in entry.payments:
-            sums[payment.bucket_id] -= payment.micros
-    held: Counter[str] = Counter({"main": account.balance_micros})
+            sums[payment.bucket_id, "micros"] -= payment.micros
+    held: Counter[tuple[str, str]] = Counter({("main", "micros"): account.balance_micros})
     for bucket in account.buckets:
-        held[bucket.bucket_id] += bucket.remaining_octets
+        held[bucket.bucket_id, bucket.unit] += bucket.remaining
     for purse in account.purses:
-        held[purse.bucket_id] += purse.remaining_micros
+        held[purse.bucket_id, "micros"] += purse.remaining_micros
     assert {name: total for name, total in sums.items() if total} == {
         name: total for name, total in held.items() if total
     }
+
+
+def check_explained(row: RatedUsage) -> None:
+    """What is charged was drawn from buckets of volume, paid for by buckets of time, or sold."""
+    assert 0 <= row.timed_octets <= row.charged_octets
+    if row.kind == "usage" and row.price_id is None:
+        drawn = -sum(int(moved.amount) for moved in row.movements if moved.unit == "octets")
+        assert drawn + row.timed_octets == row.charged_octets, row
 
 
 def check_installed(world: World) -> None:
@@ -401,7 +420,7 @@ def check_installed(world: World) -> None:
     in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms)
     assert gateway == {(member, rule.id): rule.gate_status for member in account.subscriber_ids for rule in in_force}
     # What is awaited belongs to buckets that have a quota and are not yet empty, and to nobody who has left.
-    near = {bucket.bucket_id for bucket in account.buckets if bucket.quota_octets and bucket.remaining_octets}
+    near = {bucket.bucket_id for bucket in account.buckets if bucket.quota_octets and bucket.remaining}
     assert {member for member, _ in awaited} <= set(account.subscriber_ids)
     assert all(buckets <= near for buckets in awaited.values())
 

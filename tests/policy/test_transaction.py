@@ -103,7 +103,7 @@ def test_changed_state_is_in_the_same_transaction(lane: ListLane, state: LaneSta
     accounts = [value for key, value in lane.out[topics.STATE] if key == b"a/sub-1"]
     assert len(accounts) == 1
     changed = msgspec.msgpack.decode(accounts[0], type=AccountState)
-    assert changed.buckets[0].remaining_octets == 980_000
+    assert changed.buckets[0].remaining == 980_000
 
 
 def test_usage_is_gathered_until_its_interval_ends(lane: ListLane, state: LaneState) -> None:

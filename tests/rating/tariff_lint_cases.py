@@ -569,3 +569,17 @@ case(
     SPONSOR % (f"{CAP}, valid_from_ms: {NOW_MS + 9}, valid_until_ms: {NOW_MS + 9}", ""),
     "2 campaign-over",
 )
+
+
+TIME = """
+offerings:
+- id: plan
+  name: P
+  kind: base_plan
+  allowances:
+  - {id: data, octets: 9 GB}
+  - {id: talk, seconds: 60 min, scope: {categories: [voip_im]%s}}
+"""
+
+case("seconds for whatever a messenger does", TIME % "", "7 time-of-anything?")
+case("seconds for calls", TIME % ", services: [call]")

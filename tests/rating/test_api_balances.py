@@ -171,3 +171,11 @@ def test_octets_beyond_the_integers_of_a_database_are_served_exactly(client, eng
 
 def test_now_is_after_the_end_of_the_granted_bucket():
     assert granted(1).movements[0].valid_until_ms < NOW_MS
+
+
+def test_time_is_a_decimal_string_of_seconds(client, engine):
+    book(engine, rated(1, movements=(moved("prod-9/minutes", -1_500, 3_598_500, "ms"),), timed_octets=1000))
+    [bucket] = client.get(f"{BUCKETS}?usageType=voice").json()
+    assert bucket["remainingValue"] == {"amount": "-1.5", "units": "s"}
+    assert bucket["remainingValueName"] == "-1.5 s"
+    assert client.get(f"{BUCKETS}?usageType=data").json() == []

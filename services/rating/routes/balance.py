@@ -22,7 +22,7 @@ from services.rating.routes.queries import (
     tmf_list,
     tmf_one,
 )
-from services.rating.tmf_balance import BASE, BucketDocument, bucket_document
+from services.rating.tmf_balance import BASE, USAGE_TYPES, BucketDocument, bucket_document
 
 router = APIRouter(
     prefix=BASE, tags=["TMF654 balances"], responses={400: {"model": TmfError}, 503: {"model": TmfError}}
@@ -31,7 +31,7 @@ router = APIRouter(
 _KNOWN = (
     "id", "partyAccount.id", "relatedParty.id", "product.id", "usageType", "status", "fields", "offset", "limit",
 )  # fmt: skip
-_UNITS = {"data": "octets", "monetary": "micros"}
+_UNITS = {usage_type: unit for unit, usage_type in USAGE_TYPES.items()}
 
 
 @router.get(
@@ -54,7 +54,7 @@ def list_buckets(
     product_id: Annotated[str | None, Query(alias="product.id", description="Buckets of this product.")] = None,
     usage_type: Annotated[
         Literal["monetary", "voice", "data", "sms", "other"] | None,
-        Query(alias="usageType", description="What accounts have here is data and money."),
+        Query(alias="usageType", description="What accounts have here is data, time (voice) and money."),
     ] = None,
     status: Literal["active", "suspended", "expired"] | None = None,
     fields: FieldsQuery = None,
