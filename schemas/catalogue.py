@@ -389,6 +389,13 @@ class ProductOffering(CatalogueModel):
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
     excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
     term_days: int | None = Field(None, ge=1, le=3660, description="Life in days; null = until cancelled.")
+    renewal: Literal["none", "automatic"] = Field(
+        "none",
+        description="At the end of a term: the product ends, or begins another one unless the subscriber says no.",
+    )
+    renewal_reminder_days: int = Field(
+        1, ge=0, le=30, description="The subscriber is reminded so many days before a renewal; 0 = not."
+    )
     trial_days: int | None = Field(
         None, ge=1, le=366, description="Days free of charge; then it ends unless it was confirmed. null = no trial."
     )
@@ -415,6 +422,18 @@ class ProductOffering(CatalogueModel):
         for item in self.money_allowances:
             if ids.count(item.id) > 1:
                 raise ValueError(f"offering {self.id!r}: two allowances are called {item.id!r}; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _only_terms_are_renewed(self) -> Self:
+        if self.renewal == "automatic" and self.term_days is None:
+            raise ValueError(f"offering {self.id!r}: renewal is for the end of a term; give term_days, or remove it")
+        for item in self.allowances:
+            if item.rollover is not None and item.validity == "once" and self.renewal == "none":
+                raise ValueError(
+                    f"allowance {item.id!r}: rollover is for validity 'cycle', or for an offering with renewal "
+                    "'automatic'; remove one of the two"
+                )
         return self
 
     @model_validator(mode="after")

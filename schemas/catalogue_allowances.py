@@ -10,11 +10,11 @@ from schemas.units import MS_PER_SECOND, Unit
 
 
 class Rollover(CatalogueModel):
-    """What of a cycle's volume or time stays when the next cycle begins."""
+    """What of a cycle's volume or time stays when the next cycle begins, or of a term's when it is renewed."""
 
     percent: int = Field(100, ge=1, le=100, description="Share of what is left that stays, cut to whole octets or ms.")
     octets: OctetAmount | None = Field(None, description="Most that may have been kept at any time; null = no limit.")
-    cycles: int = Field(1, ge=1, le=12, description="How many further cycles it stays for.")
+    cycles: int = Field(1, ge=1, le=12, description="How many further cycles, or terms, it stays for.")
     seconds: SecondAmount | None = Field(None, description="As `octets`, for an allowance of seconds.")
 
     @property
@@ -45,7 +45,9 @@ class Allowance(CatalogueModel):
     per_member_seconds: SecondAmount | None = Field(
         None, gt=0, description="The same for an allowance of seconds; null = no limit."
     )
-    rollover: Rollover | None = Field(None, description="For `cycle` allowances; null = what is left expires.")
+    rollover: Rollover | None = Field(
+        None, description="For `cycle` allowances, and `once` in terms that are renewed; null = all expires."
+    )
     proration: Literal["none", "daily"] = Field(
         "none", description="For `cycle` allowances that serve a part of a cycle: granted whole, or by its local days."
     )
@@ -80,9 +82,7 @@ class Allowance(CatalogueModel):
         return self.per_member_octets if self.per_member_seconds is None else self.per_member_seconds * MS_PER_SECOND
 
     @model_validator(mode="after")
-    def _only_cycles_roll_over(self) -> Self:
-        if self.rollover is not None and self.validity != "cycle":
-            raise ValueError(f"allowance {self.id!r}: rollover is for validity 'cycle'; remove one of the two")
+    def _only_cycles_are_divided(self) -> Self:
         if self.proration != "none" and self.validity != "cycle":
             raise ValueError(f"allowance {self.id!r}: proration is for validity 'cycle'; remove one of the two")
         return self

@@ -59,6 +59,9 @@ class ActivateProduct(_Command, frozen=True, kw_only=True, tag="activate_product
     product_id: Annotated[Id, Meta(description="The new product's id, unique in the account (TMF637).")]
     offering_id: Annotated[Id, Meta(description="ProductOffering (TMF620).")]
     start_ms: Annotated[EpochMs | None, Meta(description="Start; null = when issued.")] = None
+    renews: Annotated[
+        bool | None, Meta(description="Whether it begins another term at the end of each; null = as its offering says.")
+    ] = None
 
 
 class CancelProduct(_Command, frozen=True, kw_only=True, tag="cancel_product"):
@@ -98,6 +101,13 @@ class ConfirmProduct(_Command, frozen=True, kw_only=True, tag="confirm_product")
     """Keep a product beyond its trial: it is charged from the trial's end. Without this it ends there."""
 
     product_id: Annotated[Id, Meta(description="The product on trial.")]
+
+
+class SetRenewal(_Command, frozen=True, kw_only=True, tag="set_renewal"):
+    """Whether a product begins another term at the end of this one: the subscriber's word, as often as they like."""
+
+    product_id: Annotated[Id, Meta(description="The product, of an offering that is renewed.")]
+    renews: Annotated[bool, Meta(description="false = it ends with its present term.")]
 
 
 class SetSpendingLimit(_Command, frozen=True, kw_only=True, tag="set_spending_limit"):
@@ -201,6 +211,7 @@ AccountCommand = (
     | Reserve
     | EmitUsage
     | ConfirmProduct
+    | SetRenewal
     | SetSpendingLimit
     | RaiseCap
     | RefundUsage

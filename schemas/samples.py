@@ -42,6 +42,7 @@ from schemas.command import (
     RefundUsage,
     RerateUsage,
     Reserve,
+    SetRenewal,
     SetSpendingLimit,
     VoidUsage,
 )
@@ -154,6 +155,10 @@ COMMANDS = (
     ),
     ConfirmProduct(
         version=COMMAND_VERSION, command_id="cmd-1008", account_id=ACCOUNT, issued_at_ms=EVENING_MS, product_id="p-3",
+    ),
+    SetRenewal(
+        version=COMMAND_VERSION, command_id="cmd-1016", account_id=ACCOUNT, issued_at_ms=EVENING_MS, product_id="p-2",
+        renews=False,
     ),
     SetSpendingLimit(
         version=COMMAND_VERSION, command_id="cmd-1009", account_id=ACCOUNT, issued_at_ms=EVENING_MS, amount="15",

@@ -89,6 +89,10 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = ""
     trial_end_ms: Annotated[int, Meta(description="End of the trial, exclusive; 0 = none.")] = 0
     paid: Annotated[tuple[PaidFee, ...], Meta(description="Prices paid for the present cycle, by the day.")] = ()
+    renews: Annotated[bool, Meta(description="Begins another term at the end, where its offering is renewed.")] = False
+    first_ms: Annotated[
+        int, Meta(description="Begin of the first of its terms, which they are counted from; 0 = this is the first.")
+    ] = 0
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):

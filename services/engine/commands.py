@@ -23,6 +23,7 @@ from schemas.command import (
     RefundUsage,
     RerateUsage,
     Reserve,
+    SetRenewal,
     SetSpendingLimit,
     VoidUsage,
 )
@@ -32,11 +33,11 @@ from services.engine.caps import LIFTED, SPENDING_LIMIT, cap_of, limit_of, marks
 from services.engine.charge import BALANCE_MARK
 from services.engine.correction_commands import correct
 from services.engine.effective import hand_over
-from services.engine.eligibility import unmet_by
 from services.engine.fees import give_back, is_on_trial
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import DAY_MS, add_days, is_time_zone
+from services.engine.sale import ineligible, misfit, off_sale
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
 
@@ -180,7 +181,7 @@ def _ordered(
         product = replace(product, trial="running", trial_end_ms=begins_ms)
     if sold.term_days is not None:
         product = replace(product, end_ms=add_days(begins_ms, sold.term_days, time_zone=zone))
-    return product
+    return replace(product, renews=sold.renewal == "automatic" and command.renews is not False)
 
 
 def _begin(journal: Journal, product: Product, offering: CompiledOffering) -> None:
@@ -202,31 +203,15 @@ def _orderable(journal: Journal, command: ActivateProduct) -> CompiledOffering:
     if offering is None:
         detail = f"offering_id: {command.offering_id!r} is not in catalogue {journal.tariff.version}; publish it first"
         raise _RefusedError("unknown_offering", detail)
-    _check_sale(offering, journal.at_ms)
-    _check_eligibility(offering, journal)
+    _refuse(off_sale(offering, journal.at_ms) or ineligible(offering, journal.account, journal.at_ms))
     _check_product(journal.account, command, offering)
-    _check_company(offering, journal)
+    _refuse(misfit(offering, journal.account, journal.tariff))
     return offering
 
 
-def _check_sale(offering: CompiledOffering, at_ms: int) -> None:
-    sold = offering.offering
-    if sold.lifecycle_status != "active":
-        detail = f"offering_id: {sold.id!r} is {sold.lifecycle_status}; only an active offering can be ordered"
-        raise _RefusedError("not_on_sale", detail)
-    if at_ms < sold.valid_from_ms or (sold.valid_until_ms is not None and at_ms >= sold.valid_until_ms):
-        detail = f"offering_id: {sold.id!r} is on sale from {sold.valid_from_ms} until {sold.valid_until_ms}, not now"
-        raise _RefusedError("not_on_sale", detail)
-
-
-def _check_eligibility(offering: CompiledOffering, journal: Journal) -> None:
-    condition = offering.offering.eligibility
-    missed = unmet_by(condition, journal.account, journal.at_ms) if condition else None
-    if condition and missed:
-        wanted = getattr(condition, missed)
-        wants = ", ".join(wanted) if isinstance(wanted, tuple) else str(wanted)
-        detail = f"offering_id: {offering.offering.id!r} is for {missed} {wants}; this account is not one of them"
-        raise _RefusedError("not_eligible", detail)
+def _refuse(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise _RefusedError(*refusal)
 
 
 def _check_product(account: AccountState, command: ActivateProduct, offering: CompiledOffering) -> None:
@@ -242,23 +227,6 @@ def _check_product(account: AccountState, command: ActivateProduct, offering: Co
     if most is not None and sum(product.offering_id == command.offering_id for product in account.products) >= most:
         detail = f"offering_id: {command.offering_id!r} can be held {most} times, and is; cancel one first"
         raise _RefusedError("max_held", detail)
-
-
-def _check_company(offering: CompiledOffering, journal: Journal) -> None:
-    """Hold the offering against those that the account has: requirements, exclusions, one plan to stand on."""
-    wanted = offering.offering
-    held = [journal.tariff.offerings.get(product.offering_id) for product in journal.account.products]
-    others = [compiled.offering for compiled in held if compiled is not None]
-    if wanted.requires and not any(other.id in wanted.requires for other in others):
-        detail = f"offering_id: {wanted.id!r} requires one of {', '.join(wanted.requires)}; order that first"
-        raise _RefusedError("requires", detail)
-    for other in others:
-        if other.id in wanted.excludes or wanted.id in other.excludes:
-            detail = f"offering_id: {wanted.id!r} and {other.id!r} exclude each other; cancel that first"
-            raise _RefusedError("excludes", detail)
-        if wanted.kind == other.kind == "base_plan":
-            detail = f"offering_id: base plan {other.id!r} is held; cancel it before {wanted.id!r}"
-            raise _RefusedError("base_plan_held", detail)
 
 
 def _cancel(journal: Journal, command: CancelProduct) -> None:
@@ -299,6 +267,20 @@ def _credit(journal: Journal, command: Credit) -> None:
     resume_suspended(journal)
     journal.tell("receipt", f"{command.amount} {journal.tariff.currency} credited")
     journal.settle("credited")
+
+
+def _set_renewal(journal: Journal, command: SetRenewal) -> None:
+    product = next((item for item in journal.account.products if item.product_id == command.product_id), None)
+    offering = journal.tariff.offerings.get(product.offering_id) if product else None
+    if product is None or (command.renews and (offering is None or offering.offering.renewal == "none")):
+        detail = f"product_id: {command.product_id!r} is no product that is renewed; order it again when it has ended"
+        raise _RefusedError("no_renewal", detail)
+    if product.renews == command.renews:
+        return
+    journal.put(replace(product, renews=command.renews))
+    beyond = "is renewed at the end of its term" if command.renews else "ends with its term and is not renewed"
+    journal.tell("receipt", f"{product.offering_id} {beyond}", product=product)
+    journal.settle("renewal")
 
 
 def _set_limit(journal: Journal, command: SetSpendingLimit) -> None:
@@ -399,9 +381,7 @@ def _emit(journal: Journal, _command: EmitUsage) -> None:
 
 
 def _correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) -> None:
-    refusal = correct(journal, command)
-    if refusal is not None:
-        raise _RefusedError(*refusal)
+    _refuse(correct(journal, command))
 
 
 def _affordable(journal: Journal, amount: str) -> int:
@@ -443,6 +423,7 @@ _STEPS: dict[type, Callable[[Journal, Any], None]] = {
     Credit: _credit,
     Debit: _debit,
     Reserve: _reserve,
+    SetRenewal: _set_renewal,
     SetSpendingLimit: _set_limit,
     RaiseCap: _raise_cap,
     EmitUsage: _emit,

@@ -130,6 +130,7 @@ def _boundaries(account: AccountState, tariff: Tariff) -> Iterator[int]:
         if (offering := tariff.offerings.get(product.offering_id)) is not None:
             yield from _turns(offering, account)
             yield reminder_ms(product, offering, account)
+            yield renewal_reminder_ms(product, offering, account)
         yield product.trial_end_ms
     yield from grace_ends(account)
 
@@ -151,6 +152,15 @@ def reminder_ms(product: Product, offering: CompiledOffering, account: AccountSt
     if product.trial != "running" or not days:
         return 0
     return add_days(product.trial_end_ms, -days, time_zone=account.time_zone)
+
+
+def renewal_reminder_ms(product: Product, offering: CompiledOffering, account: AccountState) -> int:
+    """When the subscriber is told that the term ends and another one begins; 0 for never."""
+    days = offering.offering.renewal_reminder_days
+    if not product.renews or offering.offering.renewal != "automatic" or not days or product.end_ms is None:
+        return 0
+    at_ms = add_days(product.end_ms, -days, time_zone=account.time_zone)
+    return at_ms if at_ms > max(product.start_ms, product.trial_end_ms) else 0
 
 
 def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:

@@ -32,21 +32,37 @@ def charge_fees(
     None, and nothing done, when a prepaid balance is too small.
     """
     account = journal.account
-    wanted = [price for price in offering.offering.prices if price.type in price_types and price.amount]
-    paid = [_paid(price, product, from_ms, account, journal.tariff) for price in wanted]
-    total = sum(fee.micros for fee in paid)
+    due = due_fees(journal, product, offering, price_types, from_ms=from_ms)
+    total = sum(fee.micros for _, fee in due)
     prepaid = account.payment == "prepaid"
     if prepaid and total > account.balance_micros:
         return None
-    for price, fee in zip(wanted, paid, strict=True):
+    for price, fee in due:
         if fee.micros:
             moved = (journal.move_money(-fee.micros),) if prepaid else ()
             journal.book("fee", product=product, amount=fee.micros, price_id=price.id, movements=moved)
-    recurring = tuple(fee for price, fee in zip(wanted, paid, strict=True) if price.type == "recurring")
+    recurring = tuple(fee for price, fee in due if price.type == "recurring")
     if "recurring" in price_types and recurring != product.paid:
         journal.put(replace(_held(journal.account, product), paid=recurring))
     _count_fees(journal, total)
     return total
+
+
+def due_fees(
+    journal: Journal,
+    product: Product,
+    offering: CompiledOffering,
+    price_types: Sequence[str],
+    *,
+    from_ms: int | None = None,
+) -> list[tuple[FlatPrice, PaidFee]]:
+    """What the flat prices of these types come to for what is left of the cycle after `from_ms`, or now."""
+    start_ms = journal.at_ms if from_ms is None else from_ms
+    return [
+        (price, _paid(price, product, start_ms, journal.account, journal.tariff))
+        for price in offering.offering.prices
+        if price.type in price_types and price.amount
+    ]
 
 
 def give_back(journal: Journal, product: Product) -> int:
@@ -144,10 +160,10 @@ def _paid(price: FlatPrice, product: Product, from_ms: int, account: AccountStat
 
 
 def _is_paid_today(product: Product, from_ms: int, account: AccountState, tariff: Tariff) -> bool:
-    """Whether a product that this one follows was held, and paid for, on its first day."""
+    """Whether a product that this one follows was held, and paid for, on its first day: not where its term ended."""
     zone = account.time_zone
     return any(
-        before.paid
+        any(days_between(from_ms, fee.until_ms, time_zone=zone) for fee in before.paid)
         and not days_between(before.end_ms or 0, from_ms, time_zone=zone)
         and not days_between(from_ms, before.end_ms or 0, time_zone=zone)
         for before in account.ended

@@ -5,6 +5,7 @@ sees every movement in the order in which the state made it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -127,7 +128,7 @@ class Journal:
         self.account = account
         self._updates += updates
 
-    def tell(self, kind: str, detail: str, *, product: Product | None = None) -> None:
+    def tell(self, kind: str, detail: str, *, product: Product | None = None, **more: Any) -> None:
         """Write a notification to the account's first member, who stands for it."""
         self.account, notification = notify(
             self.account,
@@ -136,6 +137,7 @@ class Journal:
             at_ms=self.at_ms,
             product_id=product.product_id if product else None,
             offering_id=product.offering_id if product else None,
+            **more,
         )
         self._notifications.append(notification)
 

@@ -4,7 +4,7 @@ Time passes for an account in two ways that end in the same place: a flow or com
 something due brings it about first (`advance`), and where no record comes, a timer does, by the wall clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -12,12 +12,22 @@ from schemas.catalogue_allowances import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
 from services.engine.credits import expire_money, grant_money
-from services.engine.effective import reminder_ms
+from services.engine.effective import reminder_ms, renewal_reminder_ms
 from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
 from services.engine.late import grace_is_over, swept
 from services.engine.outcome import Outcome
 from services.engine.periods import cycle_at, next_cycle_end
+from services.engine.renewal import (
+    Ending,
+    ending_of,
+    in_order,
+    is_renewed,
+    keep,
+    kept_in_cycles,
+    next_term,
+    refusal_of,
+)
 from services.engine.tariff import CompiledOffering, Tariff
 
 MAX_AHEAD_MS = 86_400_000
@@ -99,15 +109,41 @@ def resume_suspended(journal: Journal) -> bool:
     return resumed
 
 
-def end_product(journal: Journal, product: Product) -> None:
-    """Remove a product; what is left in its buckets expires. Late flows may still find it for a while."""
+def _begin_terms(journal: Journal, endings: Iterable[Ending]) -> bool:
+    """Renew what comes to the end of a term and is to go on; whether something was."""
+    renewed = [_begin_term(journal, ending) for ending in in_order(endings)]
+    return any(renewed)
+
+
+def _begin_term(journal: Journal, ending: Ending) -> bool:
+    product = next_term(ending.product, ending.offering, journal.account, journal.at_ms)
+    refusal = refusal_of(journal, ending, product)
+    if refusal is None:
+        before = journal.account
+        journal.account = replace(before, products=(*before.products, product))
+        if (micros := start_product(journal, product)) is not None:
+            keep(journal, ending, product)
+            days, costs = ending.offering.offering.term_days, format_micros(micros)
+            detail = f"{product.offering_id} is renewed for {days} days, for {costs} {journal.tariff.currency}"
+            journal.tell("renewed", detail, product=product)
+            return True
+        journal.account = before
+        refusal = f"the balance of {format_micros(before.balance_micros)} {journal.tariff.currency} does not cover it"
+    journal.expire(list(ending.kept))
+    journal.tell("refused", f"{product.offering_id} ends and is not renewed: {refusal}", product=ending.product)
+    return False
+
+
+def end_product(journal: Journal, product: Product, *, kept: Sequence[Bucket] = ()) -> None:
+    """Remove a product; what is left in its buckets expires, but for `kept`. Late flows may find it for a while."""
     owe_rent(journal, product, journal.at_ms)
     expire_money(journal, [purse for purse in journal.account.purses if purse.product_id == product.product_id])
-    journal.expire([bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id])
+    mine = [bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id]
+    journal.expire([bucket for bucket in mine if bucket not in kept])
     account = journal.account
-    kept = tuple(held for held in account.products if held.product_id != product.product_id)
+    others = tuple(held for held in account.products if held.product_id != product.product_id)
     over = () if product.status == "pending_active" else (replace(product, end_ms=journal.at_ms),)
-    journal.account = replace(account, products=kept, ended=(*account.ended, *over))
+    journal.account = replace(account, products=others, ended=(*account.ended, *over))
 
 
 def _begin_trial(journal: Journal, product: Product, offering: CompiledOffering) -> None:
@@ -143,11 +179,15 @@ def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) ->
     if grace_is_over(journal.account, journal.at_ms):
         close_rent(journal)
     journal.account = swept(journal.account, journal.at_ms)
-    causes = ["expired"] if _end_products(journal) + _end_trials(journal) + _end_buckets(journal) else []
+    ended, endings = _end_products(journal)
+    causes = ["expired"] if ended + _end_trials(journal) + _end_buckets(journal, endings) else []
     if _renew_cycle(journal):
         causes = ["reset"]
+    if _begin_terms(journal, endings):
+        causes = causes if causes == ["reset"] else ["renewed"]
     _charge_trials(journal)
     _remind_of_trials(journal)
+    _remind_of_renewals(journal)
     if _start_products(journal):
         causes.append("activated")
     journal.settle(causes[0] if causes else "calendar")
@@ -159,12 +199,17 @@ def _journal(account: AccountState, tariff: Tariff, partition: int, at_ms: int, 
     return Journal(account, tariff, source, at_ms=at_ms, now_ms=now_ms)
 
 
-def _end_products(journal: Journal) -> int:
+def _end_products(journal: Journal) -> tuple[int, list[Ending]]:
+    """End what has come to its end; how many products that were, and those of them that are to be renewed."""
     over = [item for item in journal.account.products if item.end_ms is not None and item.end_ms <= journal.at_ms]
+    endings = [ending_of(journal, product) for product in over if is_renewed(product, journal.tariff)]
+    for ending in endings:
+        end_product(journal, ending.product, kept=ending.kept)
     for product in over:
-        end_product(journal, product)
-        journal.tell("expired", f"product {product.product_id} ({product.offering_id}) has ended", product=product)
-    return len(over)
+        if not is_renewed(product, journal.tariff):
+            end_product(journal, product)
+            journal.tell("expired", f"product {product.product_id} ({product.offering_id}) has ended", product=product)
+    return len(over), endings
 
 
 def _end_trials(journal: Journal) -> int:
@@ -205,12 +250,24 @@ def _remind_of_trials(journal: Journal) -> None:
             journal.tell("trial_ending", detail, product=product)
 
 
+def _remind_of_renewals(journal: Journal) -> None:
+    for product in journal.account.products:
+        offering = journal.tariff.offerings.get(product.offering_id)
+        if offering and renewal_reminder_ms(product, offering, journal.account) == journal.at_ms:
+            detail = (
+                f"{offering.offering.name} is renewed in {offering.offering.renewal_reminder_days} days for "
+                f"{offering.price_text(journal.tariff.currency)}, unless you switch the renewal off"
+            )
+            journal.tell("renewal_nearing", detail, product=product, asks_for="set_renewal")
+
+
 def _trials(journal: Journal, trial: str) -> list[Product]:
     return [item for item in journal.account.products if item.trial == trial and item.status == "active"]
 
 
-def _end_buckets(journal: Journal) -> int:
-    over = [bucket for bucket in _over(journal) if _rollover(journal, bucket) is None]
+def _end_buckets(journal: Journal, endings: Iterable[Ending]) -> int:
+    waiting = [bucket for ending in endings for bucket in ending.kept]
+    over = [item for item in _over(journal) if item not in waiting and _rollover(journal, item) is None]
     journal.expire(over)
     spent = [
         purse
@@ -273,19 +330,12 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
     if product.status != "active":
         _set_status(journal, product, "active")
     for bucket, rollover in rolling:
-        journal.roll_over(bucket, rollover, _kept_until(journal.account, product, rollover.cycles))
+        journal.roll_over(bucket, rollover, kept_in_cycles(journal.account, product, rollover.cycles))
     if offering is not None:
         renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
         journal.grant(product, renewed, days=days_of_cycle(journal.account, product, journal.at_ms))
         grant_money(journal, product, offering, ("cycle",))
     return True
-
-
-def _kept_until(account: AccountState, product: Product, cycles: int) -> int:
-    end = account.cycle_end_ms
-    for _ in range(cycles - 1):
-        end = next_cycle_end(end, time_zone=account.time_zone, cycle_day=account.cycle_day)
-    return end if product.end_ms is None else min(end, product.end_ms)
 
 
 def _suspend(journal: Journal, product: Product) -> None:

@@ -20,12 +20,13 @@ from schemas.command import (
     RefundUsage,
     RerateUsage,
     Reserve,
+    SetRenewal,
     VoidUsage,
 )
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
 from services.engine.commands import MAX_START_AHEAD_DAYS
-from services.engine.periods import DAY_MS, add_days, is_time_zone
+from services.engine.periods import DAY_MS, add_days, days_between, is_time_zone
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
@@ -222,7 +223,7 @@ class _Desk:
             "offering_id": offering.id,
             "catalogue_version": self._version.version if self._version else "",
             "start_ms": start_ms,
-            "end_ms": self._end_ms(command.account_id, offering, start_ms),
+            "end_ms": self._end_ms(command.account_id, offering, start_ms, renews=command.renews is not False),
             "ordered_by": command.command_id,
             "cancelled_by": None,
         }
@@ -275,12 +276,14 @@ class _Desk:
                     command, "offering_id", f"base plan {other!r} is held; cancel it before {wanted.id!r}"
                 )
 
-    def _end_ms(self, account_id: str, offering: ProductOffering, start_ms: int) -> int | None:
-        """When an ordered product ends by itself: with its trial, until that is confirmed, else with its term."""
+    def _end_ms(self, account_id: str, offering: ProductOffering, start_ms: int, *, renews: bool) -> int | None:
+        """When an ordered product ends by itself: with its trial, until that is confirmed, else with its last term."""
         tried = any(product["offering_id"] == offering.id for product in self._products[account_id])
         if offering.trial_days is not None and not tried:
             return self._after(account_id, start_ms, offering.trial_days)
-        return None if offering.term_days is None else self._after(account_id, start_ms, offering.term_days)
+        if offering.term_days is None or (offering.renewal == "automatic" and renews):
+            return None
+        return self._after(account_id, start_ms, offering.term_days)
 
     def _after(self, account_id: str, start_ms: int, days: int) -> int:
         return add_days(start_ms, days, time_zone=self._accounts[account_id]["time_zone"] or "UTC")
@@ -298,9 +301,43 @@ class _Desk:
             )
         trial_end_ms = self._after(command.account_id, product["start_ms"], offering.trial_days)
         if product["end_ms"] == trial_end_ms > command.issued_at_ms:
-            term = offering.term_days
+            term = None if offering.renewal == "automatic" else offering.term_days
             product.update(end_ms=None if term is None else self._after(command.account_id, trial_end_ms, term))
             self._changed_products.append(product)
+
+    def set_renewal(self, command: SetRenewal) -> None:
+        """Note whether a product ends with its present term; the lane knows whether it is still held."""
+        mine = self._products.get(command.account_id, ())
+        product = next((item for item in mine if item["product_id"] == command.product_id), None)
+        if product is None:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} was never ordered; mend the id")
+        offering = self._offerings.get(product["offering_id"])
+        if offering is None or offering.renewal == "none" or offering.term_days is None:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} is never renewed; order it again")
+        if product["end_ms"] is not None and product["end_ms"] <= command.issued_at_ms:
+            raise CommandRefused(command, "product_id", f"{command.product_id!r} has ended; order it again instead")
+        first_ms = self._first_term_ms(command.account_id, product, offering)
+        if product["end_ms"] == first_ms:
+            return  # A trial that is not confirmed ends with it, whatever comes after.
+        product["end_ms"] = None if command.renews else self._term_end_ms(command, first_ms, offering.term_days)
+        self._changed_products.append(product)
+
+    def _first_term_ms(self, account_id: str, product: Row, offering: ProductOffering) -> int:
+        """When the first term began: after the trial, which the first product of an offering has."""
+        start_ms = int(product["start_ms"])
+        mine = [item for item in self._products[account_id] if item["offering_id"] == offering.id]
+        if offering.trial_days is None or any(item["start_ms"] < start_ms for item in mine):
+            return start_ms
+        return self._after(account_id, start_ms, offering.trial_days)
+
+    def _term_end_ms(self, command: SetRenewal, first_ms: int, days: int) -> int:
+        """The end of the term that the product is in when the command is issued."""
+        zone = self._accounts[command.account_id]["time_zone"] or "UTC"
+        terms = days_between(first_ms, command.issued_at_ms, time_zone=zone) // days
+        end_ms = self._after(command.account_id, first_ms, terms * days)
+        if end_ms > command.issued_at_ms:
+            return end_ms
+        return self._after(command.account_id, first_ms, (terms + 1) * days)
 
     def cancel(self, command: CancelProduct) -> None:
         """End a product."""
@@ -339,6 +376,7 @@ _STEPS: dict[type, Callable[[_Desk, Any], None]] = {
     ActivateProduct: _Desk.activate,
     CancelProduct: _Desk.cancel,
     ConfirmProduct: _Desk.confirm,
+    SetRenewal: _Desk.set_renewal,
     Credit: _Desk.move_money,
     Debit: _Desk.move_money,
     Reserve: _Desk.move_money,

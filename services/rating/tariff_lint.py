@@ -31,6 +31,7 @@ CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "overlap": (offers.overlaps,),
     "validity": (offers.validity,),
     "time-of-anything": (offers.time_of_anything,),
+    "renewal": (offers.renewals,),
     "unorderable": (offers.unorderable,),
     "sponsor-budget": (offers.campaigns,),
 }  # fmt: skip

@@ -14,6 +14,9 @@ from services.rating.tariff_lint_view import Payer, View
 MAX_GAPS = 3
 """Gaps told of one offering; who mends these sees the rest."""
 
+SHORTEST_CYCLE_DAYS = 28
+"""A term of as many days can meet a cycle's price only once in nearly all cycles."""
+
 _LABELS = ("RAT", "zone", "data network")
 
 
@@ -61,6 +64,27 @@ def validity(view: View) -> Iterator[Finding]:
                     "validity", ("offerings", offering.id), f"{payer.name} {problem[0]}", problem[1], path=payer.path,
                     severity="warning", others=(payer.name,),
                 )  # fmt: skip
+
+
+def renewals(view: View) -> Iterator[Finding]:
+    """A renewal that charges a whole cycle's price again within the cycle, or that nobody hears of before."""
+    for offering in view.catalogue.offerings:
+        if offering.renewal == "none":
+            continue
+        whole = [price.id for price in offering.prices if price.type == "recurring" and price.proration == "none"]
+        if whole and (offering.term_days or 0) < SHORTEST_CYCLE_DAYS:
+            yield view.finding(
+                "renewal", ("offerings", offering.id),
+                f"offering {offering.id!r} is renewed every {offering.term_days} days, and each renewal charges the "
+                f"whole of price {whole[0]!r} for the cycle once more",
+                "make it a `one_time` price, or give it `proration: daily`", path=("prices",), severity="warning",
+            )  # fmt: skip
+        if offering.prices and not offering.renewal_reminder_days:
+            yield view.finding(
+                "renewal", ("offerings", offering.id),
+                f"offering {offering.id!r} is renewed and charged without a word before",
+                "give it `renewal_reminder_days`", path=("renewal",), severity="warning",
+            )  # fmt: skip
 
 
 def time_of_anything(view: View) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
+from tests.engine.reference_prices import exact_price, long_run, whole
+
 Traffic = dict[str, Any]
 FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
 WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -50,12 +52,12 @@ class Reference:
                 product["suspended"] = False
                 self.grant(product, ["cycle"])
 
-    def buy(self, offering_id: str, product_id: str, at: datetime) -> bool:
+    def buy(self, offering_id: str, product_id: str, at: datetime, *, renews: bool = True) -> bool:
         self.pass_time(at)
         term = self.offerings[offering_id].get("term_days")
         product = {
             "id": product_id, "offering": offering_id, "start": at, "suspended": False,
-            "end": at + timedelta(days=term) if term else None,
+            "end": at + timedelta(days=term) if term else None, "renews": renews,
         }  # fmt: skip
         if not self.pay(product, ["one_time", "recurring"]):
             return False
@@ -72,6 +74,12 @@ class Reference:
         self.products = [product for product in self.products if product["id"] != product_id]
         self.lots = [lot for lot in self.lots if lot["product"] != product_id]
         self.purses = [purse for purse in self.purses if purse["product"] != product_id]
+
+    def set_renewal(self, product_id: str, renews: bool, at: datetime) -> None:
+        self.pass_time(at)
+        for product in self.products:
+            if product["id"] == product_id:
+                product["renews"] = renews
 
     def set_limit(self, micros: int | None, at: datetime) -> None:
         self.pass_time(at)
@@ -125,17 +133,45 @@ class Reference:
         self.now = until
 
     def come_due(self) -> None:
-        over = [product["id"] for product in self.products if product["end"] and product["end"] <= self.now]
-        for product in self.products:
-            if product["id"] in over:
-                self.leave(product)
+        ending = [product for product in self.products if product["end"] and product["end"] <= self.now]
+        over = [product["id"] for product in ending]
+        for product in ending:
+            self.leave(product)
         self.products = [product for product in self.products if product["id"] not in over]
+        gone = [lot for lot in self.lots if lot["product"] in over]
         self.lots = [lot for lot in self.lots if lot["product"] not in over]
         self.purses = [purse for purse in self.purses if purse["product"] not in over]
         if self.cycle_end <= self.now:
             self.renew()
         self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
         self.purses = [purse for purse in self.purses if not purse["end"] or purse["end"] > self.now]
+        for product in ending:
+            self.begin_again(product, [lot for lot in gone if lot["product"] == product["id"]])
+
+    def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
+        """Order it once more, by itself: if its subscriber wants it, and money and limit allow it."""
+        offering = self.offerings[product["offering"]]
+        if not product["renews"] or offering.get("renewal") != "automatic" or product["suspended"]:
+            return
+        fresh = {**product, "start": self.now, "end": self.now + timedelta(days=offering["term_days"])}
+        costs = sum(self.fee(price, fresh)["micros"] for price in offering.get("prices", []))
+        limit = self.cap("limit", self.limit)
+        if limit is not None and costs and self.spent + costs > limit:
+            return
+        if not self.pay(fresh, ["one_time", "recurring"]):
+            return
+        self.products.append(fresh)
+        for lot in gone:
+            end = fresh["end"] if lot["allowance"].get("validity") == "once" else self.ends(fresh)
+            self.keep_of(lot, end)
+        self.grant(fresh, ["cycle", "once"])
+
+    def keep_of(self, lot: dict[str, Any], end: datetime) -> None:
+        """What stays of a lot that ends, as a lot of its own."""
+        rollover = lot["allowance"].get("rollover")
+        if rollover and not lot["rolled"]:
+            keep = min([lot["left"] * rollover["percent"] // 100, *most_of(rollover, "octets", "seconds")])
+            self.lots.append({**lot, "left": keep, "granted": keep, "end": end, "rolled": True})
 
     def renew(self) -> None:
         self.cycle_end = first_of_next_month(self.now)
@@ -148,11 +184,8 @@ class Reference:
             if product["suspended"]:
                 continue
             for lot in ending:
-                rollover = lot["allowance"].get("rollover")
-                if lot["product"] == product["id"] and rollover and not lot["rolled"]:
-                    keep = lot["left"] * rollover["percent"] // 100
-                    keep = min([keep, *most_of(rollover, "octets", "seconds")])
-                    self.lots.append({**lot, "left": keep, "granted": keep, "end": self.ends(product), "rolled": True})
+                if lot["product"] == product["id"]:
+                    self.keep_of(lot, self.ends(product))
             self.grant(product, ["cycle"])
 
     def grant(self, product: dict[str, Any], validities: list[str]) -> None:
@@ -204,7 +237,8 @@ class Reference:
                 self.balance += fee["micros"] * left // fee["days"]
 
     def leave(self, product: dict[str, Any]) -> None:
-        if any(fee["price"]["type"] == "recurring" for fee in product["paid"]):
+        today = self.now.date()
+        if any(fee["price"]["type"] == "recurring" and fee["end"] > today for fee in product["paid"]):
             self.left_on[product["offering"]] = self.now.date()
 
     # -- one octet
@@ -532,44 +566,6 @@ def gives(rule: dict[str, Any]) -> bool:
 def narrow_by_kind(scope: dict[str, Any]) -> bool:
     """Whether a scope depends on what the traffic was taken for."""
     return any(scope.get(name) for name in ("applications", "categories", "services"))
-
-
-def exact_price(price: dict[str, Any], octets: int) -> Fraction:
-    """Micros of the cycle's first `octets`, not rounded."""
-    unit = unit_of(price)
-    if price["whole_units"]:
-        octets = -(-octets // unit) * unit
-    if price["tier_mode"] == "graduated":
-        return sum((Fraction(tier_amount(price, n), unit) for n in range(1, octets + 1)), Fraction(0))
-    return max((Fraction(n * tier_amount(price, n), unit) for n in range(1, octets + 1)), default=Fraction(0))
-
-
-def unit_of(price: dict[str, Any]) -> int:
-    """Octets, or connections, of one unit."""
-    return int(price["per_connections"] if price.get("unit") == "connection" else price["per_octets"])
-
-
-def tier_amount(price: dict[str, Any], octet: int) -> int:
-    """The unit price of the tier that an octet is in."""
-    reached = [tier["amount"] for tier in price["tiers"] if octet > tier["above"]]
-    return reached[-1] if reached else price["amount"]
-
-
-def long_run(price: dict[str, Any]) -> int:
-    """Micros of a terabyte, by which prices are compared: far beyond every tier."""
-    octets, unit = 10**12, unit_of(price)
-    counted = -(-octets // unit) * unit if price["whole_units"] else octets
-    edges = [0, *(tier["above"] for tier in price["tiers"])]
-    amounts = [price["amount"], *(tier["amount"] for tier in price["tiers"])]
-    spans = list(zip(edges, [*edges[1:], counted], amounts, strict=True))
-    if price["tier_mode"] == "graduated":
-        return sum((end - start) * amount for start, end, amount in spans) // unit
-    return max(end * amount for _, end, amount in spans) // unit
-
-
-def whole(micros: Fraction) -> int:
-    """Rounded down."""
-    return micros.numerator // micros.denominator
 
 
 def first_of_this_month(at: datetime) -> datetime:

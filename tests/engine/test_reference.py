@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schemas.command import SetRenewal
 from schemas.units import format_micros
 from services.engine.tariff import compile_tariff
 from tests.engine.reference import Reference
@@ -45,7 +46,7 @@ def a_scope(dice: random.Random) -> dict[str, Any]:
     return scope
 
 
-def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
+def an_allowance(dice: random.Random, number: int, *, renewed: bool = False) -> dict[str, Any]:
     once = dice.random() < 0.3
     rollover = {"percent": dice.choice([50, 100]), "octets": dice.choice([None, 20])}
     timed = dice.random() < 0.3
@@ -60,7 +61,7 @@ def an_allowance(dice: random.Random, number: int) -> dict[str, Any]:
         "id": f"b{number}", "scope": a_scope(dice), **amounts,
         "priority": dice.choice([1, 100]), "validity": "once" if once else "cycle",
         "on_exhausted": dice.choice(["continue", "continue", "throttle", "block"]),
-        "rollover": rollover if not once and dice.random() < 0.3 else None,
+        "rollover": rollover if (renewed or not once) and dice.random() < 0.3 else None,
     }  # fmt: skip
 
 
@@ -114,7 +115,8 @@ def a_traffic_condition(dice: random.Random) -> dict[str, Any]:
 def a_tariff(dice: random.Random) -> dict[str, Any]:
     offerings, rules = [], []
     for name in ("plan", "pack", "pass"):
-        allowances = [an_allowance(dice, n) for n in range(dice.randint(0, 3))]
+        renewed = name == "pass" and dice.random() < 0.6
+        allowances = [an_allowance(dice, n, renewed=renewed) for n in range(dice.randint(0, 3))]
         made = [a_rule(dice, f"{name}-{n}", allowances) for n in range(dice.randint(0, 3))]
         rules += made
         offerings.append(
@@ -125,7 +127,7 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
                             "amount": dice.choice([0, 1_500_000])},
                            {"id": f"{name}-rent", "type": "recurring", "amount": dice.choice([0, 0, 1_000_000]),
                             "proration": dice.choice(["none", "daily"]), "refund": dice.choice(["none", "daily"])}],
-                "term_days": 1 if name == "pass" else None,
+                "term_days": 1 if name == "pass" else None, "renewal": "automatic" if renewed else "none",
                 "money_allowances": [
                     {"id": f"m{n}", "amount": dice.choice([1, 700_000, 4_000_000]), "scope": a_scope(dice),
                      "priority": dice.choice([1, 100]), "validity": dice.choice(["cycle", "once"])}
@@ -171,7 +173,9 @@ class Day:
                 self.cancel()
             elif action < 0.95:
                 self.set_limit()
-            elif action < 0.97:
+            elif action < 0.96:
+                self.set_renewal()
+            elif action < 0.975:
                 self.raise_cap()
             else:
                 self.engine.timer(stamp(self.at))
@@ -218,8 +222,9 @@ class Day:
     def buy(self, offering_id: str) -> None:
         self.bought += 1
         name = f"p{self.bought}"
-        if self.model.buy(offering_id, name, self.at):
-            self.engine.activate(offering_id, name, at=stamp(self.at))
+        renews = self.dice.random() < 0.8
+        if self.model.buy(offering_id, name, self.at, renews=renews):
+            self.engine.activate(offering_id, name, at=stamp(self.at), renews=renews)
         else:
             with pytest.raises(RefusedError, match="insufficient_balance"):
                 self.engine.activate(offering_id, name, at=stamp(self.at))
@@ -231,6 +236,14 @@ class Day:
             name = self.dice.choice(held)
             self.model.cancel(name, self.at)
             self.engine.cancel(name, at=stamp(self.at))
+
+    def set_renewal(self) -> None:
+        self.model.pass_time(self.at)
+        held = [product["id"] for product in self.model.products if product["offering"] == "pass"]
+        if held:
+            name = self.dice.choice(held)
+            self.model.set_renewal(name, False, self.at)
+            self.engine.command(SetRenewal, product_id=name, renews=False, at=stamp(self.at))
 
     def set_limit(self) -> None:
         amount = self.dice.choice([None, 0, 1_000_000, 7_000_000])

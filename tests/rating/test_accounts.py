@@ -13,6 +13,7 @@ from schemas.command import (
     Credit,
     Debit,
     Reserve,
+    SetRenewal,
 )
 from schemas.topics import COMMANDS
 from services.rating.accounts import CommandRefused, submit
@@ -142,6 +143,39 @@ def test_a_second_order_has_no_trial(trials):
     assert [row["end_ms"] for row in _rows(trials, products)] == [AT_MS, None]
 
 
+@pytest.fixture
+def renewed(engine):
+    """A database whose catalogue has passes that are renewed, one of them after a trial."""
+    offered = [
+        {"id": "basic", "name": "Basic", "kind": "base_plan"},
+        {"id": "week", "name": "Week", "kind": "pass", "term_days": 7, "renewal": "automatic"},
+        {"id": "film", "name": "Film", "kind": "pass", "term_days": 7, "renewal": "automatic", "trial_days": 2},
+    ]
+    publish_catalogue(engine, catalogue(offerings=offered, rules=[]))
+    return engine
+
+
+def test_what_is_renewed_has_no_end_until_the_renewal_is_switched_off(renewed):
+    def switch(command_id, renews, days, product_id="prod-2"):
+        at_ms = AT_MS + days * DAY_MS
+        fields = {"account_id": "acc-1", "product_id": product_id, "renews": renews, "issued_at_ms": at_ms}
+        submit(renewed, [SetRenewal(version="1.2", command_id=command_id, **fields)])
+        return next(row["end_ms"] for row in _rows(renewed, products) if row["product_id"] == product_id)
+
+    submit(renewed, [_create(), _order(), _order("week", "prod-2"), _order("film", "prod-3")])
+    submit(renewed, [_command(ActivateProduct, "once", product_id="prod-4", offering_id="week", renews=False)])
+    ends = {row["product_id"]: row["end_ms"] for row in _rows(renewed, products)}
+    assert ends == {
+        "prod-1": None, "prod-2": None, "prod-3": AT_MS + 2 * DAY_MS, "prod-4": AT_MS + 7 * DAY_MS,
+    }  # fmt: skip
+    assert switch("off-1", False, 0) == AT_MS + 7 * DAY_MS
+    assert switch("on-1", True, 1) is None
+    assert switch("off-2", False, 7) == AT_MS + 14 * DAY_MS
+    assert switch("off-3", False, 1, "prod-3") == AT_MS + 2 * DAY_MS
+    submit(renewed, [_command(ConfirmProduct, "yes", product_id="prod-3")])
+    assert switch("off-4", False, 3, "prod-3") == AT_MS + 9 * DAY_MS
+
+
 def test_no_more_are_ordered_than_can_be_held(trials):
     submit(trials, [_create(), _order("week")])
     with pytest.raises(CommandRefused, match="can be held 1 times"):
@@ -149,6 +183,13 @@ def test_no_more_are_ordered_than_can_be_held(trials):
 
 
 REFUSED = {
+    "a renewal of what is never renewed": (
+        [_create(), _order(), _command(SetRenewal, "r", product_id="prod-1", renews=False)], "product_id",
+        "never renewed",
+    ),
+    "a renewal of what was never ordered": (
+        [_create(), _command(SetRenewal, "r", product_id="p", renews=False)], "product_id", "never ordered",
+    ),
     "a confirmation of what has no trial": (
         [_create(), _order(), _command(ConfirmProduct, "c", product_id="prod-1")], "product_id", "has no trial",
     ),

@@ -1,0 +1,303 @@
+"""Automatic renewal: a term's end begins the next term, once, if the subscriber wants it and can pay."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.catalogue import ProductOffering
+from schemas.command import SetRenewal
+from schemas.usage import RatedUsage
+from services.engine.tariff import compile_tariff
+from tests.engine.world import RefusedError, World, catalogue, micros, ms
+
+WEEK: dict[str, Any] = {
+    "id": "week", "kind": "pass", "term_days": 7, "renewal": "automatic", "renewal_reminder_days": 2,
+    "prices": [{"id": "fee", "type": "one_time", "amount": "3"}],
+    "allowances": [{"id": "data", "octets": 1000, "validity": "once"}],
+}  # fmt: skip
+PLAN: dict[str, Any] = {"id": "plan", "kind": "base_plan"}
+
+
+def world_of(offering: dict[str, Any] = WEEK, *, credit: str | None = None, **profile: Any) -> World:
+    world = World(catalogue(PLAN, offering), at="2026-03-10 12:00", **profile)
+    if credit is not None:
+        world.credit(credit)
+    world.activate("plan", "plan")
+    world.activate(offering["id"], "p1")
+    return world
+
+
+def fees(world: World) -> list[RatedUsage]:
+    return [row for row in world.usage if row.kind == "fee"]
+
+
+def held(world: World) -> list[str]:
+    assert world.account is not None
+    return [product.product_id for product in world.account.products]
+
+
+def ends(world: World) -> int | None:
+    assert world.account is not None
+    return next(product.end_ms for product in world.account.products if product.product_id == "p1")
+
+
+def test_a_term_is_followed_by_another_without_any_flow() -> None:
+    world = world_of()
+    world.flow(700)
+    world.timer("2026-03-17 12:00")
+    assert (held(world), world.left("p1/data"), ends(world)) == (["plan", "p1"], 1000, ms("2026-03-24 12:00"))
+    assert [(row.price_id, row.amount, row.product_id) for row in fees(world)] == [("fee", "3", "p1")] * 2
+    assert fees(world)[1].cause == f"timer:{ms('2026-03-17 12:00')}"
+    (told,) = world.told("renewed")
+    assert told.detail == "week is renewed for 7 days, for 3 EUR"
+    assert not world.told("expired")
+
+
+def test_a_flow_at_the_very_end_is_of_the_next_term() -> None:
+    world = world_of()
+    world.flow(1000, at="2026-03-17 11:59")
+    assert world.flow(300, at="2026-03-17 12:00").draws[0].remaining_octets == 700
+    assert len(fees(world)) == 2
+
+
+def test_what_is_due_is_done_once_whoever_brings_it_about() -> None:
+    worlds = [world_of() for _ in range(3)]
+    worlds[0].timer("2026-03-31 12:00")
+    worlds[0].timer("2026-03-31 12:00")
+    worlds[1].flow(1, at="2026-03-31 12:00")
+    for at in ("2026-03-17 12:00", "2026-03-24 12:00", "2026-03-31 12:00"):
+        worlds[2].timer(at)
+    assert [len(fees(world)) for world in worlds] == [4, 4, 4]
+    assert [row.usage_id for row in fees(worlds[0])] == [row.usage_id for row in fees(worlds[2])]
+
+
+def test_the_subscriber_is_told_before_and_can_switch_it_off() -> None:
+    world = world_of()
+    world.timer("2026-03-15 11:59")
+    assert not world.told("renewal_nearing")
+    world.timer("2026-03-15 12:00")
+    (told,) = world.told("renewal_nearing")
+    assert (told.asks_for, told.product_id) == ("set_renewal", "p1")
+    world.command(SetRenewal, product_id="p1", renews=False)
+    world.timer("2026-03-17 12:00")
+    assert (held(world), len(fees(world)), len(world.told("expired"))) == (["plan"], 1, 1)
+
+
+def test_it_can_be_switched_on_again_and_off_at_the_order() -> None:
+    world = world_of()
+    for renews in (False, False, True):
+        world.command(SetRenewal, product_id="p1", renews=renews)
+    world.activate("week", "p2", renews=False)
+    world.timer("2026-03-17 12:00")
+    assert held(world) == ["plan", "p1"]
+
+
+def test_only_what_is_renewed_can_be_switched() -> None:
+    world = world_of()
+    for fields in ({"product_id": "nothing", "renews": False}, {"product_id": "plan", "renews": True}):
+        with pytest.raises(RefusedError, match="no_renewal"):
+            world.command(SetRenewal, **fields)
+
+
+def test_without_money_it_ends_and_the_gate_closes() -> None:
+    rule = {"id": "on", "bucket": {"allowance": "data", "state": "available"}}
+    world = World(catalogue(PLAN, {**WEEK, "rules": ["on"]}, rules=[rule]), payment="prepaid")
+    world.credit("5")
+    world.activate("plan", "plan")
+    world.activate("week", "p1")
+    assert world.gates() == {"on": "open", "default": "closed"}
+    world.timer("2026-03-17 12:00")
+    assert (held(world), world.balance(), len(fees(world))) == (["plan"], micros("2"), 1)
+    (told,) = world.told("refused")
+    assert told.detail == "week ends and is not renewed: the balance of 2 EUR does not cover it"
+    assert world.gates() == {"default": "closed"}
+    world.credit("10")
+    world.timer("2026-04-30 12:00")
+    assert len(fees(world)) == 1
+
+
+def test_a_gate_that_was_closed_by_use_opens_with_the_next_term() -> None:
+    world = world_of()
+    world.flow(1000)
+    assert world.gates() == {"default": "closed"}
+    world.timer("2026-03-17 12:00")
+    assert world.gates() == {"default": "open"}
+    assert world.updates[-1].cause == "renewed"
+
+
+@pytest.mark.parametrize(("limit", "renewed"), [("2.99", False), ("3", True), (None, True)])
+def test_the_spending_limit_holds_for_what_nobody_orders(limit: str | None, renewed: bool) -> None:
+    world = world_of()
+    world.limit(limit)
+    world.timer("2026-03-17 12:00")
+    assert ("p1" in held(world)) == renewed
+    details = [note.detail for note in world.told("refused")]
+    wanted = "it costs 3 EUR, and 2.99 EUR of your limit of 2.99 EUR are left in this cycle"
+    assert details == ([] if renewed else [f"week ends and is not renewed: {wanted}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"lifecycle_status": "retired"}, "'week' is retired"),
+        ({"valid_until_ms": ms("2026-03-17 12:00")}, "not now"),
+        ({"eligibility": {"segments": ["group"]}}, "is for segments group"),
+        ({"requires": ["other"]}, "requires one of other"),
+    ],
+)
+def test_what_could_not_be_ordered_is_not_renewed(change: dict[str, Any], reason: str) -> None:
+    world = world_of()
+    world.tariff = compile_tariff(catalogue(PLAN, {"id": "other"}, {**WEEK, **change}, version="next"))
+    world.timer("2026-03-17 12:00")
+    assert held(world) == ["plan"]
+    assert reason in str(world.told("refused")[0].detail)
+
+
+@pytest.mark.parametrize("offerings", [[PLAN], [PLAN, {**WEEK, "renewal": "none"}]])
+def test_a_catalogue_that_renews_it_no_more_lets_it_end(offerings: list[dict[str, Any]]) -> None:
+    world = world_of()
+    world.tariff = compile_tariff(catalogue(*offerings, version="next"))
+    world.timer("2026-03-17 12:00")
+    assert (held(world), len(world.told("expired")), world.told("refused")) == (["plan"], 1, [])
+
+
+def test_a_plan_is_renewed_before_what_stands_on_it() -> None:
+    plan = {**PLAN, "term_days": 7, "renewal": "automatic"}
+    world = World(catalogue({**WEEK, "requires": ["plan"]}, plan))
+    world.activate("plan", "z-plan")
+    world.activate("week", "p1")
+    world.timer("2026-03-24 12:00")
+    assert held(world) == ["z-plan", "p1"]
+    world.command(SetRenewal, product_id="z-plan", renews=False)
+    world.timer("2026-03-31 12:00")
+    assert not held(world)
+    assert "requires one of plan" in str(world.told("refused")[0].detail)
+
+
+def test_what_is_suspended_at_its_end_is_not_renewed() -> None:
+    monthly = {"id": "rent", "type": "recurring", "amount": "4"}
+    world = world_of({**WEEK, "term_days": 30, "prices": [monthly]}, payment="prepaid", credit="5")
+    world.timer("2026-04-09 12:00")
+    assert held(world) == ["plan"]
+    assert "it was suspended at the end of its term" in str(world.told("refused")[-1].detail)
+
+
+def test_prices_by_the_day_are_charged_for_each_day_once() -> None:
+    rent = {"id": "rent", "type": "recurring", "amount": "31", "proration": "daily"}
+    world = world_of({**WEEK, "prices": [rent]})
+    world.timer("2026-04-01 00:00")
+    # Seven days from the 10th, seven from the 17th, seven from the 24th up to the 31st, and that day.
+    assert [row.amount for row in fees(world)][:4] == ["7", "7", "7", "1"]
+    assert sum(micros(row.amount) for row in fees(world) if row.start_ms < ms("2026-04-01")) == micros("22")
+
+
+def test_a_term_that_ends_with_the_cycle_is_charged_once() -> None:
+    rent = {"id": "rent", "type": "recurring", "amount": "5"}
+    cycle = {"id": "data", "octets": 500, "rollover": {"percent": 50}}
+    world = World(catalogue(PLAN, {**WEEK, "prices": [rent], "allowances": [cycle]}), at="2026-03-25 00:00")
+    world.activate("week", "p1")
+    world.timer("2026-04-01 00:00")
+    assert [(row.amount, row.start_ms) for row in fees(world)] == [
+        ("5", ms("2026-03-25 00:00")), ("5", ms("2026-04-01 00:00")),
+    ]  # fmt: skip
+    assert world.left("p1/data") == 750
+
+
+def test_what_is_left_stays_for_the_next_term_within_its_bounds() -> None:
+    data = {"id": "data", "octets": 1000, "validity": "once", "rollover": {"percent": 50, "octets": 300}}
+    world = world_of({**WEEK, "allowances": [data]})
+    world.flow(500)
+    world.timer("2026-03-17 12:00")
+    assert world.account is not None
+    assert [(bucket.remaining, bucket.rolled) for bucket in world.account.buckets] == [(250, True), (1000, False)]
+    world.timer("2026-03-24 12:00")
+    # What was kept once is over; of the thousand no more than three hundred stay.
+    assert [(bucket.remaining, bucket.rolled) for bucket in world.account.buckets] == [(300, True), (1000, False)]
+
+
+def test_what_is_not_renewed_keeps_nothing() -> None:
+    data = {"id": "data", "octets": 1000, "validity": "once", "rollover": {}}
+    world = world_of({**WEEK, "allowances": [data]}, payment="prepaid", credit="3")
+    world.timer("2026-03-17 12:00")
+    assert world.account is not None
+    assert (held(world), world.account.buckets) == (["plan"], ())
+
+
+def test_a_late_flow_draws_the_term_of_its_time() -> None:
+    world = world_of()
+    world.flow(100)
+    world.timer("2026-03-17 12:00")
+    decision = world.flow(200, at="2026-03-17 11:00")
+    assert [(draw.bucket_id, draw.remaining_octets) for draw in decision.draws] == [("p1/data", 700)]
+    assert world.left("p1/data") == 1000
+
+
+def test_terms_keep_their_time_of_day_over_a_change_of_the_clocks() -> None:
+    world = World(catalogue(PLAN, WEEK), at="2026-03-22 02:30", zone="Europe/Berlin")
+    world.activate("week", "p1")
+    world.timer("2026-04-06 00:00")
+    assert [row.start_ms for row in fees(world)] == [
+        # On the 29th there is no 02:30: the clocks go from 02:00 to 03:00.
+        ms(at, "Europe/Berlin") for at in ("2026-03-22 02:30", "2026-03-29 03:30", "2026-04-05 02:30")
+    ]  # fmt: skip
+
+
+def test_a_trial_comes_before_the_first_term_only() -> None:
+    world = world_of({**WEEK, "trial_days": 3})
+    world.confirm("p1")
+    world.timer("2026-03-30 00:00")
+    assert [row.start_ms for row in fees(world)] == [ms(f"2026-03-{day} 12:00") for day in (13, 20, 27)]
+    assert len(world.told("trial_started")) == 1
+
+
+def test_an_unconfirmed_trial_is_not_renewed() -> None:
+    world = world_of({**WEEK, "trial_days": 3})
+    world.timer("2026-04-30 00:00")
+    assert (held(world), fees(world)) == (["plan"], [])
+
+
+def test_money_of_a_term_ends_with_it() -> None:
+    gift = {"id": "gift", "amount": "2", "validity": "once"}
+    price = {"id": "unit", "amount": "0.001", "per_octets": 1}
+    world = world_of({**WEEK, "allowances": [], "money_allowances": [gift], "usage_prices": [price]})
+    world.flow(500)
+    world.timer("2026-03-17 12:00")
+    assert world.account is not None
+    assert [purse.remaining_micros for purse in world.account.purses] == [micros("2")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"term_days": None}, "give term_days"),
+        (
+            {"renewal": "none", "allowances": [{**WEEK["allowances"][0], "rollover": {}}]},
+            "rollover is for",
+        ),
+    ],
+)
+def test_only_terms_are_renewed(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ProductOffering.model_validate({"name": "Week", **WEEK, **fields})
+
+
+@given(credit=st.integers(3, 20), hours=st.lists(st.integers(1, 400), max_size=8), volumes=st.data())
+@settings(max_examples=40, deadline=None)
+def test_each_term_is_paid_once_and_grants_once(credit: int, hours: list[int], volumes: st.DataObject) -> None:
+    world = world_of(payment="prepaid", credit=str(credit))
+    at_ms = world.now_ms
+    for step in hours:
+        at_ms += step * 3_600_000
+        if volumes.draw(st.booleans()):
+            world.flow(volumes.draw(st.integers(0, 1500)), at=at_ms)
+        else:
+            world.timer(at_ms)
+    terms = 1 + (at_ms - ms("2026-03-10 12:00")) // (7 * 86_400_000)
+    paid = min(terms, credit // 3)
+    assert len(fees(world)) == paid
+    assert world.balance() == micros(str(credit - 3 * paid))
+    assert sum(row.kind == "grant" for row in world.usage) == paid
+    assert ("p1" in held(world)) == (terms == paid)
