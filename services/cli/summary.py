@@ -12,7 +12,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.decision import PolicyDecision
 from schemas.notification import Notification
 from schemas.state import AccountState
-from schemas.units import parse_micros
+from schemas.units import MS_PER_SECOND, parse_micros
 from schemas.usage import RatedUsage
 from services.cli.reconcile import CheckResult, Report
 from services.cli.reconcile_view import PART_FIELDS, PARTS
@@ -48,6 +48,8 @@ class Summary:
         """Accounts by offering held."""
         self.drawn: Counter[str] = Counter()
         """Octets drawn from buckets by offering."""
+        self.drawn_ms: Counter[str] = Counter()
+        """The same of buckets of time."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """Dead letters by cause and topic."""
         self.told: Counter[str] = Counter()
@@ -82,9 +84,10 @@ class Summary:
                 self._offering(row, row.offering_id)
             elif row.kind in ("usage", "refund"):
                 for movement in row.movements:
-                    if movement.unit == "octets":
+                    if movement.unit != "micros":
                         offering = self._offering_of.get((row.account_id, movement.bucket_id), "(unknown)")
-                        self.drawn[offering] -= int(movement.amount)
+                        drawn = self.drawn if movement.unit == "octets" else self.drawn_ms
+                        drawn[offering] -= int(movement.amount)
 
     def account(self, account: AccountState) -> None:
         """Who holds what, at the end."""
@@ -109,7 +112,7 @@ class Summary:
         if row.kind == "fee":
             self.fees[offering_id, row.currency or ""] += parse_micros(row.amount)
         for movement in row.movements:
-            if movement.unit == "octets":
+            if movement.unit != "micros":
                 self._offering_of[row.account_id, movement.bucket_id] = offering_id
 
 
@@ -187,8 +190,14 @@ def _offerings(summary: Summary) -> Table:
     ranked = sorted(names, key=lambda name: (-summary.holders[name], -summary.drawn[name], name))
     for name in ranked[: TOP * 2]:
         fees = {currency: micros for (offering, currency), micros in summary.fees.items() if offering == name}
-        table.add_row(name, shown_number(summary.holders[name]), shown_octets(summary.drawn[name]), shown_money(fees))
+        table.add_row(name, shown_number(summary.holders[name]), _drawn(summary, name), shown_money(fees))
     return table
+
+
+def _drawn(summary: Summary, offering: str) -> str:
+    time = f"{summary.drawn_ms[offering] // MS_PER_SECOND} s" if summary.drawn_ms[offering] else ""
+    volume = shown_octets(summary.drawn[offering]) if summary.drawn[offering] or not time else ""
+    return ", ".join(filter(None, (volume, time)))
 
 
 def _rules(summary: Summary) -> Table:

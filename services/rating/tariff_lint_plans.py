@@ -23,14 +23,14 @@ def steps_between_plans(view: View) -> Iterator[Finding]:
         if view.on_sale(plan) and _is_simple(plan):
             ladders.setdefault(_alike(view, plan), []).append(plan)
     for plans in ladders.values():
-        steps = sorted(plans, key=lambda plan: (plan.allowances[0].octets, plan.id))
+        steps = sorted(plans, key=lambda plan: (plan.allowances[0].amount, plan.id))
         for small, large in itertools.pairwise(steps):
-            if small.allowances[0].octets < large.allowances[0].octets:
+            if small.allowances[0].amount < large.allowances[0].amount:
                 yield from _step(view, small, large)
 
 
 def _step(view: View, small: ProductOffering, large: ProductOffering) -> Iterator[Finding]:
-    volume, more = small.allowances[0].octets, large.allowances[0].octets
+    volume, more = small.allowances[0].amount, large.allowances[0].amount
     above, whole = _cost(small, volume + 1), _cost(small, more)
     dear = _cost(large, more)
     if dear is None:
@@ -56,7 +56,8 @@ def _step(view: View, small: ProductOffering, large: ProductOffering) -> Iterato
 
 def _is_simple(plan: ProductOffering) -> bool:
     """Whether volume and price are all that the plan is about: then two such plans can be held against each other."""
-    return len(plan.allowances) == 1 and not plan.money_allowances and plan.trial_days is None
+    volumes = [item for item in plan.allowances if item.unit == "octets"]
+    return len(plan.allowances) == len(volumes) == 1 and not plan.money_allowances and plan.trial_days is None
 
 
 def _alike(view: View, plan: ProductOffering) -> object:
@@ -68,6 +69,7 @@ def _alike(view: View, plan: ProductOffering) -> object:
         repr(plan.eligibility),
         repr(rules),
         plan.term_days,
+        plan.renewal,
         tuple(sorted(plan.requires)),
     )
 
@@ -80,7 +82,7 @@ def _treatment(view: View, rule_id: str) -> str:
 def _cost(plan: ProductOffering, octets: int) -> int | None:
     """What a cycle with so many octets in the allowance's scope costs; None where not all of them are sold."""
     fees = sum(price.amount for price in plan.prices if price.type == "recurring")
-    beyond = octets - plan.allowances[0].octets
+    beyond = octets - plan.allowances[0].amount
     used = _beyond(plan, beyond) if beyond > 0 else 0
     return None if used is None else max(fees + used, plan.minimum_rent)
 

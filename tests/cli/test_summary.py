@@ -14,6 +14,7 @@ from services.cli.summary import Summary, print_report, print_summary, report_js
 from services.cli.tables import plain_console
 from services.cli.verify import Survey, survey
 from tests.cli.world import World
+from tests.rating.usage_records import granted, moved, rated
 
 
 @pytest.fixture
@@ -135,3 +136,22 @@ def test_the_given_time_makes_the_throughput() -> None:
 def test_without_a_terminal_the_width_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     assert plain_console().width == 100
+
+
+def test_time_that_was_drawn_is_shown_beside_volume() -> None:
+    grant = granted(
+        5_000_000, product_id="prod-1", offering_id="talk", movements=(moved("prod-1/t", 9_000, 9_000, "ms"),)
+    )
+    used = rated(1, movements=(moved("prod-1/t", -2_500, 6_500, "ms"),), timed_octets=1_000)
+    summary = Summary()
+    summary.usage([grant, used])
+    assert (summary.drawn, summary.drawn_ms) == ({}, {"talk": 2_500})
+    output = io.StringIO()
+    summary.holders["talk"] = 1
+    print_summary(summary, console=Console(file=output, width=100))
+    assert next(line.split() for line in output.getvalue().splitlines() if " talk " in line)[:4] == [
+        "talk",
+        "1",
+        "2",
+        "s",
+    ]
