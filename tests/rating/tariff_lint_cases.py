@@ -576,14 +576,11 @@ offerings:
 - id: plan
   name: P
   kind: base_plan
-  allowances:
-  - {id: data, octets: 9 GB}
-  - {id: talk, seconds: 60 min, scope: {categories: [voip_im]%s}}
+  allowances: [{id: data, octets: 9 GB}, {id: talk, seconds: 60 min, scope: {categories: [voip_im]%s}}]
 """
 
-case("seconds for whatever a messenger does", TIME % "", "7 time-of-anything?")
+case("seconds for whatever a messenger does", TIME % "", "5 time-of-anything?")
 case("seconds for calls", TIME % ", services: [call]")
-
 
 RENEWED = """
 offerings:
