@@ -162,7 +162,8 @@ def test_what_throttles_has_a_rule_that_does_it(demo: Catalogue) -> None:
 
 def test_every_offering_of_the_demonstration_can_be_bought(demo: Catalogue) -> None:
     for offering in demo.offerings:
-        world = World(demo)
+        payments = offering.eligibility.payments if offering.eligibility else ()
+        world = World(demo, payment=next(iter(payments), "postpaid"))
         if offering.kind != "base_plan":
             world.activate(offering.requires[0])
         world.activate(offering.id)
