@@ -279,6 +279,21 @@ DECISIONS = (
         qos=Qos(five_qi=9, mbr_down_bps=20_000_000), sponsor_id="sponsor-12",
         sponsorships=(Sponsorship(campaign_id="social-spring", octets=7_300_000, budget_octets=7_300_000),),
     ),
+    PolicyDecision(
+        version=DECISION_VERSION, decision_id="5-121004", record_id="upf-3/9c43b0/0001", subscriber_id=SUBSCRIBER,
+        account_id=ACCOUNT, start_ms=EVENING_MS + 200_000, end_ms=EVENING_MS + 800_000, octets=6_000_000,
+        classification=Classification(
+            category="voip_im", application="whatsapp", service="call", confidence=90,
+            evidence=(Evidence(kind="address", value="203.0.113.61", matched="203.0.113.0/24",
+                               application="whatsapp", confidence=90),),
+        ),
+        rule_id="default", precedence=100_000, rating_group=1, treatment="charged", gate_status="open",
+        decided_at_ms=EVENING_MS + 801_100, catalogue_version=CATALOGUE_NOW, charged_octets=6_000_000,
+        draws=(
+            Draw(bucket_id="p-4/minutes", octets=4_500_000, remaining_octets=0, drawn_ms=450_000, remaining_ms=0),
+            Draw(bucket_id="p-1/general", octets=1_500_000, remaining_octets=3_000_000),
+        ),
+    ),
 )  # fmt: skip
 
 ENFORCEMENT = (

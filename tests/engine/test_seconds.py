@@ -245,6 +245,19 @@ def test_what_is_reclassified_uses_the_seconds_of_its_flow() -> None:
     assert (world.left("p1/calls"), world.left("p1/data")) == (8 * MINUTE, 10_000)
 
 
+def test_a_doubted_call_gives_its_seconds_back_when_it_turns_out_free() -> None:
+    rule = {"id": "free", "charging": "free", "scope": {"applications": ["whatsapp"]}}
+    plan = {"id": "plan", "allowances": [{"id": "time", "seconds": 100}, {**DATA, "priority": 200}], "rules": ["free"]}
+    world = World(catalogue(plan, rules=[rule]))
+    world.activate("plan", "p1")
+    call(world, 150_000, 600, confidence=10, remote_ip="192.0.2.9")
+    assert (world.left("p1/time"), world.left("p1/data")) == (0, 9_800)
+    call(world, "1 min", 100, confidence=90, remote_ip="192.0.2.9")
+    assert (world.left("p1/time"), world.left("p1/data")) == (100_000, 10_000)
+    refund = next(row for row in world.usage if row.kind == "refund")
+    assert (refund.charged_octets, refund.timed_octets) == (600, 400)
+
+
 # -- a catalogue that changes its mind
 
 
