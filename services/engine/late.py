@@ -45,7 +45,9 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
     In the cycle before: what was held and valid then. In the present cycle: what is held now, and what has ended since.
     """
     past = in_past_cycle(account, at_ms)
-    products = [item for item in (*account.products, *account.ended) if _was_held(item, at_ms, past=past)]
+    products = [item for item in account.products if _was_held(item, at_ms, past=past)]
+    # What has come and gone since was not there; what has come to stay serves usage of the present cycle.
+    products += [item for item in account.ended if item.start_ms <= at_ms and _was_held(item, at_ms, past=past)]
     buckets = [bucket for bucket in account.buckets if not past or _was_valid(bucket, at_ms)]
     buckets += [bucket for bucket in account.lapsed if _was_valid(bucket, at_ms)]
     view = replace(

@@ -92,6 +92,18 @@ def test_usage_before_a_cancellation_meets_the_rules_of_then() -> None:
     assert [world.flow(1, at=cancelled + n).rule_id for n in (-1, 0)] == ["free", "default"]
 
 
+def test_a_product_that_came_and_went_since_serves_nothing_from_before_it() -> None:
+    free = {"id": "free", "charging": "free"}
+    world = World(catalogue({"id": "add", "rules": ["free"]}, {"id": "plan", "allowances": [DATA]}, rules=[free]))
+    world.activate("plan")
+    began, ended = ms("2026-03-11 09:00"), ms("2026-03-11 10:00")
+    world.activate("add", "a", at=began)
+    world.cancel("a", at=ended)
+    assert [world.flow(1, at=at).rule_id for at in (began - 1, began, ended - 1, ended)] == [
+        "default", "free", "free", "default",
+    ]  # fmt: skip
+
+
 def test_a_late_flow_that_empties_a_bucket_of_now_tells_the_gateway() -> None:
     day = {"id": "day", "allowances": [{**DATA, "id": "x", "validity": "once"}], "term_days": 1}
     world = World(catalogue({"id": "plan", "allowances": [DATA]}, day))
