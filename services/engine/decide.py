@@ -134,7 +134,7 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
 def _told_late(case: Case, charged: Charged, account: AccountState, tariff: Tariff) -> Outcome:
     after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
     if not past and not drawn_from_lapsed(account, after):
-        return _told_with_rules(case, charged._replace(account=after), tariff)
+        return _told_with_rules(case, account, charged._replace(account=after), tariff)
     if past:
         case.note = case.note or "charged in the cycle before, when it happened"
     told = _told_now(case, account, after)
@@ -153,11 +153,12 @@ def _told_now(case: Case, before: AccountState, after: AccountState, *, cause: s
 
 
 def _decide_slowly(case: Case, account: AccountState, tariff: Tariff) -> Outcome:
-    charged = charge(case, unpacked(account), tariff)
+    before = unpacked(account)
+    charged = charge(case, before, tariff)
     if not case.selection.doubted:
-        return _told_with_rules(case, charged, tariff)
+        return _told_with_rules(case, before, charged, tariff)
     charged = charged._replace(account=kept(charged.account, case))
-    return _told_as_unknown(case, lambda: _told_with_rules(case, charged, tariff))
+    return _told_as_unknown(case, lambda: _told_with_rules(case, before, charged, tariff))
 
 
 def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
@@ -168,11 +169,11 @@ def _told_as_unknown(case: Case, tell: Callable[[], Outcome]) -> Outcome:
     return told._replace(decision=decision)
 
 
-def _told_with_rules(case: Case, charged: Charged, tariff: Tariff) -> Outcome:
+def _told_with_rules(case: Case, before: AccountState, charged: Charged, tariff: Tariff) -> Outcome:
     """The outcome of a flow that went down the waterfall."""
     told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
     told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
-    cause = charged.cause or ("spend" if _has_paid(case) and money_turns(charged.account, tariff) else None)
+    cause = charged.cause or ("spend" if _has_paid(case) and money_turns(before, charged.account, tariff) else None)
     if cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.

@@ -39,20 +39,25 @@ def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tup
     )
 
 
-def money_turns(account: AccountState, tariff: Tariff) -> bool:
-    """Whether what was paid has left so little that the rules in force are not those installed.
+def money_turns(before: AccountState, after: AccountState, tariff: Tariff) -> bool:
+    """Whether, with what was paid from `before` to `after`, the rules in force are not those installed any more.
 
     Balance and limit serve all prices: a sale at one can leave too little for the next octet at another, though the
-    sale itself met no end. While each price could be paid from balance and limit alone, nothing has turned.
+    sale itself met no end. And it can open a gate: what is left of a whole unit that was just paid is for any traffic.
+    While each price could be paid from balance and limit alone, before and after, nothing has turned.
     """
-    if account.payment != "prepaid" and limit_of(account) is None and not account.purses:
+    if _is_ample(before, tariff) and _is_ample(after, tariff):
         return False
+    marks, _ = _changes(after, tariff, at_ms=after.settled_ms, cause="spend")
+    return marks != after.installed_rules
+
+
+def _is_ample(account: AccountState, tariff: Tariff) -> bool:
+    if account.payment != "prepaid" and limit_of(account) is None and not account.purses:
+        return True
     plan = plan_of(account.standing, tariff)
     reserve = Means(max((reserve_of(price, account) for price in plan.connections), default=0))
-    if all(can_pay(price, account, reserve) for price in (*plan.prices, *plan.connections)):
-        return False
-    marks, _ = _changes(account, tariff, at_ms=account.settled_ms, cause="spend")
-    return marks != account.installed_rules
+    return all(can_pay(price, account, reserve) for price in (*plan.prices, *plan.connections))
 
 
 def settle(

@@ -91,6 +91,18 @@ def test_a_sale_that_leaves_too_little_for_another_price_closes_the_gates_that_i
     assert world.flow(1, "netflix").blocked_octets == 1
 
 
+def test_a_whole_unit_that_granted_money_paid_opens_the_gates_for_what_is_left_of_it() -> None:
+    gift = {"id": "gift", "amount": "2", "scope": {"applications": ["spotify"]}}
+    world = world_of(
+        {"usage_prices": [{"id": "any", **STEPS}], "money_allowances": [gift]}, VIDEO_RULE, payment="prepaid"
+    )
+    assert world.gates() == {"video": "closed", "default": "open"}
+    world.flow(60, "spotify")
+    assert world.gates() == {"video": "open", "default": "open"}
+    assert world.flow(50, "netflix").charged_octets == 40
+    assert world.gates() == {"video": "closed", "default": "open"}
+
+
 def test_a_gate_stays_open_while_some_traffic_of_its_rule_is_paid_for() -> None:
     world = world_of({"allowances": [DATA, VIDEO]})
     world.flow(1000)
