@@ -210,3 +210,20 @@ def test_splitting_changes_no_total_and_no_purse_goes_below_nothing(
         octets = [sum(getattr(item, f"{part}_octets") for item in world.decisions) for part in ("charged", "blocked")]
         ends.append((octets, world.money(), world.balance(), left(world), world.gates()))
     assert ends[0] == ends[1]
+
+
+def test_a_unit_that_granted_money_begins_opens_the_gate_of_what_it_does_not_pay_for() -> None:
+    pack = {"id": "pack", "amount": "0.333333", "per_octets": 10, "whole_units": True}
+    film = {"id": "film", "scope": {"applications": ["netflix"]}}
+    gift = {"id": "gift", "amount": "0.7", "scope": {"categories": ["social"]}}
+    plan = {"id": "plan", "kind": "base_plan", "usage_prices": [pack], "money_allowances": [gift], "rules": ["film"]}
+    world = World(catalogue(plan, rules=[film]), payment="prepaid")
+    world.credit("0.4")
+    world.activate("plan", "plan")
+    assert world.flow(33, "netflix").charged_octets == 10
+    assert world.gates() == {"film": "closed", "default": "open"}
+    assert world.flow(9, "facebook").charged_octets == 9
+    # The unit is paid for, and one octet of it is left for anybody.
+    assert world.gates() == {"film": "open", "default": "open"}
+    assert world.flow(5, "netflix").charged_octets == 1
+    assert world.gates() == {"film": "closed", "default": "open"}
