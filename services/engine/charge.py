@@ -36,7 +36,7 @@ from services.engine.purses import PAID, Paid, credit_of, paid_from
 from services.engine.select import Selection, select
 from services.engine.spans import Span
 from services.engine.standing import share_id, standing_for, with_standing
-from services.engine.tariff import MAX_TOTAL_MICROS, CompiledAllowance, CompiledPrice, Tariff
+from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
 
 BALANCE_MARK = "balance"
 """In `AccountState.told_blocked`: that the prepaid balance is used up; a credit takes it out."""
@@ -294,11 +294,7 @@ class _Session:
         used_octets = self._counter(price.counter_id).octets
         room = self._room(price, self._selection)
         part = max(0, min(left, room.octets - used_octets))
-        before = self._for_others(price)
         self._pay(price, used_octets, part)
-        if self._for_others(price) != before:
-            # A unit was begun or used up, or a tier has turned, for traffic that has other money to pay with.
-            self.cause = self.cause or "balance"
         rest = left - part
         if used_octets + part < room.octets:
             self._near(price, part)
@@ -307,15 +303,6 @@ class _Session:
         elif rest:
             return self._block(rest, f"price {price.price.id} has reached {price.most_octets} octets, all it can count")
         return 0
-
-    def _for_others(self, price: CompiledPrice) -> tuple[bool, ...]:
-        """Whether traffic could buy one more with the account's own money alone, and with none: the rest of a unit.
-
-        Looked at only where it need not be as it is for the traffic that is charged.
-        """
-        if not (self._selection.purses or price.price.whole_units or price.price.tiers):
-            return ()
-        return can_pay(price, self.account), can_pay(price, self.account, Means(reserve_micros=MAX_TOTAL_MICROS))
 
     def _end(self, room: Room, part: int, rest: int, price: CompiledPrice) -> None:
         """Cap, limit or balance are at their end, after `part`; `rest` is beyond."""
@@ -341,13 +328,16 @@ class _Session:
             at = number.octets
             self._case.connection = Connection(price.price.id, 0, 0, at, at)
             return
-        micros = price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets)
-        before = self._for_others(price)
+        micros, was_open = (
+            price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets),
+            can_pay(price, self.account),
+        )
         self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
         money, paid = self._take(micros)
         self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1, paid)
         self._turn_by_spend()
-        if self._for_others(price) != before:
+        if can_pay(price, self.account) != was_open:
+            # A tier has turned for traffic that granted money does not pay for.
             self.cause = self.cause or "balance"
         room = room_of(price, self.account, self._credit(selection))
         if number.octets + 1 >= room.octets and room.bound != "count":
