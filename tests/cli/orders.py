@@ -9,15 +9,16 @@ from schemas.command import AccountCommand, ActivateProduct, ChangeProfile, Cred
 
 
 def orders(catalogue: Catalogue, members: Mapping[str, tuple[str, ...]], at_ms: int) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of every command: each account gets a plan and some packs; every third pays in advance."""
-    plans = [offering.id for offering in catalogue.offerings if offering.kind == "base_plan"]
+    """Key and value of every command: each account gets a plan and some packs; some pay in advance."""
+    plans = [offering for offering in catalogue.offerings if offering.kind == "base_plan"]
     packs = [offering.id for offering in catalogue.offerings if offering.kind != "base_plan"]
     for number, (account, ids) in enumerate(members.items()):
-        payment = "postpaid" if number % 3 else "prepaid"
+        plan = plans[number % len(plans)]
+        payments = plan.eligibility.payments if plan.eligibility else ()
+        payment = next(iter(payments), "postpaid" if number % 3 else "prepaid")
         yield _order(ChangeProfile(**_issued(account, "profile", at_ms), subscriber_ids=ids, payment=payment))
         yield _order(Credit(**_issued(account, "credit", at_ms), amount="30"))
-        plan = plans[number % len(plans)]
-        yield _order(ActivateProduct(**_issued(account, "plan", at_ms), product_id="plan", offering_id=plan))
+        yield _order(ActivateProduct(**_issued(account, "plan", at_ms), product_id="plan", offering_id=plan.id))
         for position, pack in enumerate(packs):
             if (number + position) % 3 == 0:
                 yield _order(ActivateProduct(**_issued(account, pack, at_ms), product_id=pack, offering_id=pack))

@@ -166,6 +166,8 @@ def interrupted(options: list[str], *, after: str, folder: Path) -> tuple[int, s
     process = subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path.cwd(),
         env={**os.environ, "SMARTPIPE_DATA_DIR": str(folder)},
+        # A shell has its background jobs ignore Ctrl-C, and they hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads in this test
     )  # fmt: skip
     try:
         assert process.stdin is not None

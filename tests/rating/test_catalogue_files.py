@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import catalogue as contracts
 from schemas.catalogue_amounts import MoneyAmount
+from schemas.catalogue_scopes import CatalogueModel
 from services.rating.catalogue_files import (
     MONEY_KEYS,
     CatalogueFilesError,
@@ -115,7 +116,7 @@ def test_whole_money_in_a_file_is_units_of_currency_and_never_micro_units(write)
 def test_every_field_of_money_is_known_to_the_loader():
     found = set()
     for model in vars(contracts).values():
-        if isinstance(model, type) and issubclass(model, contracts._Model):
+        if isinstance(model, type) and issubclass(model, CatalogueModel):
             hints = get_type_hints(model, include_extras=True)
             found |= {name for name, hint in hints.items() if hint == MoneyAmount or MoneyAmount in get_args(hint)}
     assert found == MONEY_KEYS
