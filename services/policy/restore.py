@@ -61,16 +61,16 @@ async def _rebuild(newest: dict[bytes | None, bytes | None], settings: Settings)
 
 async def _fill_agenda(state: LaneState) -> None:
     versions: set[str] = set()
-    told: set[str] = set()
+    any_told = False
     for number, account in enumerate(state.accounts.states(), start=1):
         state.agenda.note_usage(account)
         state.agenda.note_calendar(account)
         versions.add(account.catalogue_version)
-        told.update(account.empty_campaigns)
+        any_told = any_told or bool(account.empty_campaigns)
         if number % YIELD_EVERY == 0:
             await asyncio.sleep(0)
     if len(versions) == 1:
         # All accounts stand under one version already: while it is the present one, none has to be looked at for it.
         state.adopted_version = versions.pop()
     # Some may have heard of a budget's end and not yet of its return.
-    state.adopted_empty = None if told else frozenset()
+    state.adopted_empty = None if any_told else frozenset()

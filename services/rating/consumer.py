@@ -1,16 +1,24 @@
 """What everybody does who books a topic exactly once: begin where the database stands, go on, leave on request."""
 
 import asyncio
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.rating.database import Engine, writing
 from services.rating.patience import Patience, Stopping
 from services.rating.repositories import ledger as books
-from services.runtime.log import Log, LogReader
+from services.rating.repositories.ledger import OffsetsMoved
+from services.runtime.log import Log, LogReader, LogRecord
 from services.runtime.settings import Settings
 
 __all__ = ["Consumer"]
+
+POLL_WAIT_MS = 200
+"""How long a poll waits for records; a stop is noticed within it."""
+
+RIVAL_PAUSE_S = 2.0
+"""After another replica was faster, leave it alone for a random part of this."""
 
 
 class Consumer:
@@ -22,6 +30,7 @@ class Consumer:
         self._engine = engine
         self._log = log
         self._settings = settings
+        self._log_events = log_events
         self._stopping = asyncio.Event()
         self._patience = Patience(
             outage_timeout_ms=settings.outage_timeout_ms, stopping=self._stopping, log_events=log_events
@@ -38,7 +47,7 @@ class Consumer:
             try:
                 await self._resume(reader)
                 while not self._stopping.is_set():
-                    await self._step(reader)
+                    await self._go_on(reader)
             finally:
                 await reader.close()
         except Stopping:
@@ -48,8 +57,26 @@ class Consumer:
         """Let `run` end after the transaction in hand."""
         self._stopping.set()
 
+    async def _go_on(self, reader: LogReader) -> None:
+        try:
+            await self._step(reader)
+        except OffsetsMoved as moved:
+            await self._give_way(moved)
+            await self._resume(reader)
+
+    async def _give_way(self, moved: OffsetsMoved) -> None:
+        """Leave alone for a while whoever was faster."""
+        self._log_events.info("rival_was_faster", detail=str(moved))
+        await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
+
     async def _step(self, reader: LogReader) -> None:
+        """Book what is there. Raises OffsetsMoved when another replica booked it first."""
         raise NotImplementedError
+
+    async def _poll(self, reader: LogReader) -> Mapping[int, Sequence[LogRecord]]:
+        return await self._patience.through(
+            lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
+        )
 
     async def _resume(self, reader: LogReader) -> None:
         beginnings = await self._patience.through(reader.beginning_offsets)

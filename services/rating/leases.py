@@ -9,7 +9,6 @@ database last knew them all: one that was restored from an older backup learns f
 
 import asyncio
 import dataclasses
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -39,10 +38,6 @@ from services.rating.repositories.outbox import OutboxRecord
 from services.runtime.log import Log, LogReader, LogRecord
 from services.runtime.settings import Settings
 from services.runtime.telemetry import Health, events
-
-POLL_WAIT_MS = 200
-RIVAL_PAUSE_S = 2.0
-"""After another replica was faster, leave it alone for a random part of this."""
 
 NOTE_INTERVAL_MS = 60_000
 """How often it is noted up to where the log's answers are all known; a start reads those behind it."""
@@ -94,19 +89,14 @@ class LeaseOwner(Consumer):
         return Health(ok=outage is None, detail=outage or "answering")
 
     async def _resume(self, reader: LogReader) -> None:
-        while not await self._recalled():
-            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
+        while True:
+            try:
+                await self._recall()
+                break
+            except OffsetsMoved as moved:
+                await self._give_way(moved)
         await super()._resume(reader)
         await self._show()
-
-    async def _recalled(self) -> bool:
-        """Whether all answers in the log are known now; False when a rival was at it, too."""
-        try:
-            await self._recall()
-        except OffsetsMoved as moved:
-            _events.info("rival_was_faster", detail=str(moved))
-            return False
-        return True
 
     async def _recall(self) -> None:
         """Learn from the log every answer that the database may have forgotten."""
@@ -119,10 +109,7 @@ class LeaseOwner(Consumer):
         await self._patience.through(lambda: answers.seek(self._known))
         grants: dict[tuple[str, int], GrantLease] = {}
         while any(answers.position(partition) < end for partition, end in ends.items()):
-            polled = await self._patience.through(
-                lambda: answers.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
-            )
-            _keep_newest(polled, grants)
+            _keep_newest(await self._poll(answers), grants)
         moves = {partition: (self._known[partition], answers.position(partition)) for partition in ends}
         forgotten = await self._patience.through(lambda: asyncio.to_thread(self._learn, grants, moves))
         self._known = {partition: following for partition, (_, following) in moves.items()}
@@ -130,18 +117,11 @@ class LeaseOwner(Consumer):
             _events.warning("answers_recalled", lanes=forgotten, detail="the database had forgotten them")
 
     async def _step(self, reader: LogReader) -> None:
-        polled = await self._patience.through(
-            lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
-        )
-        try:
-            if any(polled.values()):
-                await self._answer(reader, polled)
-            if self._clock() - self._noted_at_ms >= NOTE_INTERVAL_MS:
-                await self._note()
-        except OffsetsMoved as moved:
-            _events.info("rival_was_faster", detail=str(moved))
-            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
-            await self._resume(reader)
+        polled = await self._poll(reader)
+        if any(polled.values()):
+            await self._answer(reader, polled)
+        if self._clock() - self._noted_at_ms >= NOTE_INTERVAL_MS:
+            await self._note()
 
     async def _answer(self, reader: LogReader, polled: Polled) -> None:
         moves = {partition: (self._stored[partition], reader.position(partition)) for partition in polled}

@@ -5,7 +5,6 @@ books, so of two ledgers that read the same records one finds the offsets moved,
 """
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 
 from schemas.topics import USAGE
@@ -15,19 +14,13 @@ from services.rating.consumer import Consumer
 from services.rating.database import Engine, again_after_collision, reading, writing
 from services.rating.metrics import RatingMetrics
 from services.rating.repositories import ledger as books
-from services.rating.repositories.ledger import Booked, BucketSum, OffsetsMoved, UsageSum
+from services.rating.repositories.ledger import Booked, BucketSum, UsageSum
 from services.runtime.log import Log, LogReader, LogRecord
 from services.runtime.settings import Settings
 from services.runtime.telemetry import Health, events
 
-POLL_WAIT_MS = 200
-"""How long a poll waits for records; a stop is noticed within it."""
-
 WATCH_INTERVAL_MS = 1_000
 """How often the end of the log is looked at: lag, and the time up to which an idle partition is booked."""
-
-RIVAL_PAUSE_S = 2.0
-"""After another replica was faster, leave it alone for a random part of this."""
 
 _events = events("rating.ledger")
 
@@ -63,18 +56,11 @@ class Ledger(Consumer):
         _events.info("resumed", next_offsets=dict(sorted(self._stored.items())))
 
     async def _step(self, reader: LogReader) -> None:
-        polled = await self._patience.through(
-            lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
-        )
-        try:
-            if any(polled.values()):
-                await self._book(reader, polled)
-            if self._clock() - self._watched_at_ms >= WATCH_INTERVAL_MS:
-                await self._watch(reader)
-        except OffsetsMoved as moved:
-            _events.info("rival_was_faster", detail=str(moved))
-            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
-            await self._resume(reader)
+        polled = await self._poll(reader)
+        if any(polled.values()):
+            await self._book(reader, polled)
+        if self._clock() - self._watched_at_ms >= WATCH_INTERVAL_MS:
+            await self._watch(reader)
 
     async def _book(self, reader: LogReader, polled: Mapping[int, Sequence[LogRecord]]) -> None:
         batch = gather(polled, booked_at_ms=self._clock())

@@ -5,7 +5,6 @@ command, in the transaction that moves the offsets.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -17,14 +16,9 @@ from services.rating.database import Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
 from services.rating.repositories import ledger as books
 from services.rating.repositories.accounts import RefusedCommand
-from services.rating.repositories.ledger import OffsetsMoved
 from services.runtime.log import Log, LogReader, LogRecord
 from services.runtime.settings import Settings
 from services.runtime.telemetry import Health, events
-
-POLL_WAIT_MS = 200
-RIVAL_PAUSE_S = 2.0
-"""After another replica was faster, leave it alone for a random part of this."""
 
 MAX_DETAIL = 1_000
 
@@ -49,20 +43,12 @@ class Refusals(Consumer):
         return Health(ok=outage is None, detail=outage or "reading")
 
     async def _step(self, reader: LogReader) -> None:
-        polled = await self._patience.through(
-            lambda: reader.poll(max_records=self._settings.ledger_batch_records, max_wait_ms=POLL_WAIT_MS)
-        )
+        polled = await self._poll(reader)
         if not any(polled.values()):
             return
         moves = {partition: (self._stored[partition], reader.position(partition)) for partition in polled}
         found = refused_commands(polled)
-        try:
-            kept = await self._patience.through(lambda: asyncio.to_thread(self._keep, found, moves))
-        except OffsetsMoved as moved:
-            _events.info("rival_was_faster", detail=str(moved))
-            await self._patience.pause(random.uniform(0, RIVAL_PAUSE_S))  # noqa: S311 - jitter, no secret
-            await self._resume(reader)
-            return
+        kept = await self._patience.through(lambda: asyncio.to_thread(self._keep, found, moves))
         self._stored.update({partition: following for partition, (_, following) in moves.items()})
         for refused in kept:
             _events.warning("command_refused", command_id=refused.command_id, cause=refused.cause)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
+from services.rating import consumer
 from services.rating.app import create_app
 from services.rating.database import migrate, open_database
 from services.rating.metrics import RatingMetrics
@@ -17,6 +18,13 @@ from services.runtime.telemetry import new_registry
 from tests.rating.seeds import seed
 
 _numbers = itertools.count()
+
+
+@pytest.fixture
+def quick_consumers(monkeypatch):
+    """Consumers that wait for nothing long: neither for records nor for rivals."""
+    monkeypatch.setattr(consumer, "POLL_WAIT_MS", 5)
+    monkeypatch.setattr(consumer, "RIVAL_PAUSE_S", 0.01)
 
 
 @pytest.fixture(scope="session")

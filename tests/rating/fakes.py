@@ -1,11 +1,14 @@
-"""A log in memory that keeps the port's Protocol as far as the rating service uses it."""
+"""A log in memory that keeps the port's Protocol as far as the rating service uses it, and a database that breaks."""
 
 import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import Engine, event
+
 from schemas.topics import BY_NAME, Topic
+from services.rating.database import DatabaseDown
 from services.runtime.log import LogUnavailable, NewRecord, OffsetOutOfRange
 from services.runtime.partitioning import partition_of
 
@@ -147,3 +150,16 @@ class FakePublisher:
 
     async def close(self) -> None:
         pass
+
+
+def break_once(engine: Engine, starts: str) -> list[str]:
+    """Let the first statement that starts like this end in a lost connection. The list fills with it."""
+    broken: list[str] = []
+
+    def cut(_connection, _cursor, statement, *_):
+        if statement.startswith(starts) and not broken:
+            broken.append(statement)
+            raise DatabaseDown("the cable was pulled")
+
+    event.listen(engine, "after_cursor_execute", cut)
+    return broken

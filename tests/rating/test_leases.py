@@ -6,14 +6,12 @@ import contextlib
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import event
 
 from schemas.lease import LeaseRequest
 from schemas.topics import COMMANDS, LEASE_REQUESTS
 from services.engine.leases import Budget, LaneLease
-from services.rating import leases as module
 from services.rating.catalogue_store import publish_catalogue
-from services.rating.database import Collision, DatabaseDown, reading, writing
+from services.rating.database import Collision, reading, writing
 from services.rating.leases import LeaseOwner, _keep_newest, budget_totals
 from services.rating.metrics import RatingMetrics
 from services.rating.models import campaign_budgets, campaign_leases, ledger_offsets
@@ -24,19 +22,15 @@ from services.rating.repositories.ledger import OffsetsMoved, next_offsets
 from services.runtime.log import OffsetOutOfRange
 from services.runtime.partitioning import partition_of
 from tests.rating.catalogues import catalogue
-from tests.rating.fakes import FakeLog, FakeRecord
+from tests.rating.fakes import FakeLog, FakeRecord, break_once
 from tests.waiting import wait_until_async
+
+pytestmark = pytest.mark.usefixtures("quick_consumers")
 
 DEADLINE_S = 100
 NOW_MS = 1_790_000_000_000
 BUDGET = 10_000
 SIZES = {"lease_least_octets": 10, "lease_most_octets": 1_000}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(module, "POLL_WAIT_MS", 5)
-    monkeypatch.setattr(module, "RIVAL_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -158,14 +152,7 @@ async def test_a_request_that_comes_twice_is_answered_once(sponsored, settings, 
 
 @pytest.mark.parametrize("breaks_at", ["INSERT INTO campaign_budgets", "INSERT INTO outbox", "UPDATE ledger_offsets"])
 async def test_a_transaction_that_breaks_leaves_nothing_and_is_done_again(sponsored, settings, metrics, breaks_at):
-    log, broken = FakeLog(), []
-
-    def break_once(_connection, _cursor, statement, *_):
-        if statement.startswith(breaks_at) and not broken:
-            broken.append(statement)
-            raise DatabaseDown("the cable was pulled")
-
-    event.listen(sponsored, "after_cursor_execute", break_once)
+    log, broken = FakeLog(), break_once(sponsored, breaks_at)
     tell(log, 0, ask())
     async with running(sponsored, log, settings, metrics):
         await granted(log, 1, 0)

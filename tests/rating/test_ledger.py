@@ -31,10 +31,8 @@ NOW_MS = RATED_AT_MS + 60_000
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(module, "POLL_WAIT_MS", 5)
+def always_watching(monkeypatch, quick_consumers):
     monkeypatch.setattr(module, "WATCH_INTERVAL_MS", 0)
-    monkeypatch.setattr(module, "RIVAL_PAUSE_S", 0.01)
 
 
 @contextlib.asynccontextmanager

@@ -5,29 +5,24 @@ import contextlib
 
 import msgspec
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from schemas.dead_letter import DeadLetter
 from schemas.topics import COMMANDS, DEAD_LETTERS, FLOWS
-from services.rating import refusals as module
 from services.rating.corrections import CorrectionRefused, Order, order, ordered
-from services.rating.database import DatabaseDown, reading
+from services.rating.database import reading
 from services.rating.models import refused_commands
 from services.rating.refusals import Refusals
-from tests.rating.fakes import FakeLog
+from tests.rating.fakes import FakeLog, break_once
 from tests.rating.seeds import book, seed
 from tests.rating.usage_records import RATED_AT_MS, rated
 from tests.waiting import wait_until_async
 
+pytestmark = pytest.mark.usefixtures("quick_consumers")
+
 DEADLINE_S = 20
 DRAWN = "f-0-11-11-0"
 REASON = "reclassified: the ledger knew 0 corrections by the lane, and there are 1; order it again"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(module, "POLL_WAIT_MS", 5)
-    monkeypatch.setattr(module, "RIVAL_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -144,14 +139,7 @@ async def test_only_letters_of_commands_ordered_here_are_kept_each_once(shop, se
 
 @pytest.mark.parametrize("breaks_at", ["INSERT INTO refused_commands", "UPDATE ledger_offsets"])
 async def test_a_transaction_that_breaks_leaves_nothing_and_is_done_again(shop, settings, breaks_at):
-    log, broken = FakeLog(), []
-
-    def break_once(_connection, _cursor, statement, *_):
-        if statement.startswith(breaks_at) and not broken:
-            broken.append(statement)
-            raise DatabaseDown("the cable was pulled")
-
-    event.listen(shop, "after_cursor_execute", break_once)
+    log, broken = FakeLog(), break_once(shop, breaks_at)
     log.add(DEAD_LETTERS, b"acc-1", letter())
     async with running(shop, log, settings):
         await refused(shop, "c-1")
