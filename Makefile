@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check bench accuracy fuzz kafka generate lock clean
+.PHONY: help setup demo run test check bench accuracy agreement fuzz kafka generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,9 @@ bench: $(READY) ## Measure on a real Kafka; writes build/bench.json
 
 accuracy: $(READY) ## Score the classifier against labelled flows; writes build/accuracy.json
 	@$(BIN)/python -m bench.accuracy $(ARGS)
+
+agreement: $(READY) ## Let the tariff engine and its slow reference model live 10 000 random days
+	@$(BIN)/python -m bench.agreement $(ARGS)
 
 fuzz: $(READY) ## Fuzz what reads strangers' text, a minute for each target (Linux; fetches atheris)
 	@$(BIN)/uv run --no-sync --with atheris==3.0.0 python -m bench.fuzz $(ARGS)

@@ -1,10 +1,9 @@
 """The engine agrees with the reference model, flow by flow, over random tariffs, subscribers and days.
 
-The suite lives a few hundred of them; `python -m tests.engine.test_reference 100000` lives as many as one likes.
+The suite lives a few hundred of them; `make agreement ARGS="--days 100000"` as many as one likes.
 """
 
 import random
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -294,10 +293,3 @@ def live(seed: int) -> None:
         Day(seed).live()
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error
-
-
-if __name__ == "__main__":
-    for number in range(int(sys.argv[1])):
-        live(number)
-        if number % 1000 == 999:
-            print(number + 1, "days agree", flush=True)
