@@ -142,6 +142,8 @@ ROWS = (
               (Query("sum by (instance) (ott_policy_accounts)", "{{instance}}"),), stacked=True),
         Panel("Age of the catalogue", "Since the version in force became effective, by worker.", "s",
               (Query("time() - max by (instance) (ott_policy_catalogue_loaded_timestamp_seconds)", "{{instance}}"),)),
+        Panel("Workers that refuse the newest catalogue", "They go on by the one before; one that starts has none.",
+              "short", (Query("sum(ott_policy_catalogue_refused)", "workers"),)),
     )),
     Row("API", (
         Panel("Requests by route", "HTTP requests per second.", "reqps",

@@ -30,7 +30,7 @@ def entries_of(catalogue: Catalogue) -> Iterator[CatalogueEntry]:
         for item in getattr(catalogue, field)
     ]
     yield from entries
-    yield marker_of(catalogue.version, catalogue.currency, _digest(entries), catalogue.min_confidence)
+    yield marker_of(catalogue.version, catalogue.currency, digest_of(entries), catalogue.min_confidence)
 
 
 def marker_of(version: str, currency: str, digest: str, min_confidence: int) -> CatalogueEntry:
@@ -81,7 +81,7 @@ class CatalogueFeed:
         marker = self._marker
         if marker is None or (offered := (marker.body["version"], marker.body["digest"])) == self._applied:
             return None
-        if _digest(self._entries.values()) != marker.body["digest"]:
+        if digest_of(self._entries.values()) != marker.body["digest"]:
             return None
         self._applied = offered
         return self._assemble(marker)
@@ -99,7 +99,8 @@ def _body(item: object) -> dict[str, object]:
     return item.model_dump(mode="json", exclude_defaults=True)  # type: ignore[attr-defined,no-any-return]
 
 
-def _digest(entries: Iterable[CatalogueEntry]) -> str:
+def digest_of(entries: Iterable[CatalogueEntry]) -> str:
+    """What a marker names its entries by: equal for the same entries, whatever their order and minor version."""
     digest = hashlib.sha256()
     encoder = msgspec.json.Encoder(order="deterministic")
     for entry in sorted(entries, key=lambda entry: entry.entry_key):

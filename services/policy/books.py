@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+import msgspec
+
 from schemas.catalogue import Catalogue
 from schemas.topics import CATALOGUE
 from services.engine.classify import Classifier
@@ -15,6 +17,8 @@ from services.runtime.log import Log, LogReader
 
 POLL_RECORDS = 5_000
 POLL_WAIT_MS = 500
+MAX_REASON = 2_000
+"""Characters that are kept of why a catalogue was refused: it quotes what somebody wrote."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,26 @@ class Books:
 
 
 class BookKeeper:
-    """Follows the catalogue topic and holds the newest complete version."""
+    """Follows the catalogue topic and holds the newest complete version that compiles.
 
-    def __init__(self, log: Log, *, name_cache_entries: int, on_change: Callable[[Books, float], None]) -> None:
+    What cannot be read or compiled is refused as a whole and told to `on_refused`, with the reason: decisions go on by
+    the books of before, since one bad version must not stop every worker. The next good version takes over.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        name_cache_entries: int,
+        on_change: Callable[[Books, float], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
         self._log = log
         self._name_cache_entries = name_cache_entries
         self._on_change = on_change
+        self._on_refused = on_refused
+        self._unreadable: dict[bytes, str] = {}
+        self._uncompiled: str | None = None
         self._feed = CatalogueFeed()
         self._first = asyncio.Event()
         self._books: Books | None = None
@@ -53,6 +71,14 @@ class BookKeeper:
     def loaded(self) -> bool:
         """Whether a catalogue is there."""
         return self._books is not None
+
+    def refused(self) -> str | None:
+        """Why something in the topic is not in force; None when all is well.
+
+        An entry that cannot be read is told until its key is written anew, whatever version is in force: a worker that
+        starts may miss just that entry.
+        """
+        return self._uncompiled or next(iter(self._unreadable.values()), None)
 
     async def first(self) -> None:
         """Wait until a complete catalogue was read: without one nothing can be decided, so nothing is."""
@@ -75,13 +101,32 @@ class BookKeeper:
         for records in (await reader.poll(max_records=POLL_RECORDS, max_wait_ms=POLL_WAIT_MS)).values():
             for record in records:
                 if record.key is not None:
-                    self._feed.offer(record.key, record.value)
+                    self._offer(record.key, record.value)
+
+    def _offer(self, key: bytes, value: bytes | None) -> None:
+        self._unreadable.pop(key, None)
+        try:
+            self._feed.offer(key, value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if value is not None:
+                detail = f"entry {key[:128]!r}: {error}; publish the object again, or a tombstone if it is nobody's"
+                self._unreadable[key] = self._refuse(detail)
 
     async def _apply(self) -> None:
-        catalogue = self._feed.take()
-        if catalogue is None:
+        try:
+            catalogue = self._feed.take()
+            if catalogue is None:
+                return
+            books = await asyncio.to_thread(Books.compile, catalogue, name_cache_entries=self._name_cache_entries)
+        except Exception as error:
+            # Compiling has touched nothing. Whatever is wrong with a version, stopping would make an outage of it.
+            self._uncompiled = self._refuse(f"{type(error).__name__}: {error}; mend the catalogue, publish it again")
             return
-        books = await asyncio.to_thread(Books.compile, catalogue, name_cache_entries=self._name_cache_entries)
-        self._books = books
+        self._books, self._uncompiled = books, None
         self._on_change(books, time.time())
         self._first.set()
+
+    def _refuse(self, reason: str) -> str:
+        cut = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
+        self._on_refused(cut)
+        return cut

@@ -95,3 +95,8 @@ class PolicyMetrics:
             "ott_policy_catalogue_loaded_timestamp_seconds", "Wall clock when the catalogue version became effective.",
             registry=registry,
         )  # fmt: skip
+        self.catalogue_refused = Gauge(
+            "ott_policy_catalogue_refused",
+            "1 while something in the catalogue topic is refused; the version before stays in force.",
+            registry=registry,
+        )

@@ -48,7 +48,13 @@ class PolicyService:
         self._metrics = PolicyMetrics(registry)
         self._host: LaneHost | None = None
         self._lanes: LaneKeeper | None = None
-        self._keeper = BookKeeper(log, name_cache_entries=settings.name_cache_entries, on_change=self._on_books)
+        self._keeper = BookKeeper(
+            log,
+            name_cache_entries=settings.name_cache_entries,
+            on_change=self._on_books,
+            on_refused=lambda reason: _events.error("catalogue_refused", detail=reason),
+        )
+        self._metrics.catalogue_refused.set_function(lambda: self._keeper.refused() is not None)
         self._tasks: list[asyncio.Task[None]] = []
         self._ops: HttpServer | None = None
 
@@ -131,7 +137,7 @@ class PolicyService:
         owned = self._host.assigned_partitions() if self._host is not None else frozenset()
         restoring = sorted(owned - self._lanes.restored_partitions()) if self._lanes is not None else []
         return {
-            "catalogue": Health(self._keeper.loaded(), "loaded" if self._keeper.loaded() else "waiting for a version"),
+            "catalogue": self._catalogue_health(),
             "group": Health(joined, f"owns {sorted(owned)}" if joined else "waiting for an assignment"),
             "lanes": Health(not restoring, f"restoring {restoring}" if restoring else "all restored"),
         }
@@ -139,6 +145,11 @@ class PolicyService:
     def _live(self) -> Mapping[str, Health]:
         age_s = self._host.last_poll_age_s() if self._host is not None else 0.0
         return {"fetch_loop": Health(age_s < STUCK_AFTER_S, f"last round {age_s:.1f} s ago")}
+
+    def _catalogue_health(self) -> Health:
+        loaded, refused = self._keeper.loaded(), self._keeper.refused()
+        present = f"{self._keeper.current.version} is in force" if loaded else "waiting for a version"
+        return Health(loaded, present if refused is None else f"{present}; refused: {refused}")
 
     def _on_books(self, books: Books, at_s: float) -> None:
         self._metrics.catalogue_loaded.set(at_s)

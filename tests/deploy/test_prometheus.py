@@ -43,6 +43,7 @@ GUARDS = [
     ("SmartpipeDeadLetters", '{cause!="duplicate"}', ""),
     ("SmartpipeDeadLetters", ">= 10", ">= 1"),
     ("SmartpipeLaneRebuilds", "> 10", "> 5"),
+    ("SmartpipeCatalogueRefused", "max(", "min("),
     ("SmartpipeRatingDown", " == 1", " == 2"),
     ("SmartpipeLedgerStalled", "time() - max(", "time() - min("),
     ("SmartpipeLedgerStalled", "and sum(max by (partition) (ott_rating_ledger_lag_records)) > 0", ""),

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -13,15 +15,16 @@ from hypothesis import strategies as st
 
 from schemas import topics
 from schemas.catalogue import Catalogue
-from services.engine.feed import changes, entries_of
+from services.engine.feed import changes, digest_of, entries_of, marker_of
 from services.policy.books import BookKeeper, Books
 from services.policy.lane import LaneKeeper
 from services.policy.metrics import PolicyMetrics
-from services.runtime.log import LaneLost, Polled
+from services.runtime.log import LaneLost, NewRecord, Polled
 from services.runtime.settings import Settings
 from services.runtime.telemetry import new_registry
 from tests.policy.lanes import NOW_MS, ListLane, lane_state, run
 from tests.policy.records import Record, command_value, flow_record
+from tests.policy.workers import worker
 from tests.waiting import wait_until_async
 
 DEADLINE_S = 120.0
@@ -134,6 +137,16 @@ class CatalogueLog:
             for key, entry in changes(old, entries_of(catalogue(version)))
         ]
 
+    def publish_dangling(self, version: int) -> None:
+        """Offer a complete version whose offering names a rule that is in none of its entries."""
+        entries = [entry for entry in entries_of(catalogue(version)) if entry.kind not in ("rule", "version")]
+        marker = marker_of(f"v{version}", "EUR", digest_of(entries), 60)
+        keep, self._version = {entry.entry_key for entry in entries}, version
+        gone = {record.key for record in self._records} - {key.encode() for key in keep}
+        records = [Record(key, None) for key in gone]
+        records += [Record(entry.entry_key.encode(), msgspec.json.encode(entry)) for entry in (*entries, marker)]
+        self.offer(records)
+
     def offer(self, records: Sequence[Record]) -> None:
         self._records += records
         self._news.set()
@@ -210,10 +223,12 @@ class World:
     def __init__(self) -> None:
         self.log, self.lane = CatalogueLog(), FedLane()
         self.effective: list[str] = []
+        self.refused: list[str] = []
         self.keeper = BookKeeper(
             self.log,  # type: ignore[arg-type]
             name_cache_entries=100,
             on_change=lambda books, _: self.effective.append(books.version),
+            on_refused=self.refused.append,
         )
         # A batch in flight waits for more for as long as a test may take, so that only an empty poll ends it.
         patient = Settings().model_copy(update={"transaction_max_wait_ms": 600_000})
@@ -299,3 +314,90 @@ async def test_half_a_version_is_never_in_force() -> None:
         made.lane.give()
         await made.decided(2)
         assert made.lane.signatures() == [expected(0), expected(1)]
+
+
+async def test_a_version_that_breaks_a_rule_is_refused_and_the_one_before_stays_in_force() -> None:
+    async with world() as made:
+        made.log.publish_dangling(1)
+        await wait_until_async(lambda: made.refused, DEADLINE_S, "the refusal")
+        assert "rule-1" in made.refused[0]
+        made.lane.give(flow(0))
+        made.lane.give()
+        await made.decided(1)
+        assert made.keeper.refused() == made.refused[0]
+        await made.take_over(2)
+        assert made.keeper.refused() is None
+        made.lane.give(flow(1))
+        made.lane.give()
+        await made.decided(2)
+        assert made.lane.signatures() == [expected(0), expected(2)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"rule/rule-1", b"{"),
+        (b"rule/rule-1", b'{"version": "1.0", "entry_key": "rule/rule-1", "kind": "poem", "body": {}}'),
+        (b"\xff", b"{}"),
+        (b"rule/nobody's", b"{"),
+        (b"version", b"[" * 10_000),
+        (b"version", b'{"version": "1.0", "entry_key": "version", "kind": "version", "body": {}}'),
+    ],
+)
+async def test_an_entry_that_cannot_be_read_stops_no_lane(key: bytes, value: bytes) -> None:
+    async with world() as made:
+        made.log.offer([Record(key, value)])
+        await wait_until_async(lambda: made.refused, DEADLINE_S, "the refusal")
+        made.lane.give(flow(0))
+        made.lane.give()
+        await made.decided(1)
+        await made.take_over(1)
+        assert made.effective == ["v0", "v1"]
+        made.log.offer([Record(key, None)] if key not in (b"version", b"rule/rule-1") else [])
+        await wait_until_async(lambda: made.keeper.refused() is None, DEADLINE_S, "nothing refused any more")
+
+
+async def test_without_a_good_version_nothing_is_decided_and_the_reason_is_at_hand() -> None:
+    log, refused = CatalogueLog(), list[str]()
+    keeper = BookKeeper(
+        log,  # type: ignore[arg-type]
+        name_cache_entries=100, on_change=lambda *_: None, on_refused=refused.append,
+    )  # fmt: skip
+    log.publish_dangling(1)
+    task = asyncio.create_task(keeper.follow())
+    try:
+        await wait_until_async(lambda: refused, DEADLINE_S, "the refusal")
+        assert not keeper.loaded()
+        assert keeper.refused() == refused[0]
+        log.publish(0)
+        await asyncio.wait_for(keeper.first(), DEADLINE_S)
+        assert keeper.current.version == "v0"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_reason_of_any_length_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Books:
+        raise ValueError("x" * 10_000)
+
+    async with world() as made:
+        monkeypatch.setattr(Books, "compile", fail)
+        made.log.publish(1)
+        await wait_until_async(lambda: made.refused, DEADLINE_S, "the refusal")
+    assert len(made.refused[0]) < 2_100
+
+
+async def test_readiness_and_metrics_name_a_refused_catalogue(tmp_path: Path) -> None:
+    broken = NewRecord(topics.CATALOGUE, b"rule/half", b"{", NOW_MS)
+    async with worker(tmp_path, broken) as service, httpx.AsyncClient(trust_env=False) as client:
+
+        async def answer(path: str) -> str:
+            return (await client.get(f"http://127.0.0.1:{service.ops_port}{path}")).text
+
+        async def told() -> bool:
+            return "rule/half" in await answer("/healthz/ready")
+
+        await wait_until_async(told, DEADLINE_S, "readiness to name the entry")
+        assert "v1 is in force" in await answer("/healthz/ready")
+        assert "ott_policy_catalogue_refused 1.0" in await answer("/metrics")

@@ -1,7 +1,5 @@
 """What a lane keeps of the names that no application claims."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -9,19 +7,17 @@ import msgspec
 import pytest
 
 from schemas import topics
-from schemas.catalogue import Catalogue
-from services.engine.feed import entries_of
 from services.engine.unknowns import UnknownsReport, Volume
 from services.policy.metrics import PolicyMetrics
 from services.policy.restore import restore
 from services.policy.service import UNKNOWNS_PATH, PolicyService
 from services.policy.transaction import LaneState
 from services.runtime.log import NewRecord
-from services.runtime.open_log import open_log
 from services.runtime.settings import Settings
 from services.runtime.telemetry import new_registry
 from tests.policy.lanes import CATALOGUE, NOW_MS, Changelog, ListLane, books, lane_state, run
 from tests.policy.records import Record, command_value, flow_record
+from tests.policy.workers import worker
 from tests.waiting import wait_until_async
 
 DEADLINE_S = 120.0
@@ -109,27 +105,6 @@ async def test_restart_keeps_the_account_and_loses_the_list() -> None:
     assert restored.accounts.raw() == state.accounts.raw()
     assert names(state) != []
     assert names(restored) == []
-
-
-@contextlib.asynccontextmanager
-async def worker(folder: Path, *records: NewRecord) -> AsyncIterator[PolicyService]:
-    """A policy service on an embedded log of its own that holds the small catalogue and `records`."""
-    settings = Settings(data_dir=str(folder), partitions=2, policy_ops_port=0)
-    log = open_log(settings)
-    await log.start()
-    await log.ensure_topics(topics.ALL, partitions=2)
-    publisher = await log.publisher()
-    entries = entries_of(Catalogue.model_validate(CATALOGUE))
-    told = [NewRecord(topics.CATALOGUE, item.entry_key.encode(), msgspec.json.encode(item), NOW_MS) for item in entries]
-    await publisher.publish([*told, *records])
-    service = PolicyService(settings, open_log(settings), new_registry())
-    await service.start()
-    try:
-        yield service
-    finally:
-        await service.stop()
-        await publisher.close()
-        await log.close()
 
 
 def orders_and_flow(subscriber: str, server_name: str) -> list[NewRecord]:
