@@ -41,12 +41,13 @@ class Means(NamedTuple):
 def room_of(price: CompiledPrice, account: AccountState, means: Means = Means()) -> Room:  # noqa: B008 - immutable
     """How far `price` can go in this cycle as things stand. Where two bounds coincide, the cap comes first."""
     rooms = [Room(price.most_octets, "count")]
-    cap = cap_of(price, account)
-    if cap is not None:
-        rooms.append(_room(price, cap, "cap"))
-    limit = limit_of(account)
-    if limit is not None or account.payment == "prepaid":
-        charged = price.amount_up_to(used_of(price.counter_id, account.counters).octets)
+    cap, limit = cap_of(price, account), limit_of(account)
+    if cap is not None or limit is not None or account.payment == "prepaid":
+        used = used_of(price.counter_id, account.counters)
+        charged = price.amount_up_to(used.octets)
+        if cap is not None:
+            # What was spent counts, not what it would come to at a price that has changed since.
+            rooms.append(_room(price, charged + max(0, cap - used.micros), "cap"))
         if limit is not None:
             rooms.append(_room(price, charged + _beyond(limit - spent_micros(account.counters), means), "limit"))
         if account.payment == "prepaid":

@@ -228,3 +228,26 @@ def test_a_raised_cap_moves_no_money() -> None:
     world.raise_cap("data", "15")
     assert world.money() == before
     assert world.usage == rows
+
+
+@pytest.mark.parametrize("amount", ["0.5", "2"])
+def test_a_price_that_changes_within_a_cycle_leaves_the_cap_where_it_was(amount: str) -> None:
+    """What was spent counts for it, not what the octets so far would come to at the new price."""
+    world = at_plan()
+    world.flow(6000)
+    changed = {**PLAN, "usage_prices": [{**DATA, "amount": amount}]}
+    world.publish(catalogue(changed, PACK).model_copy(update={"version": "changed"}))
+    decision = world.flow(100_000)
+    assert decision.price is not None
+    assert micros(decision.price.amount) == micros("4")
+    assert world.money() == micros("10")
+    assert world.told("cap_reached")
+
+
+def test_a_cap_that_is_lowered_below_what_was_spent_lets_nothing_more_pass() -> None:
+    world = at_plan()
+    world.flow(6000)
+    lowered = {**PLAN, "usage_prices": [{**DATA, "cap": "5"}]}
+    world.publish(catalogue(lowered, PACK).model_copy(update={"version": "lowered"}))
+    assert world.flow(1).blocked_octets == 1
+    assert world.money() == micros("6")
