@@ -158,8 +158,9 @@ def _activate(journal: Journal, command: ActivateProduct) -> None:
     product = _ordered(journal.account, command, offering, start_ms)
     if waits:
         product = replace(product, status="pending_active")
-    if product.end_ms is not None and product.end_ms <= journal.at_ms:
-        days = offering.offering.term_days
+    first_end_ms = product.trial_end_ms or product.end_ms
+    if first_end_ms is not None and first_end_ms <= journal.at_ms:
+        days = offering.offering.trial_days if product.trial else offering.offering.term_days
         raise _RefusedError("ended", f"start_ms: {start_ms} + {days} days is over already; order it from now")
     journal.emit_gathered()
     journal.account = replace(journal.account, products=(*journal.account.products, product))
@@ -218,8 +219,9 @@ def _check_product(account: AccountState, command: ActivateProduct, offering: Co
     if len(command.product_id) > MAX_PRODUCT_ID or "/" in command.product_id:
         detail = f"product_id: {command.product_id!r}; use at most {MAX_PRODUCT_ID} characters and no slash"
         raise _RefusedError("product_id", detail)
-    if any(product.product_id == command.product_id for product in account.products):
-        raise _RefusedError("product_exists", f"product_id: {command.product_id!r} is held already; use a new id")
+    # An id that comes again would mix up two products in what is kept for late flows.
+    if any(product.product_id == command.product_id for product in (*account.products, *account.ended)):
+        raise _RefusedError("product_exists", f"product_id: {command.product_id!r} was used already; use a new id")
     if len(account.products) >= MAX_PRODUCTS:
         detail = f"products: {MAX_PRODUCTS} are held, which is the limit; cancel one first"
         raise _RefusedError("too_many_products", detail)

@@ -150,6 +150,20 @@ def test_a_product_id_is_new_and_fits_into_a_buckets_id(product_id: str) -> None
         world.activate("other", product_id)
 
 
+def test_a_product_id_does_not_come_again() -> None:
+    """It would mix up two products in what is kept for late flows, and charge the day of both twice."""
+    world = World(catalogue({**PLAN, "allowances": [{**DATA, "validity": "once"}]}))
+    world.activate("plan", "x")
+    world.flow(100)
+    world.cancel("x")
+    with pytest.raises(RefusedError, match="product_exists"):
+        world.activate("plan", "x")
+    world.activate("plan", "y")
+    before = world.now_ms - 1000
+    assert world.flow(5, start_ms=before, end_ms=world.now_ms).draws[0].bucket_id == "y/data"
+    assert world.left("y/data") == 995
+
+
 def test_products_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "MAX_PRODUCTS", 2)
     world = World(catalogue({"id": "pass"}))

@@ -29,6 +29,17 @@ def test_a_trial_serves_at_once_and_costs_nothing() -> None:
     assert not fees(world)
 
 
+def test_a_trial_that_would_be_over_before_it_begins_is_refused() -> None:
+    """It would end with the next thing that is due, and be free until then."""
+    world = World(catalogue(FILM), at="2026-03-20 12:00", payment="prepaid")
+    with pytest.raises(RefusedError, match=r"ended: .* 7 days is over"):
+        world.activate("film", start_ms=ms("2026-03-13 12:00"))
+    name = world.activate("film", start_ms=ms("2026-03-13 12:01"))
+    world.timer("2026-03-20 12:01")
+    assert world.account is not None
+    assert name not in {product.product_id for product in world.account.products}
+
+
 def test_it_is_told_at_its_start_and_before_its_end() -> None:
     world = World(catalogue(FILM), at="2026-03-10 12:00")
     world.activate("film")
