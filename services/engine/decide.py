@@ -24,7 +24,7 @@ from services.engine.reclassify import kept, not_believed, reclassify
 from services.engine.select import select
 from services.engine.standing import standing_for
 from services.engine.tariff import Tariff
-from services.engine.timers import advance, event_time_ms, joined
+from services.engine.timers import MAX_AHEAD_MS, advance, event_time_ms, joined
 from services.engine.usage import (
     MAX_GATHERED_OCTETS,
     MAX_PENDING,
@@ -62,7 +62,9 @@ def decide(
     Every octet of the flow, scaled by its sampling rate, ends up in exactly one of charged, free, sponsored, blocked
     and not charged.
     """
-    at_ms = event_time_ms(flow.start_ms, now_ms)
+    if flow.end_ms > now_ms + MAX_AHEAD_MS:
+        flow = in_our_time(flow, now_ms)
+    at_ms = flow.start_ms
     if at_ms >= account.due_ms or account.catalogue_version != tariff.version:
         first = advance(unpacked(account), tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms)
         # Nothing is due any more at this time, so the second look goes on below.
@@ -84,6 +86,18 @@ def decide(
     selection = select(standing, classification, flow, tariff)
     case = Case(flow, classification, selection, at, octets, at_ms, now_ms, selection.treatment, leases)
     return _decide(case, account, tariff)
+
+
+def in_our_time(flow: FlowRecord, now_ms: int) -> FlowRecord:
+    """A flow whose exporter's clock is too far ahead, as of now: else its usage would be of a bill that never comes.
+
+    Its length stays, unless that alone takes it too far: then the end is wrong, and the flow is taken for a moment.
+    """
+    start_ms = event_time_ms(flow.start_ms, now_ms)
+    end_ms = start_ms + flow.end_ms - flow.start_ms
+    if end_ms > now_ms + MAX_AHEAD_MS:
+        end_ms = start_ms
+    return replace(flow, start_ms=start_ms, end_ms=end_ms)
 
 
 def has_failed(flow: FlowRecord) -> bool:

@@ -200,3 +200,31 @@ def test_the_same_record_decided_twice_from_the_same_state_is_the_same() -> None
     one = decide(flow, seen, account, world.tariff, at=at, now_ms=world.now_ms)
     two = decide(flow, seen, account, world.tariff, at=at, now_ms=world.now_ms)
     assert one == two
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("begins", "lasts", "start", "end"),
+    [
+        (23 * HOUR_MS, 60_000, 23 * HOUR_MS, 23 * HOUR_MS + 60_000),
+        (10**12, 60_000, 0, 60_000),
+        (-HOUR_MS, 10**12, -HOUR_MS, -HOUR_MS),
+    ],
+)
+def test_what_a_clock_far_ahead_tells_is_of_now_in_the_ledger_too(
+    begins: int, lasts: int, start: int, end: int
+) -> None:
+    """A row in the year 2057 is on no bill; and an end in that year would take all time that was granted."""
+    world = World(catalogue({"id": "plan", "allowances": [{"id": "time", "seconds": 300}], "usage_prices": [PRICE]}))
+    world.activate("plan", "x")
+    now_ms = world.now_ms
+    decision = world.flow(9, start_ms=now_ms + begins, end_ms=now_ms + begins + lasts)
+    world.emit()
+    (row,) = (row for row in world.usage if row.kind == "usage")
+    assert [(item.start_ms - now_ms, item.end_ms - now_ms) for item in (decision, row)] == [(start, end)] * 2
+    assert world.left("x/time") == 300_000 - (end - start)
+
+
+PRICE = {"id": "p", "amount": "1", "per_octets": 1}
