@@ -1,0 +1,149 @@
+"""The properties of charging over whole lives: all that a catalogue can say, on days that the clocks change on.
+
+Each world checks itself after each step: octets add up, nothing is below zero or rises by usage, movements are the
+state, the gateway holds the rules in force.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.state import AccountState
+from services.engine.outcome import Outcome
+from tests.engine.lives import Life, bill
+from tests.engine.world import World, micros
+
+seeds = st.integers(0, 10**9)
+lives = settings(max_examples=60, deadline=None)
+
+APART = {"applications": ["telegram"]}
+PACKAGE: dict[str, Any] = {
+    "id": "apart", "rules": ["apart-closed", "apart-free"], "term_days": 2, "renewal": "automatic",
+    "allowances": [
+        {"id": "b0", "octets": 900, "scope": APART, "on_exhausted": "block"},
+        {"id": "b1", "seconds": 9, "scope": APART, "on_exhausted": "throttle", "rollover": {"percent": 50}},
+    ],
+    "usage_prices": [
+        {"id": "apart-octets", "amount": 0, "scope": APART, "cap": 0},
+        {"id": "apart-flows", "unit": "connection", "amount": 5, "scope": APART, "cap": 0},
+    ],
+    "money_allowances": [{"id": "m", "amount": 1_000_000, "scope": APART}],
+}  # fmt: skip
+PACKAGE_RULES: list[dict[str, Any]] = [
+    {"id": "apart-closed", "precedence": 0, "scope": APART, "gate_status": "closed", "spend": {"at_least": 1_000_000}},
+    {"id": "apart-free", "precedence": 0, "scope": APART, "bucket": {"allowance": "b0", "state": "fresh"},
+     "charging": "free"},
+]  # fmt: skip
+
+
+@given(seeds)
+@lives
+def test_in_how_many_records_a_flow_comes_changes_nothing(seed: int) -> None:
+    """Of a flow in one moment, or one that passes evenly; a single octet of others may be on the far side of an end."""
+    assert bill(Life(seed).live()) == bill(Life(seed, split=True).live())
+
+
+class Recorded(World):
+    """A World that keeps the octets of each outcome; as a successor it reads its state from them before each step."""
+
+    successor = False
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self.octets: list[bytes] = []
+        super().__init__(*args, **more)
+
+    def take(self, outcome: Outcome) -> Outcome:
+        self.octets.append(msgspec.msgpack.encode(outcome))
+        super().take(outcome)
+        if self.successor:
+            self.tariff.forget()
+            self.account = msgspec.msgpack.decode(msgspec.msgpack.encode(outcome.account), type=AccountState)
+        return outcome
+
+
+class Successor(Recorded):
+    """Remembers nothing but what the changelog has."""
+
+    successor = True
+
+
+@given(seeds)
+@lives
+def test_a_replay_is_bit_identical_from_a_state_that_was_read_back(seed: int) -> None:
+    octets = []
+    for kind in (Recorded, Successor):
+        world = Life(seed, world=kind).live()
+        assert isinstance(world, Recorded)
+        octets.append(world.octets)
+    assert octets[0] == octets[1]
+
+
+@given(seeds)
+@lives
+def test_a_package_for_something_else_changes_no_charge(seed: int) -> None:
+    """It has an allowance of each kind, rules before all others, and terms that are renewed; and it costs nothing."""
+    without, beside = Life(seed), Life(seed, changes=_with_package)
+    # Its own activation is a record, too: both count alike.
+    without.world.ask_for_usage()
+    beside.world.activate("apart", "apart")
+    assert _charges(without.live()) == _charges(beside.live())
+    assert without.world.balance() == beside.world.balance()
+
+
+@given(seeds)
+@lives
+def test_a_rule_that_becomes_free_makes_no_bill_dearer(seed: int) -> None:
+    """As long as no rule waits for a bucket or an amount, which is a tier by another name, and no money runs out."""
+    dear, cheap = (_Unlimited(seed, changes=change, payment="postpaid") for change in (_plain, _freer(seed)))
+    assert _usage_micros(cheap.live()) <= _usage_micros(dear.live())
+
+
+class _Unlimited(Life):
+    """What stops at a limit in one place can come nearer to it in another."""
+
+    def _limit(self, fields: dict[str, Any]) -> None:
+        pass
+
+    def _raise(self, fields: dict[str, Any]) -> None:
+        pass
+
+
+def _with_package(tariff: dict[str, Any]) -> None:
+    tariff["offerings"] = [PACKAGE, *tariff["offerings"]]
+    tariff["rules"] = [*PACKAGE_RULES, *tariff["rules"]]
+
+
+def _plain(tariff: dict[str, Any]) -> None:
+    for rule in tariff["rules"]:
+        rule.update(bucket=None, spend=None)
+
+
+def _freer(seed: int) -> Callable[[dict[str, Any]], None]:
+    place = random.Random(seed).random()
+
+    def change(tariff: dict[str, Any]) -> None:
+        _plain(tariff)
+        if rules := tariff["rules"]:
+            rules[int(place * len(rules))].update(charging="free", campaign=None)
+
+    return change
+
+
+def _charges(world: World) -> list[tuple[object, ...]]:
+    return [
+        (
+            item.rule_id, item.treatment, item.charged_octets, item.free_octets, item.sponsored_octets,
+            item.blocked_octets, item.not_charged_octets, item.draws, item.price, item.connection, item.payments,
+        )
+        for item in world.decisions
+    ]  # fmt: skip
+
+
+def _usage_micros(world: World) -> int:
+    """What the subscriber owes for usage."""
+    rows = [row for row in world.usage if row.kind == "usage"]
+    return sum(micros(row.amount) - micros(row.credit_amount) for row in rows)
