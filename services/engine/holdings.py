@@ -22,7 +22,9 @@ class Holdings:
         if one.kind == other.kind == "base_plan" or one.id in other.excludes or other.id in one.excludes:
             return False
         mine, theirs = self.plans_of(one.id), self.plans_of(other.id)
-        return not (mine is not None and theirs is not None and mine.isdisjoint(theirs)) and _same_person(one, other)
+        return not (mine is not None and theirs is not None and mine.isdisjoint(theirs)) and same_person(
+            one.eligibility, other.eligibility
+        )
 
     def plans_of(self, offering_id: str) -> frozenset[str] | None:
         """The base plans one of which stands under an offering; None when it needs none."""
@@ -51,7 +53,8 @@ class Holdings:
         return frozenset().union(*known) - frozenset(offering.excludes)
 
 
-def _same_person(one: ProductOffering, other: ProductOffering) -> bool:
-    mine, theirs = one.eligibility or SubscriberCondition(), other.eligibility or SubscriberCondition()
+def same_person(one: SubscriberCondition | None, other: SubscriberCondition | None) -> bool:
+    """Whether the profile of one account can meet both conditions; None asks for nothing."""
+    mine, theirs = one or SubscriberCondition(), other or SubscriberCondition()
     pairs = ((set(getattr(mine, name)), set(getattr(theirs, name))) for name in _PROFILE)
     return all(not wanted or not asked or not wanted.isdisjoint(asked) for wanted, asked in pairs)

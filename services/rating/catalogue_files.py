@@ -54,6 +54,7 @@ _SETTINGS = {"currency": str, "version": str, "min_confidence": int}
 _MODELS: Mapping[str, type[BaseModel]] = {**PARTS, ADDITIONS: AdditionalPfds}
 _KNOWN_KEYS = ", ".join((*_MODELS, *_SETTINGS))
 _HOLDER = re.compile(r"(application|offering|rule|campaign|zone) '([^']+)'")
+_NAMES = re.compile(r" names (?:application|offering|rule|campaign|zone) '([^']+)'")
 _BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign|zone) ')")
 _NEXT_STEPS = {
     "missing": "add the key",
@@ -210,7 +211,7 @@ class _Reader:
             item: Any = _MODELS[part].model_validate(_money_as_text(data))
         except ValidationError as error:
             subject = _subject(part, data)
-            self._problems += [_explain(detail, subject, locations) for detail in error.errors()]
+            self._problems += [_explain(detail, subject, locations, data) for detail in error.errors()]
             return
         if part == ADDITIONS:
             self._additions.append((item, locations))
@@ -249,7 +250,15 @@ class _Reader:
         for message in _BETWEEN_HOLDERS.split(str(detail.get("ctx", {}).get("error", detail["msg"]))):
             holder = _HOLDER.match(message)
             key = (f"{holder[1]}s", holder[2]) if holder else ("", "")
-            yield Problem(_nearest(self._locations.get(key, {}), ()), "", None, message, "")
+            yield Problem(self._line_of(key, message), "", None, message, "")
+
+    def _line_of(self, key: tuple[str, str], message: str) -> Location:
+        """Where the item stands, or inside it the reference that the message is about."""
+        locations = self._locations.get(key, {})
+        named = _NAMES.search(message)
+        item = next((item for item in self._items.get(key[0], ()) if item.id == key[1]), None)
+        path = None if named is None or item is None else _path_of(item, named[1])
+        return _nearest(locations, path or ())
 
     def _report(self, location: Location, field: str, value: object, rule: str, next_step: str) -> None:
         self._problems.append(Problem(location, field, value, rule, next_step))
@@ -271,12 +280,42 @@ def _money_as_text(data: Any) -> Any:
     }
 
 
-def _explain(detail: ErrorDetails, subject: str, locations: Mapping[KeyPath, Location]) -> Problem:
+def _explain(detail: ErrorDetails, subject: str, locations: Mapping[KeyPath, Location], data: object) -> Problem:
     path: KeyPath = detail["loc"]
-    value = None if detail["type"] == "missing" else detail["input"]
     rule = str(detail.get("ctx", {}).get("error", detail["msg"]))
+    if isinstance(detail["input"], dict) and detail["type"] == "value_error":
+        # The parts of it do not go together: the sentence names them, and all of it would say nothing more.
+        place = f"{subject}: {dotted(path)}" if path else subject
+        told = rule if rule.startswith(place) else f"{place}: {rule}"
+        return Problem(_nearest(locations, path), "", None, told, _NEXT_STEPS["value_error"])
+    value = None if detail["type"] == "missing" else _written(data, path, detail["input"])
     field = f"{subject}: {dotted(path)}" if path else subject
     return Problem(_nearest(locations, path), field, value, rule, _NEXT_STEPS.get(detail["type"], "mend the value"))
+
+
+def _written(data: object, path: KeyPath, otherwise: object) -> object:
+    """The value at `path` as the file has it, money in units of the currency."""
+    for key in path:
+        try:
+            data = data[key]  # type: ignore[index]
+        except (LookupError, TypeError):
+            return otherwise
+    return data
+
+
+def _path_of(model: BaseModel, name: str, path: KeyPath = ()) -> KeyPath | None:
+    """Where a part of the model refers to `name`; its own id and texts for people are no references."""
+    for field in type(model).model_fields:
+        value = getattr(model, field)
+        if value == name and field not in {"id", "name", "description"}:
+            return (*path, field)
+        for place, item in enumerate(value if isinstance(value, tuple) else (value,)):
+            where = (*path, field, place) if isinstance(value, tuple) else (*path, field)
+            found = where if item == name and isinstance(value, tuple) else None
+            found = _path_of(item, name, where) if isinstance(item, BaseModel) else found
+            if found is not None:
+                return found
+    return None
 
 
 def _subject(part: str, data: object) -> str:

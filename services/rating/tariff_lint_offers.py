@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 from schemas.catalogue import Campaign, ProductOffering, UsagePrice
 from schemas.catalogue_allowances import Allowance
 from schemas.catalogue_scopes import Scope
+from schemas.units import format_octets
 from services.engine.scopes import WHOLE_WEEK, Names, clock_of, kinds_of, meet, overlapping, week_of
 from services.engine.tariff import Reach
 from services.rating.findings import Finding
+from services.rating.tariff_lint_sales import SHORTEST_CYCLE_DAYS
 from services.rating.tariff_lint_view import Payer, View
 
 MAX_GAPS = 3
 """Gaps told of one offering; who mends these sees the rest."""
 
-SHORTEST_CYCLE_DAYS = 28
-"""A term of as many days can meet a cycle's price only once in nearly all cycles."""
+MAX_HOLES = 24
+"""Holes that are looked at for them: several may read the same."""
 
 _LABELS = ("RAT", "zone", "data network")
 
@@ -32,7 +34,8 @@ def gaps(view: View) -> Iterator[Finding]:
             (payers, (Allowance, UsagePrice), ""), (prices, (UsagePrice,), ", once its buckets are empty"),
         ):  # fmt: skip
             found = _first_holes(view, offering, own, kinds)
-            yield from (_gap(view, own[0], hole, when) for hole in found)
+            told = {item.message: item for item in (_gap(view, own, hole, when) for hole in found)}
+            yield from itertools.islice(told.values(), MAX_GAPS)
             if found:
                 break
 
@@ -102,24 +105,6 @@ def time_of_anything(view: View) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def unorderable(view: View) -> Iterator[Finding]:
-    """An active offering that requires what nobody can order any more."""
-    for offering in view.catalogue.offerings:
-        if not offering.requires or not view.on_sale(offering):
-            continue
-        possible = [name for name in offering.requires if _can_be_had(view, offering, name)]
-        gone = [name for name in offering.requires if name not in possible]
-        if gone:
-            names = ", ".join(map(repr, gone))
-            yield view.finding(
-                "unorderable", ("offerings", offering.id),
-                f"offering {offering.id!r} requires {names}, which nobody can order beside it"
-                + ("" if possible else ": only those who hold it already can order this"),
-                "take it out of `requires`, or put it on sale", path=("requires",),
-                severity="warning" if possible else "error", others=tuple(f"offering {name}" for name in gone),
-            )  # fmt: skip
-
-
 def campaigns(view: View) -> Iterator[Finding]:
     """A sponsor without a limit, or a campaign that is over and still named by what is on sale."""
     users: dict[str, list[str]] = {campaign.id: [] for campaign in view.catalogue.campaigns}
@@ -138,6 +123,7 @@ def _campaign(view: View, campaign: Campaign, rule_ids: list[str]) -> Iterator[F
             "for whatever is used",
             "give it a limit", others=others,
         )  # fmt: skip
+    yield from _empty_limits(view, campaign, others)
     ended = campaign.valid_until_ms is not None and campaign.valid_until_ms <= view.at_ms
     if ended and rule_ids:
         yield view.finding(
@@ -158,6 +144,23 @@ def _campaign(view: View, campaign: Campaign, rule_ids: list[str]) -> Iterator[F
         )  # fmt: skip
 
 
+def _empty_limits(view: View, campaign: Campaign, others: tuple[str, ...]) -> Iterator[Finding]:
+    share, budget = campaign.per_subscriber_octets, campaign.budget
+    if share == 0 or (budget is not None and not budget.limit_octets()):
+        yield view.finding(
+            "sponsor-budget", ("campaigns", campaign.id), f"campaign {campaign.id!r} has a limit of no octet: sponsor "
+            f"{campaign.sponsor_id!r} pays for nothing",
+            "raise the limit, or remove the campaign", others=others,
+        )  # fmt: skip
+    elif share is not None and budget is not None and share > budget.limit_octets():
+        yield view.finding(
+            "sponsor-budget", ("campaigns", campaign.id),
+            f"campaign {campaign.id!r} promises each subscriber {format_octets(share)}, and its whole budget covers "
+            f"{format_octets(budget.limit_octets())}",
+            "raise the budget, or lower per_subscriber_octets", path=("budget",), severity="warning", others=others,
+        )  # fmt: skip
+
+
 def _is_bounded(reach: Reach) -> bool:
     return bool(reach.rat_types or reach.zones or reach.dnns or reach.windows)
 
@@ -175,7 +178,7 @@ def _first_holes(
     plans = [] if offering.kind == "base_plan" else [view.payers(plan) for plan in _plans(view, offering)]
     for below in plans or [[]]:
         alike = [payer for payer in below if isinstance(payer.part, kinds)]
-        found = list(itertools.islice(_holes(view, offering, own, alike), MAX_GAPS))
+        found = list(itertools.islice(_holes(view, offering, own, alike), MAX_HOLES))
         if found:
             return found
     return []
@@ -214,18 +217,18 @@ def _is_plausible(view: View, names: Names) -> bool:
     return application is None or category is None or view.category_of.get(application, category) == category
 
 
-def _gap(view: View, payer: Payer, hole: tuple[Names, int], when: str) -> Finding:
-    offering, (names, minutes) = payer.offering, hole
+def _gap(view: View, own: Sequence[Payer], hole: tuple[Names, int], when: str) -> Finding:
+    payer, (names, minutes) = own[0], hole
+    offering = payer.offering
     what = next((name for name in (names[2], names[0]) if name), None)
-    where = [
-        f"{label} {name or 'any other'}"
-        for label, name in zip(_LABELS, names[3:], strict=True)
-        if name or label == "RAT"
-    ]
+    named = [f"{label} {name}" for label, name in zip(_LABELS, names[3:], strict=True) if name]
+    if names[3] is None and any(one.reach.rat_types for one in own):
+        named.insert(0, "any other RAT")
+    where = f"for {', '.join(named)}, " if named else ""
     return view.finding(
         "gap", ("offerings", offering.id),
         f"offering {offering.id!r} pays for {f'traffic of {what!r}' if what else 'traffic'} at some times and places, "
-        f"and nothing does on {', '.join(where)}, {clock_of(minutes)}{when}: it is blocked there",
+        f"and nothing does {where}{clock_of(minutes)}{when}: it is blocked there",
         "add an allowance or a usage price for it, or a rule with `gate_status: closed` that says so",
         path=payer.path, severity="warning", others=(payer.name,),
     )  # fmt: skip
@@ -282,8 +285,3 @@ def _validity_problem(offering: ProductOffering, allowance: Allowance) -> tuple[
     if allowance.validity == "cycle" and offering.kind == "pass":
         return "is granted again when a cycle begins within the pass", "write `validity: once`"
     return None
-
-
-def _can_be_had(view: View, offering: ProductOffering, name: str) -> bool:
-    needed = view.offerings[name]
-    return name != offering.id and view.on_sale(needed) and view.holdings.together(offering, needed)

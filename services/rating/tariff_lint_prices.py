@@ -5,11 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from schemas.catalogue import PccRule, ProductOffering, UsagePrice
 from schemas.catalogue_allowances import Allowance
-from schemas.units import format_amount, format_micros
+from schemas.units import format_amount, format_micros, format_octets
 from services.engine.prices import curve_of
 from services.engine.scopes import covers, meet, uncovered
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import Payer, View, asked, is_sure
+
+MEGABYTE = 10**6
+
+MOST_HELD = 8
+"""Packs of one kind that somebody may buy instead of a bigger one; nobody buys more."""
 
 _UNSURE = {"min_confidence": 0, "suspect": "any"}
 
@@ -60,15 +65,47 @@ def falling_tiers(view: View) -> Iterator[Finding]:
             amounts = [price.amount, *(tier.amount for tier in price.tiers)]
             for number, (dear, cheap) in enumerate(itertools.pairwise(amounts)):
                 if cheap < dear:
-                    above = price.tiers[number].above
+                    above, one = price.tiers[number].above, price.unit.removesuffix("s")
                     yield view.finding(
                         "price-cliff", ("offerings", offering.id),
-                        f"usage price {price.id!r}: with the octet after {above} all octets cost "
+                        f"usage price {price.id!r}: with the {one} after {above} all {one}s cost "
                         f"{format_micros(cheap)} instead of {format_micros(dear)} a unit; the charge stays level "
-                        f"{_until(above, dear, cheap)}",
+                        f"{_until(above, dear, cheap, one)}",
                         "use `tier_mode: graduated`, where each octet costs what its own tier says",
                         path=("usage_prices", place, "tiers", number), severity="warning",
                     )  # fmt: skip
+
+
+def rising_volumes(view: View) -> Iterator[Finding]:
+    """A volume price that rises: one octet more makes all that came before it dearer."""
+    for offering in view.catalogue.offerings:
+        for place, price in enumerate(offering.usage_prices):
+            amounts = [price.amount, *(tier.amount for tier in price.tiers)] if price.tier_mode == "volume" else []
+            for number, (cheap, dear) in enumerate(itertools.pairwise(amounts)):
+                above, one = price.tiers[number].above, price.unit.removesuffix("s")
+                before, after = (curve_of(price).micros(count) for count in (above, above + 1))
+                if cheap < dear and after - before > dear:
+                    yield view.finding(
+                        "price-cliff", ("offerings", offering.id),
+                        f"usage price {price.id!r}: the {one} after {above} raises the charge from "
+                        f"{format_micros(before)} to {format_micros(after)}, since all {one}s become dearer with it",
+                        "use `tier_mode: graduated`, where each octet costs what its own tier says",
+                        path=("usage_prices", place, "tiers", number), severity="warning",
+                    )  # fmt: skip
+
+
+def caps_of_nothing_much(view: View) -> Iterator[Finding]:
+    """A cap that is reached before a megabyte has passed: a unit of the wrong size, more often than not."""
+    for offering in view.catalogue.offerings:
+        for place, price in enumerate(offering.usage_prices):
+            sold = curve_of(price).octets_within(price.cap) if price.cap and price.unit == "octets" else None
+            if price.cap and sold is not None and 0 < sold < MEGABYTE:
+                yield view.finding(
+                    "price-cliff", ("offerings", offering.id),
+                    f"usage price {price.id!r}: its cap of {format_micros(price.cap)} is reached after "
+                    f"{format_octets(sold)}, at {format_micros(price.amount)} for {format_octets(price.per_octets)}",
+                    "look at amount and per_octets, or raise the cap", path=("usage_prices", place), severity="warning",
+                )  # fmt: skip
 
 
 def caps_below_a_unit(view: View) -> Iterator[Finding]:
@@ -103,7 +140,7 @@ def packs_dearer_than_usage(view: View) -> Iterator[Finding]:
             plan, cost = max(known, key=lambda item: item[1])
             yield view.finding(
                 "price-cliff", ("offerings", offering.id),
-                f"offering {offering.id!r} costs {format_micros(fee)}, and its {allowance.amount} octets cost "
+                f"offering {offering.id!r} costs {format_micros(fee)}, and its {format_octets(allowance.amount)} cost "
                 f"{format_micros(cost)} at most without it, in plan {plan.id!r}",
                 "lower its price, or raise its volume", severity="warning", path=("prices",),
                 others=(f"offering {plan.id}",),
@@ -111,24 +148,40 @@ def packs_dearer_than_usage(view: View) -> Iterator[Finding]:
 
 
 def bigger_packs_cheaper(view: View) -> Iterator[Finding]:
-    """Of two packs that differ in volume alone, the bigger costs no more: nobody should buy the smaller."""
+    """A bigger pack that costs no more than a smaller one, or more than several of these, and is otherwise no worse."""
     ladders: dict[object, list[ProductOffering]] = {}
     for offering in view.catalogue.offerings:
         if _fee(offering) and view.on_sale(offering) and len(offering.allowances) == 1:
-            ladders.setdefault(_ladder(view, offering), []).append(offering)
+            ladders.setdefault(_ladder(offering), []).append(offering)
     for offerings in ladders.values():
         steps = sorted(offerings, key=lambda item: (item.allowances[0].amount, _fee(item)))
         for small, big in itertools.pairwise(steps):
-            most, less = big.allowances[0], small.allowances[0]
-            if _fee(big) <= _fee(small) and most.amount > less.amount:
-                more, fewer = (format_amount(item.amount, item.unit) for item in (most, less))
-                yield view.finding(
-                    "price-cliff", ("offerings", big.id),
-                    f"offering {big.id!r} has {more} for {format_micros(_fee(big))}, and "
-                    f"{small.id!r} has {fewer} of the same for {format_micros(_fee(small))}",
-                    "raise the one price, or lower the other", severity="warning", path=("prices",),
-                    others=(f"offering {small.id}",),
-                )  # fmt: skip
+            if small.allowances[0].amount < big.allowances[0].amount:
+                yield from _step(view, small, big)
+
+
+def _step(view: View, small: ProductOffering, big: ProductOffering) -> Iterator[Finding]:
+    most, less = big.allowances[0], small.allowances[0]
+    more, fewer = (_shown(item) for item in (most, less))
+    count = -(-most.amount // less.amount) if less.amount else 0
+    dear, cheap = _fee(big), _fee(small)
+    stacked = small.kind != "base_plan" and 1 < count <= (small.max_held or MOST_HELD)
+    if dear <= cheap and _is_no_worse(view, big, small):
+        told = (
+            f"offering {big.id!r} has {more} for {format_micros(dear)}, and {small.id!r} has {fewer} of the same for "
+        )
+        told += format_micros(cheap)
+    elif stacked and count * cheap < dear and _is_no_worse(view, small, big):
+        told = (
+            f"offering {big.id!r} has {more} for {format_micros(dear)}, and {count} times {small.id!r} has no less of "
+        )
+        told += f"the same for {format_micros(count * cheap)}"
+    else:
+        return
+    yield view.finding(
+        "price-cliff", ("offerings", big.id), told, "raise the one price, or lower the other", severity="warning",
+        path=("prices",), others=(f"offering {small.id}",),
+    )  # fmt: skip
 
 
 def paid_under_free(view: View) -> Iterator[Finding]:
@@ -152,35 +205,73 @@ def paid_under_free(view: View) -> Iterator[Finding]:
 
 
 def paid_beside_free(view: View) -> Iterator[Finding]:
-    """A pack that is paid for, and an offering that makes its traffic free: who holds both pays for nothing."""
-    free: dict[str, list[PccRule]] = {}
+    """A pack that is paid for, and an offering that makes its traffic free: who holds both pays for nothing.
+
+    A plan is no pack: what it asks for is often what an add-on makes free.
+    """
+    free = _free_rules(view)
+    for offering in view.catalogue.offerings:
+        if _fee(offering) and offering.kind != "base_plan" and view.on_sale(offering):
+            for payer in view.payers(offering):
+                first = next(iter(payer.part.scope.applications), None)
+                for rule in (*free.get(first, ()), *(free.get(None, ()) if first else ())):
+                    yield from _beside(view, payer, rule)
+
+
+def sponsored_under_free(view: View) -> Iterator[Finding]:
+    """A sponsored rule, and a free one that is asked before it: the operator gives away what the sponsor would pay."""
+    free = _free_rules(view)
+    for rule in view.catalogue.rules:
+        if rule.charging != "sponsored" or rule.gate_status == "closed":
+            continue
+        first = next(iter(rule.scope.applications), None)
+        for other in (*free.get(first, ()), *(free.get(None, ()) if first else ())):
+            if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
+                yield view.finding(
+                    "paid-under-free", ("rules", rule.id),
+                    f"rule {rule.id!r} (precedence {rule.precedence}) is sponsored, and rule {other.id!r} (precedence "
+                    f"{other.precedence}) makes the same traffic free before it: the sponsor pays nothing for whoever "
+                    "holds both",
+                    "ask the sponsored rule first: give it the lower precedence", path=("precedence",),
+                    severity="warning", others=(f"rule {other.id}",),
+                )  # fmt: skip
+
+
+def _free_rules(view: View) -> dict[str | None, list[PccRule]]:
+    """Rules that make their traffic free at any state of the account, by application; None for those that name none."""
+    free: dict[str | None, list[PccRule]] = {}
     for rule in view.catalogue.rules:
         if rule.charging == "free" and rule.gate_status == "open" and is_sure(rule.model_copy(update=_UNSURE)):
-            for application in rule.scope.applications:
+            for application in rule.scope.applications or (None,):
                 free.setdefault(application, []).append(rule)
-    for offering in view.catalogue.offerings:
-        if not _fee(offering) or not view.on_sale(offering):
-            continue
-        for payer in view.payers(offering):
-            for rule in free.get(next(iter(payer.part.scope.applications), ""), ()):
-                yield from _beside(view, payer, rule)
+    return free
+
+
+def _can_meet(view: View, one: PccRule, other: PccRule) -> bool:
+    pairs = itertools.product(view.holders[one.id], view.holders[other.id])
+    return any(mine.id == theirs.id or view.holdings.together(mine, theirs) for mine, theirs in pairs)
+
+
+def _covers_own(view: View, rule: PccRule, free: PccRule) -> bool:
+    return uncovered(view.own_traffic(view.reach[rule.id]), [view.reach[free.id]], zones=view.zones) is None
 
 
 def _beside(view: View, payer: Payer, rule: PccRule) -> Iterator[Finding]:
     offering = payer.offering
     if (
         rule.id in view.holdings.certain_rules(offering.id)
-        or uncovered(payer.reach, [view.reach[rule.id]], zones=view.zones) is not None
+        or uncovered(view.own_traffic(payer.reach), [view.reach[rule.id]], zones=view.zones) is not None
     ):
         return
     other = next((item for item in view.holders[rule.id] if view.holdings.together(item, offering)), None)
     if other is not None:
+        needed = other.id in offering.requires
         yield view.finding(
             "paid-under-free", ("offerings", offering.id),
             f"{payer.name} is sold for traffic that rule {rule.id!r} of offering {other.id!r} makes free, and an "
             "account can hold both",
-            f"write `excludes: [{other.id}]`", path=payer.path, severity="warning",
-            others=(payer.name, f"offering {other.id}", f"rule {rule.id}"),
+            f"take {other.id} out of `requires`" if needed else f"write `excludes: [{other.id}]`", path=payer.path,
+            severity="warning", others=(payer.name, f"offering {other.id}", f"rule {rule.id}"),
         )  # fmt: skip
 
 
@@ -190,8 +281,8 @@ def _charged_before(view: View, free: PccRule, rules: Sequence[PccRule], payer: 
     return any(meet(view.reach[rule.id], payer.reach, view.category_of) for rule in before)
 
 
-def _until(above: int, dear: int, cheap: int) -> str:
-    return f"until {-(-above * dear // cheap)} octets" if cheap else "from there on"
+def _until(above: int, dear: int, cheap: int, one: str) -> str:
+    return f"until {-(-above * dear // cheap)} {one}s" if cheap else "from there on"
 
 
 def _fee(offering: ProductOffering) -> int:
@@ -225,15 +316,56 @@ def _brings_quality(view: View, offering: ProductOffering) -> bool:
     return any(rule.qos is not None or rule.charging != "charge" for rule in rules)
 
 
-def _ladder(view: View, offering: ProductOffering) -> object:
-    """What two packs have in common when they differ in volume and price alone."""
+def _ladder(offering: ProductOffering) -> object:
+    """What two packs have in common that can be held against each other by volume and price."""
     allowance = offering.allowances[0]
     alike = allowance.model_copy(update={"id": "-", "name": "", "octets": None, "seconds": None})
-    rules = [view.rules[rule_id] for rule_id in offering.rules]
-    treatment = sorted((rule.charging, rule.gate_status, repr(rule.qos)) for rule in rules)
     kinds = sorted(price.type for price in offering.prices)
     return (
         offering.kind, offering.term_days, allowance.unit, alike.model_dump_json(), repr(offering.eligibility),
-        repr(treatment), tuple(kinds), tuple(sorted(offering.requires)),
-        tuple(repr(price.scope) for price in offering.usage_prices),
+        tuple(kinds), tuple(sorted(offering.requires)), tuple(repr(price.scope) for price in offering.usage_prices),
     )  # fmt: skip
+
+
+def _shown(allowance: Allowance) -> str:
+    return format_octets(allowance.amount) if allowance.unit == "octets" else format_amount(allowance.amount, "ms")
+
+
+def _is_no_worse(view: View, one: ProductOffering, other: ProductOffering) -> bool:
+    """Whether the rules of `one` give all that those of `other` do: the same, or more quality or fewer closed gates."""
+    mine, theirs = (_treatment(view, item) for item in (one, other))
+    worse = [rule for rule in mine if rule not in theirs and not _is_a_gift(rule)]
+    missed = [rule for rule in theirs if rule not in mine and not _is_a_limit(rule)]
+    return not worse and (not missed or all(_is_plain(rule) for rule in missed))
+
+
+def _treatment(view: View, offering: ProductOffering) -> list[PccRule]:
+    """The rules without what tells two packs' own ones apart."""
+    plain = {"id": "-", "name": "", "precedence": 0, "rating_group": 0, "service_identifier": None}
+    found = []
+    for rule in map(view.rules.__getitem__, offering.rules):
+        bucket = rule.bucket.model_copy(update={"allowance": "-"}) if rule.bucket else None
+        found.append(rule.model_copy(update={**plain, "bucket": bucket}))
+    return found
+
+
+def _is_a_gift(rule: PccRule) -> bool:
+    """Whether a rule can only be an advantage: it is open, and gives a class, a priority or a guaranteed rate."""
+    qos = rule.qos
+    given = qos is not None and any(value is not None for value in (qos.five_qi, qos.arp, qos.gbr_down_bps))
+    limited = qos is not None and any(value is not None for value in (qos.mbr_up_bps, qos.mbr_down_bps))
+    return _is_plain(rule) or (_is_open(rule) and given and not limited)
+
+
+def _is_a_limit(rule: PccRule) -> bool:
+    return rule.gate_status == "closed"
+
+
+def _is_plain(rule: PccRule) -> bool:
+    """Whether a rule only names its traffic."""
+    return _is_open(rule) and rule.qos is None
+
+
+def _is_open(rule: PccRule) -> bool:
+    sends = rule.redirect_url is not None or rule.steering is not None
+    return rule.gate_status == "open" and rule.charging == "charge" and not sends

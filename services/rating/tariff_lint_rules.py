@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from schemas.catalogue import BucketCondition, PccRule, ProductOffering, SpendCondition
+from schemas.catalogue import BucketCondition, PccRule, ProductOffering, SpendCondition, SubscriberCondition
 from schemas.catalogue_allowances import Allowance
 from services.engine.classify_evidence import PORT
+from services.engine.holdings import same_person
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import View, asked
@@ -32,6 +33,32 @@ def unreachable_rules(view: View) -> Iterator[Finding]:
                 f"{'fits' if len(winners) == 1 else 'together fit'} wherever it does",
                 "remove it, narrow the other, or change the precedence",
                 others=tuple(f"rule {one.id}" for one in winners),
+            )  # fmt: skip
+        elif winners := _winners_by_evidence(view, rule, holders):
+            first = winners[0]
+            yield view.finding(
+                "unreachable-rule", ("rules", rule.id),
+                f"rule {rule.id!r} (precedence {rule.precedence}) wins by doubtful traffic only: {first.id!r} at "
+                f"{view.source.locate('rules', first.id)} (precedence {first.precedence}) takes all else, for whoever "
+                "can hold it",
+                "lower its precedence below the other's, or remove it", path=("precedence",), severity="warning",
+                others=tuple(f"rule {one.id}" for one in winners),
+            )  # fmt: skip
+
+
+def rules_for_nobody(view: View) -> Iterator[Finding]:
+    """A rule for accounts that can hold none of the offerings that bring it."""
+    for rule in view.catalogue.rules:
+        holders = view.holders[rule.id]
+        if rule.subscribers is None or not holders:
+            continue
+        reasons = [_why_never(view, rule.subscribers, holder) for holder in holders]
+        if all(reasons):
+            yield view.finding(
+                "unreachable-rule", ("rules", rule.id),
+                f"rule {rule.id!r} never applies: {reasons[0]}",
+                "mend the rule's `subscribers`, or bring it by another offering", path=("subscribers",),
+                severity="warning", others=tuple(f"offering {holder.id}" for holder in holders),
             )  # fmt: skip
 
 
@@ -146,20 +173,48 @@ def weak_evidence(view: View) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _winners(view: View, rule: PccRule, holders: Sequence[ProductOffering]) -> list[PccRule]:
-    """The rules that leave `rule` nothing, whichever of `holders` brings it; empty when something is left."""
+def _why_never(view: View, condition: SubscriberCondition, holder: ProductOffering) -> str | None:
+    """Why no account that can order `holder` meets the condition; None when one can."""
+    if not same_person(condition, holder.eligibility):
+        return f"offering {holder.id!r} is for other people than its `subscribers`"
+    names = condition.offerings
+    if names and not any(name == holder.id or view.holdings.together(holder, view.offerings[name]) for name in names):
+        return f"nobody can hold offering {holder.id!r} beside {' or '.join(map(repr, names))}"
+    return None
+
+
+def _winners_by_evidence(view: View, rule: PccRule, holders: Sequence[ProductOffering]) -> list[PccRule]:
+    """Rules of other offerings that leave `rule` only traffic that they do not trust; empty when there is more.
+
+    A second rule of the same offering for what the first does not trust is a common way to write a fallback.
+    """
+    winners = _winners(view, rule, holders, believed=True) if rule.suspect != "only" else []
+    brought = {name for holder in holders for name in holder.rules}
+    return [] if any(one.id in brought for one in winners) else winners
+
+
+def _winners(view: View, rule: PccRule, holders: Sequence[ProductOffering], *, believed: bool = False) -> list[PccRule]:
+    """The rules that leave `rule` nothing, whichever of `holders` brings it; empty when something is left.
+
+    With `believed`, of traffic that nothing speaks against.
+    """
     found: dict[str, PccRule] = {}
     for holder in holders:
-        winners = _winners_under(view, rule, holder)
+        winners = _winners_under(view, rule, holder, believed=believed)
         if not winners:
             return []
         found.update((winner.id, winner) for winner in winners)
     return list(found.values())
 
 
-def _winners_under(view: View, rule: PccRule, holder: ProductOffering) -> list[PccRule]:
+def _winners_under(view: View, rule: PccRule, holder: ProductOffering, *, believed: bool) -> list[PccRule]:
     own = set(holder.rules)
-    earlier = [one for one in view.certain_rules(holder) if asked(one) < asked(rule) and _asks_no_more(one, rule)]
+    earlier = [
+        one
+        for one in view.certain_rules(holder)
+        if asked(one) < asked(rule) and (_trusts(one, rule) or (believed and one.suspect != "only"))
+        and _asks_no_more(one, rule)
+    ]  # fmt: skip
     # A bucket is one of the product that brings the rule, so the states of two products are two things.
     fitting = [one for one in earlier if one.bucket is None or (one.bucket == rule.bucket and one.id in own)]
     target = view.reach[rule.id]
@@ -185,12 +240,15 @@ def _needed(view: View, rule: PccRule, winners: list[PccRule]) -> list[PccRule]:
     return [one for one in winners if meet(view.reach[one.id], view.reach[rule.id], view.category_of)]
 
 
+def _trusts(winner: PccRule, loser: PccRule) -> bool:
+    """Whether `winner` takes all evidence that `loser` does."""
+    return winner.min_confidence <= loser.min_confidence and winner.suspect in ("any", loser.suspect)
+
+
 def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
-    """Whether all conditions of `winner` but scope and bucket hold wherever those of `loser` do."""
+    """Whether all conditions of `winner` but scope, bucket and evidence hold wherever those of `loser` do."""
     return (
-        winner.min_confidence <= loser.min_confidence
-        and winner.suspect in ("any", loser.suspect)
-        and winner.min_congestion <= loser.min_congestion
+        winner.min_congestion <= loser.min_congestion
         and winner.max_congestion >= loser.max_congestion
         and winner.campaign in (None, loser.campaign)
         and winner.subscribers in (None, loser.subscribers)

@@ -76,6 +76,16 @@ class View:
         """The rules that whoever holds the offering has, in the order in which they are asked."""
         return in_order(self.rules[rule_id] for rule_id in self.holdings.certain_rules(offering.id))
 
+    def own_traffic(self, reach: Reach) -> Reach:
+        """A scope of applications without categories as that of what these applications are for.
+
+        A call in a social application is of another category; it is not what a pack for that application is bought for.
+        """
+        categories = {self.category_of.get(name) for name in reach.applications}
+        if reach.categories or not categories or None in categories:
+            return reach
+        return dataclasses.replace(reach, categories=frozenset(name for name in categories if name))
+
     def finding(
         self,
         code: str,

@@ -6,7 +6,7 @@ NOW_MS = 1_790_000_000_000
 
 WORLD = """
 applications:
-- {id: chat, name: C, category: voip_im, exporter_ids: ["ndpi:C"]}
+- {id: chat, name: C, category: voip_im, exporter_ids: ["ndpi:C"], media_service: call}
 - {id: pics, name: P, category: social, exporter_ids: ["ndpi:P"]}
 - {id: film, name: F, category: streaming, exporter_ids: ["ndpi:F"]}
 zones:
@@ -284,7 +284,7 @@ offerings:
   - {id: use, amount: 4, per_octets: 1 MB, tier_mode: %s, tiers: [{above: 1 GB, amount: %s}]}
 """
 case("a volume price that falls", TIERS % ("volume", 2), "6 price-cliff?")
-case("a volume price that rises", TIERS % ("volume", 5))
+case("a volume price that rises", TIERS % ("volume", 5), "6 price-cliff?")
 case("a graduated price that falls", TIERS % ("graduated", 2))
 
 CAPPED = """
@@ -533,13 +533,14 @@ offerings:
 - {id: a, name: A, kind: add_on, requires: [%s], %s}
 """
 case("it requires what is on sale", REQUIRES % ("", "old", ""))
-case("it requires what is retired", REQUIRES % ("lifecycle_status: retired", "old", ""), "4 unorderable")
+case("it requires what is retired", REQUIRES % ("lifecycle_status: retired", "old", ""), "4 unorderable?")
+case("it requires what is retired, or something else", REQUIRES % ("lifecycle_status: retired", "old, new", ""))
 case(
-    "it requires what is retired, or something else",
-    REQUIRES % ("lifecycle_status: retired", "old, new", ""),
+    "it requires what is no longer sold",
+    REQUIRES % ("valid_until_ms: 5", "old", ""),
+    "2 sale-over?",
     "4 unorderable?",
 )
-case("it requires what is no longer sold", REQUIRES % ("valid_until_ms: 5", "old", ""), "4 unorderable")
 case("it requires what it excludes", REQUIRES % ("", "old", "excludes: [old]"), "4 unorderable")
 case(
     "what is retired may require what is retired",

@@ -178,7 +178,19 @@ MISTAKES = [
         "offerings:\n- {id: o, name: O, kind: pass, rules: [x]}\n- {id: p, name: P, kind: pass, requires: [q]}",
         "bad.yaml:3: offering 'p' names offering 'q'",
     ),
-    (f"{PFD}    ports: [sctp/1]", "bad.yaml:6: application 'a': pfds[0] is"),
+    (f"{PFD}    ports: [sctp/1]", "bad.yaml:6: application 'a': pfds[0]: pfd 'p': ports 'sctp/1'"),
+    (
+        "rules:\n- id: r\n  precedence: 1\n  scope:\n    applications:\n    - b",
+        "bad.yaml:6: rule 'r' names application 'b'",
+    ),
+    (
+        "offerings:\n- id: o\n  name: O\n  kind: pass\n  valid_from_ms: 2\n  valid_until_ms: 1",
+        "bad.yaml:2: offering 'o': valid_until_ms 1 is not after valid_from_ms 2; put the two in order",
+    ),
+    (
+        "offerings:\n- id: o\n  name: O\n  kind: pass\n  prices:\n  - {id: p, type: one_time, amount: -5}",
+        "bad.yaml:6: offering 'o': prices[0].amount is -5: Input should be greater than or equal to 0",
+    ),
     (PFD, "detects nothing; give one of domain_names"),
     (
         "offerings: [{id: o, name: O, kind: pass, prices: [{id: p, type: one_time, amount: 1e3}]}]",
