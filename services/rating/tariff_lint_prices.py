@@ -9,7 +9,7 @@ from schemas.units import format_amount, format_micros, format_octets
 from services.engine.prices import curve_of
 from services.engine.scopes import covers, meet, uncovered
 from services.rating.findings import Finding
-from services.rating.tariff_lint_view import Payer, View, asked, is_sure
+from services.rating.tariff_lint_view import Payer, RuleIndex, View, asked, is_sure
 
 MEGABYTE = 10**6
 
@@ -212,9 +212,10 @@ def paid_beside_free(view: View) -> Iterator[Finding]:
     free = _free_rules(view)
     for offering in view.catalogue.offerings:
         if _fee(offering) and offering.kind != "base_plan" and view.on_sale(offering):
+            plans = view.plans_beside(offering)
             for payer in view.payers(offering):
-                first = next(iter(payer.part.scope.applications), None)
-                for rule in (*free.get(first, ()), *(free.get(None, ()) if first else ())):
+                near = free.that_may_meet(payer.part.scope.applications[:1], plans)
+                for rule in {one.id: one for one in near}.values():
                     yield from _beside(view, payer, rule)
 
 
@@ -224,8 +225,8 @@ def sponsored_under_free(view: View) -> Iterator[Finding]:
     for rule in view.catalogue.rules:
         if rule.charging != "sponsored" or rule.gate_status == "closed":
             continue
-        first = next(iter(rule.scope.applications), None)
-        for other in (*free.get(first, ()), *(free.get(None, ()) if first else ())):
+        near = free.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
+        for other in {one.id: one for one in near}.values():
             if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
                 yield view.finding(
                     "paid-under-free", ("rules", rule.id),
@@ -237,14 +238,10 @@ def sponsored_under_free(view: View) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def _free_rules(view: View) -> dict[str | None, list[PccRule]]:
-    """Rules that make their traffic free at any state of the account, by application; None for those that name none."""
-    free: dict[str | None, list[PccRule]] = {}
-    for rule in view.catalogue.rules:
-        if rule.charging == "free" and rule.gate_status == "open" and is_sure(rule.model_copy(update=_UNSURE)):
-            for application in rule.scope.applications or (None,):
-                free.setdefault(application, []).append(rule)
-    return free
+def _free_rules(view: View) -> RuleIndex:
+    """Rules that make their traffic free at any state of the account."""
+    free = (rule for rule in view.catalogue.rules if rule.charging == "free" and rule.gate_status == "open")
+    return view.index(rule for rule in free if is_sure(rule.model_copy(update=_UNSURE)))
 
 
 def _can_meet(view: View, one: PccRule, other: PccRule) -> bool:
@@ -290,7 +287,9 @@ def _fee(offering: ProductOffering) -> int:
 
 
 def _plans_under(view: View, offering: ProductOffering) -> list[ProductOffering]:
-    return [plan for plan in view.plans if view.on_sale(plan) and view.holdings.together(plan, offering)]
+    names = view.holdings.plans_of(offering.id)
+    plans = view.plans if names is None else [view.offerings[name] for name in sorted(names)]
+    return [plan for plan in plans if view.on_sale(plan) and view.holdings.together(plan, offering)]
 
 
 def _usage_cost(view: View, plan: ProductOffering, payer: Payer, allowance: Allowance) -> int | None:

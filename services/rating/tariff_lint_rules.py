@@ -9,10 +9,7 @@ from services.engine.classify_evidence import PORT
 from services.engine.holdings import same_person
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
-from services.rating.tariff_lint_view import View, asked
-
-MAX_PLANS_OF_A_RULE = 64
-"""A rule under more plans than these is held against all others of its precedence."""
+from services.rating.tariff_lint_view import RuleIndex, View, asked
 
 
 def unreachable_rules(view: View) -> Iterator[Finding]:
@@ -64,10 +61,11 @@ def rules_for_nobody(view: View) -> Iterator[Finding]:
 
 def equal_precedences(view: View) -> Iterator[Finding]:
     """Two rules of one precedence that one account can hold for the same traffic: their ids decide, not their order."""
-    groups: dict[int, _Earlier] = {}
+    groups: dict[int, RuleIndex] = {}
     for rule in sorted(view.catalogue.rules, key=asked):
-        earlier, plans = groups.setdefault(rule.precedence, _Earlier()), _plans_under(view, rule)
-        first = next((one for one in earlier.that_may_meet(rule, plans) if _by_chance(view, one, rule)), None)
+        earlier, plans = groups.setdefault(rule.precedence, RuleIndex()), view.plans_under(rule)
+        near = earlier.that_may_meet(rule.scope.applications, plans)
+        first = next((one for one in near if _by_chance(view, one, rule)), None)
         if first is not None:
             yield view.finding(
                 "equal-precedence", ("rules", rule.id),
@@ -77,41 +75,6 @@ def equal_precedences(view: View) -> Iterator[Finding]:
                 others=(f"rule {first.id}",),
             )  # fmt: skip
         earlier.add(rule, plans)
-
-
-class _Earlier:
-    """Rules of one precedence, by the application and the plan without which they are never in force.
-
-    Rules for different applications never meet, nor do those under different plans; so a thousand plans that each bring
-    a rule of the same precedence are not held against each other. None stands for any.
-    """
-
-    def __init__(self) -> None:
-        self._rules: dict[str | None, dict[str | None, list[PccRule]]] = {}
-
-    def that_may_meet(self, rule: PccRule, plans: Sequence[str | None]) -> Iterator[PccRule]:
-        """Those that may be in force together with `rule`, which stands on `plans`; some more than once."""
-        for name in (*rule.scope.applications, None) if rule.scope.applications else tuple(self._rules):
-            under = self._rules.get(name, {})
-            for plan in tuple(under) if None in plans else (*plans, None):
-                yield from under.get(plan, ())
-
-    def add(self, rule: PccRule, plans: Sequence[str | None]) -> None:
-        """Remember a rule."""
-        for name in rule.scope.applications or (None,):
-            for plan in plans:
-                self._rules.setdefault(name, {}).setdefault(plan, []).append(rule)
-
-
-def _plans_under(view: View, rule: PccRule) -> tuple[str | None, ...]:
-    """The plans one of which stands under whoever brings the rule; None for any, or for very many."""
-    found: set[str] = set()
-    for holder in view.holders[rule.id]:
-        plans = view.holdings.plans_of(holder.id)
-        if plans is None or len(found | plans) > MAX_PLANS_OF_A_RULE:
-            return (None,)
-        found |= plans
-    return tuple(sorted(found))
 
 
 def missing_allowances(view: View) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from schemas.catalogue_scopes import Scope
 from services.engine.scopes import meet, uncovered, week_of
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding
-from services.rating.tariff_lint_view import Payer, View, asked, is_sure
+from services.rating.tariff_lint_view import Payer, RuleIndex, View, asked, is_sure
 
 _DNS, _UPLOAD = "dns", "upload"
 """Services that the classifier tells by itself: queries of any resolver, and uploads by their direction."""
@@ -48,7 +48,7 @@ def buckets_elsewhere(view: View) -> Iterator[Finding]:
 
 def paid_under_gate(view: View) -> Iterator[Finding]:
     """An allowance or a usage price whose traffic a closed gate takes before anything opens it."""
-    openers = sorted((rule for rule in view.catalogue.rules if rule.gate_status == "open"), key=asked)
+    openers = view.index(rule for rule in view.catalogue.rules if rule.gate_status == "open")
     for offering in view.catalogue.offerings:
         rules = [rule for rule in view.certain_rules(offering) if is_sure(_believed(rule))]
         gates = [rule for rule in rules if rule.gate_status == "closed"]
@@ -130,7 +130,7 @@ def _listed(names: object) -> str:
     return ", ".join(map(repr, names))  # type: ignore[call-overload]
 
 
-def _gated(view: View, payer: Payer, gates: list[PccRule], openers: list[PccRule]) -> Iterator[Finding]:
+def _gated(view: View, payer: Payer, gates: list[PccRule], openers: RuleIndex) -> Iterator[Finding]:
     offering = payer.offering
     over = [gate for gate in gates if not _opened_before(view, gate, payer, openers)]
     if not over or uncovered(payer.reach, [view.reach[gate.id] for gate in over], zones=view.zones) is not None:
@@ -146,11 +146,11 @@ def _gated(view: View, payer: Payer, gates: list[PccRule], openers: list[PccRule
     )  # fmt: skip
 
 
-def _opened_before(view: View, gate: PccRule, payer: Payer, openers: list[PccRule]) -> bool:
+def _opened_before(view: View, gate: PccRule, payer: Payer, openers: RuleIndex) -> bool:
     """Whether a rule that is asked before the gate, and can be held with the payer, lets some of its traffic pass."""
-    for rule in openers:
+    for rule in openers.that_may_meet(payer.part.scope.applications, view.plans_beside(payer.offering)):
         if asked(rule) > asked(gate):
-            return False
+            continue
         holders = view.holders[rule.id]
         if meet(view.reach[rule.id], payer.reach, view.category_of) and any(
             holder.id == payer.offering.id or view.holdings.together(holder, payer.offering) for holder in holders

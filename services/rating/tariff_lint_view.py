@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from schemas.catalogue import PccRule, ProductOffering, UsagePrice
 from schemas.catalogue_allowances import Allowance
@@ -28,6 +28,34 @@ class Payer:
         """`allowance plan/data`, for people."""
         kind = "allowance" if isinstance(self.part, Allowance) else "usage price"
         return f"{kind} {self.offering.id}/{self.part.id}"
+
+
+MAX_PLANS_OF_A_RULE = 64
+"""A rule under more plans than these is held against all others."""
+
+
+class RuleIndex:
+    """Rules by the application and the plan without which they are never in force; None stands for any.
+
+    Rules for different applications never meet, nor do those under different plans; so a thousand plans that each bring
+    a rule of the same precedence are not held against each other.
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str | None, dict[str | None, list[PccRule]]] = {}
+
+    def that_may_meet(self, applications: Sequence[str], plans: Sequence[str | None]) -> Iterator[PccRule]:
+        """Those that may be in force for traffic of `applications`, or any, on `plans`; some more than once."""
+        for name in (*applications, None) if applications else tuple(self._rules):
+            under = self._rules.get(name, {})
+            for plan in tuple(under) if None in plans else (*plans, None):
+                yield from under.get(plan, ())
+
+    def add(self, rule: PccRule, plans: Sequence[str | None]) -> None:
+        """Remember a rule."""
+        for name in rule.scope.applications or (None,):
+            for plan in plans:
+                self._rules.setdefault(name, {}).setdefault(plan, []).append(rule)
 
 
 class View:
@@ -60,6 +88,29 @@ class View:
     def plans(self) -> list[ProductOffering]:
         """The base plans."""
         return [offering for offering in self.catalogue.offerings if offering.kind == "base_plan"]
+
+    def plans_under(self, rule: PccRule) -> tuple[str | None, ...]:
+        """The plans one of which stands under whoever brings the rule; None for any, or for very many."""
+        found: set[str] = set()
+        for holder in self.holders[rule.id]:
+            plans = self.holdings.plans_of(holder.id)
+            if plans is None or len(found | plans) > MAX_PLANS_OF_A_RULE:
+                return (None,)
+            found |= plans
+        return tuple(sorted(found))
+
+    def plans_beside(self, offering: ProductOffering) -> tuple[str | None, ...]:
+        """The plans one of which stands under the offering; None for any."""
+        plans = self.holdings.plans_of(offering.id)
+        return (None,) if plans is None else tuple(sorted(plans))
+
+    def index(self, rules: Iterable[PccRule]) -> RuleIndex:
+        """The rules that some offering brings, by application and plan."""
+        index = RuleIndex()
+        for rule in rules:
+            if self.holders[rule.id]:
+                index.add(rule, self.plans_under(rule))
+        return index
 
     def on_sale(self, offering: ProductOffering) -> bool:
         """Whether the offering can be ordered, or will be."""
