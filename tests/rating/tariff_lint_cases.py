@@ -570,32 +570,3 @@ case(
     SPONSOR % (f"{CAP}, valid_from_ms: {NOW_MS + 9}, valid_until_ms: {NOW_MS + 9}", ""),
     "2 campaign-over",
 )
-
-
-TIME = """
-offerings:
-- id: plan
-  name: P
-  kind: base_plan
-  allowances: [{id: data, octets: 9 GB}, {id: talk, seconds: 60 min, scope: {categories: [voip_im]%s}}]
-"""
-
-case("seconds for whatever a messenger does", TIME % "", "5 time-of-anything?")
-case("seconds for calls", TIME % ", services: [call]")
-
-RENEWED = """
-offerings:
-- {id: plan, name: P, kind: base_plan, allowances: [{id: data, octets: 9 GB}]}
-- id: week
-  name: W
-  kind: pass
-  term_days: 7
-  renewal: automatic
-  %s
-  prices: [{id: fee, amount: 3, %s}]
-"""
-
-case("a whole month's price each week", RENEWED % ("", "type: recurring"), "9 renewal?")
-case("a month's price by the day", RENEWED % ("", "type: recurring, proration: daily"))
-case("a price for each week", RENEWED % ("", "type: one_time"))
-case("a renewal without a word before", RENEWED % ("renewal_reminder_days: 0", "type: one_time"), "7 renewal?")

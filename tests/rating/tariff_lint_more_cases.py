@@ -230,3 +230,33 @@ case("a rate of nothing", RATES % ("mbr_down_bps: 0", "open"), "2 rates", NOT_US
 case("a rate of nothing behind a gate", RATES % ("mbr_down_bps: 0", "closed"), NOT_USED)
 case("more guaranteed than allowed", RATES % ("gbr_up_bps: 2, mbr_up_bps: 1", "open"), "2 rates", NOT_USED)
 case("as much guaranteed as allowed", RATES % ("gbr_up_bps: 1, mbr_up_bps: 1", "open"), NOT_USED)
+
+# Time, and renewals.
+
+TIME = """
+offerings:
+- id: plan
+  name: P
+  kind: base_plan
+  allowances: [{id: data, octets: 9 GB}, {id: talk, seconds: 60 min, scope: {categories: [voip_im]%s}}]
+"""
+
+case("seconds for whatever a messenger does", TIME % "", "5 time-of-anything?")
+case("seconds for calls", TIME % ", services: [call]")
+
+RENEWED = """
+offerings:
+- {id: plan, name: P, kind: base_plan, allowances: [{id: data, octets: 9 GB}]}
+- id: week
+  name: W
+  kind: pass
+  term_days: 7
+  renewal: automatic
+  %s
+  prices: [{id: fee, amount: 3, %s}]
+"""
+
+case("a whole month's price each week", RENEWED % ("", "type: recurring"), "9 renewal?")
+case("a month's price by the day", RENEWED % ("", "type: recurring, proration: daily"))
+case("a price for each week", RENEWED % ("", "type: one_time"))
+case("a renewal without a word before", RENEWED % ("renewal_reminder_days: 0", "type: one_time"), "7 renewal?")
