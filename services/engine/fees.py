@@ -95,16 +95,9 @@ def days_of_cycle(account: AccountState, product: Product, from_ms: int) -> tupl
 
 def owe_rent(journal: Journal, product: Product, until_ms: int) -> None:
     """Count what the days of a plan with a minimum rent, which ends or whose cycle ends at `until_ms`, come to."""
-    offering = journal.tariff.offerings.get(product.offering_id)
-    minimum = offering.offering.minimum_rent if offering else 0
-    # A trial costs nothing, so it owes nothing; what is suspended serves nothing.
-    if not minimum or product.status != "active" or is_on_trial(product):
-        return
-    account = journal.account
-    from_ms = max(product.start_ms, product.trial_end_ms, account.cycle_start_ms)
-    days = days_between(from_ms, until_ms, time_zone=account.time_zone)
-    whole = days_between(account.cycle_start_ms, account.cycle_end_ms, time_zone=account.time_zone)
-    _add(journal, _OWED, minimum * min(days, whole) // whole)
+    micros = _rent(product, journal.account, journal.tariff, until_ms)
+    if micros is not None:
+        _add(journal, _OWED, micros)
 
 
 def close_rent(journal: Journal) -> None:
@@ -129,11 +122,33 @@ def close_rent(journal: Journal) -> None:
 
 
 def outstanding_rent(account: AccountState, tariff: Tariff) -> int:
-    """What the cycles that are not closed yet fall short of their minimum rent; the present one counts as whole."""
-    minimum = sum(_rents(account, tariff))
-    now = _short_of(account.counters, minimum) if minimum else 0
-    owed = sum(counter.micros for counter in account.past_counters if counter.counter_id == _OWED)
-    return now + (_short_of(account.past_counters, owed) if account.past_start_ms else 0)
+    """What minimum rents will still ask for, in micros, if nothing more is used.
+
+    Of the present cycle, with the days to its end of what is held, and of the one before where it is not closed yet.
+    """
+    rents = (_rent(product, account, tariff, account.cycle_end_ms) for product in account.products)
+    now = _short_of(account.counters, _owed(account.counters) + sum(micros or 0 for micros in rents))
+    before = _short_of(account.past_counters, _owed(account.past_counters)) if account.past_start_ms else 0
+    return min(now + before, account.balance_micros) if account.payment == "prepaid" else now + before
+
+
+def _rent(product: Product, account: AccountState, tariff: Tariff, until_ms: int) -> int | None:
+    """The minimum of the product's days in the present cycle up to `until_ms`, or its own end; None without one."""
+    offering = tariff.offerings.get(product.offering_id)
+    minimum = offering.offering.minimum_rent if offering else 0
+    # A trial costs nothing, so it owes nothing; what is suspended serves nothing.
+    if not minimum or product.status != "active" or is_on_trial(product):
+        return None
+    if product.end_ms is not None:
+        until_ms = min(until_ms, product.end_ms)
+    from_ms = max(product.start_ms, product.trial_end_ms, account.cycle_start_ms)
+    days = days_between(from_ms, until_ms, time_zone=account.time_zone)
+    whole = days_between(account.cycle_start_ms, account.cycle_end_ms, time_zone=account.time_zone)
+    return minimum * min(days, whole) // whole
+
+
+def _owed(counters: Sequence[Counter]) -> int:
+    return sum(counter.micros for counter in counters if counter.counter_id == _OWED)
 
 
 def _short_of(counters: Sequence[Counter], minimum: int) -> int:

@@ -7,6 +7,7 @@ quality, or for the operator's own service.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -84,9 +85,20 @@ class _Played(NamedTuple):
 
     bill: Bill
     account: AccountState | None
-    rows: tuple[RatedUsage, ...]
-    refused: Mapping[str, int]
+    rows: tuple[RatedUsage, ...] = ()
+    refused: Mapping[str, int] = MappingProxyType({})
     """Commands that the tariff refused, by cause."""
+    rent_micros: int = 0
+    """What a minimum rent will still ask for."""
+
+    @property
+    def micros(self) -> int:
+        """What the period costs."""
+        return self.bill.micros + self.rent_micros
+
+    def loses_more_than(self, other: "_Played") -> bool:
+        """Whether something that was ordered, and could be under `other`, is refused."""
+        return any(count > other.refused.get(cause, 0) for cause, count in self.refused.items())
 
 
 class _Found(NamedTuple):
@@ -131,8 +143,10 @@ def recommend(
         steered = steer_own and any(service.category == category for service in named for _, category in kinds)
         if (steered or _concerns(offering, kinds)) and _is_orderable(offering, present.account, history, tariff):
             then = _play(history, tariff, subscription, package_id=offering.offering.id)
-            item = _compared(offering, present, then, named) if then.account is not None else None
-            if item is not None and (reason := _reason(item, steered=steered)) is not None:
+            if then.account is None or then.loses_more_than(present):
+                continue
+            item = _compared(offering, present, then, named)
+            if (reason := _reason(item, steered=steered)) is not None:
                 found.append((reason, item))
     found.sort(key=lambda pair: _preference(*pair, steer_own=steer_own))
     return tuple(_recommendation(reason, item, history, tariff, present) for reason, item in found[:MOST])
@@ -157,13 +171,14 @@ def _play(
             run.command(history.commands[done][0], now_ms=history.commands[done][1])
             done += 1
         if number == 0 and package_id is not None and not _add(run, history.account_id, package_id, history.flows[0]):
-            return _Played(Bill(), None, (), {})
+            return _Played(Bill(), None)
         run.flow(flow, seen, now_ms=arrived_ms)
     for command, at_ms in history.commands[done:]:
         run.command(command, now_ms=at_ms)
     run.close(_end_ms(history))
-    bill = run.bills.get(history.account_id, Bill())
-    return _Played(bill, run.account(history.account_id), tuple(rows), run.refused)
+    bill, account = run.bills.get(history.account_id, Bill()), run.account(history.account_id)
+    rent_micros = outstanding_rent(account, tariff) if account is not None else 0
+    return _Played(bill, account, tuple(rows), run.refused, rent_micros)
 
 
 def _add(run: Run, account_id: str, offering_id: str, first: Arrived) -> bool:
@@ -200,12 +215,10 @@ def _plans(
             then = _play(history, tariff, subscription, instead={held.offering_id: offering.offering.id})
         except SimulationError:
             continue  # The account could not have been made on this plan.
-        if then.account is None or any(count > present.refused.get(cause, 0) for cause, count in then.refused.items()):
-            # It would have lost something else that it ordered.
+        if then.account is None or then.loses_more_than(present):
             continue
         item = _compared(offering, present, then, _own_services(offering, own))
-        owed = outstanding_rent(then.account, tariff)
-        item = item._replace(saving_micros=item.saving_micros - owed, replaces=held.offering_id, change_micros=change)
+        item = item._replace(replaces=held.offering_id, change_micros=change)
         if _reason(item, steered=False) == "saving":
             yield "saving", item
 
@@ -230,7 +243,7 @@ def _other_plans(held: Product, history: History, present: _Played, tariff: Tari
         if offering.offering.kind != "base_plan" or offering_id == held.offering_id or _fee(offering) < least:
             continue
         whole = [price.amount for price in offering.offering.prices if price.proration == "none"]
-        if sum(whole) < present.bill.micros:
+        if sum(whole) < present.micros:
             yield offering
 
 
@@ -321,7 +334,7 @@ def _compared(offering: CompiledOffering, present: _Played, then: _Played, own: 
     fast = {rule.rule.id for rule in offering.rules if has_priority(rule)} & rules
     return _Found(
         offering=offering,
-        saving_micros=present.bill.micros - then.bill.micros,
+        saving_micros=present.micros - then.micros,
         used_octets=sum(_carried(row, offering, rules, _buckets_of(offering, then)) for row in then.rows),
         faster_octets=sum(_passed(row) for row in then.rows if row.rule_id in fast),
         blocked_change=then.bill.blocked_octets - present.bill.blocked_octets,
@@ -388,8 +401,8 @@ def _recommendation(reason: Reason, item: _Found, history: History, tariff: Tari
         text=_text(reason, item, tariff.currency),
         saving=format_micros(item.saving_micros),
         currency=tariff.currency,
-        present=format_micros(present.bill.micros),
-        new=format_micros(present.bill.micros - item.saving_micros),
+        present=format_micros(present.micros),
+        new=format_micros(present.micros - item.saving_micros),
         used_octets=item.used_octets,
         blocked_octets_change=item.blocked_change,
         throttled_octets_change=item.throttled_change,

@@ -194,7 +194,8 @@ def test_no_recommendation_costs_more_than_it_says_or_is_excluded(
             assert run.command(command, now_ms=at_ms) is None or not all_ordered(made, held)
         if item.replaces:
             again = bill(made, flows, *has)
-            assert again <= parse_micros(item.new) < bill(made, flows, *held)
+            assert again <= parse_micros(item.new) < parse_micros(item.present)
+            assert bill(made, flows, *held) <= parse_micros(item.present)
 
 
 def all_ordered(made: Catalogue, held: tuple[str, ...]) -> bool:
