@@ -22,7 +22,7 @@ from schemas.catalogue_scopes import CatalogueModel, Scope, Zone
 from schemas.fields import MAX_CONGESTION, Category, GateStatus, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 
-CATALOGUE_VERSION = "1.2"
+CATALOGUE_VERSION = "1.3"
 
 DEFAULT_MIN_CONFIDENCE = 31
 """Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
@@ -152,6 +152,15 @@ class UsagePrice(CatalogueModel):
     scope: Scope = Field(Scope(), description="Which traffic it prices.")
     cap: MoneyAmount | None = Field(None, description="Cap per billing cycle; null = none.")
     on_cap: Literal["block", "free"] = Field("block", description="What traffic meets once the cap is reached.")
+    overshoot_tolerance_octets: OctetAmount | None = Field(
+        None,
+        gt=0,
+        description="Most that may pass beyond a blocking cap, a spending limit or a prepaid balance before a gateway "
+        "acts, which is told ahead; null = no bound.",
+    )
+    reporting_interval_s: int = Field(
+        60, ge=1, le=3_600, description="With a tolerance: how late usage is told at most, the exporters' timeout."
+    )
 
     @model_validator(mode="after")
     def _unit_is_not_empty(self) -> Self:
@@ -164,6 +173,12 @@ class UsagePrice(CatalogueModel):
         other = "per_octets" if self.unit == "connection" else "per_connections"
         if getattr(self, other) != type(self).model_fields[other].default:
             raise ValueError(f"price {self.id!r}: {other} says nothing where the unit is {self.unit}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _only_octets_are_told_ahead(self) -> Self:
+        if self.unit == "connection" and self.overshoot_tolerance_octets is not None:
+            raise ValueError(f"price {self.id!r}: overshoot_tolerance_octets is for unit 'octets'; remove it")
         return self
 
     @model_validator(mode="after")
@@ -479,7 +494,7 @@ class VersionMarker(CatalogueModel):
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
 
-    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.2.")]
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.3.")]
     entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
     kind: Annotated[
         Literal["application", "offering", "rule", "campaign", "zone", "version"],

@@ -9,7 +9,7 @@ from schemas.classification import Classification
 from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Steering, Treatment, Version
 
 DECISION_VERSION = "1.2"
-UPDATE_VERSION = "1.1"
+UPDATE_VERSION = "1.3"
 
 
 class Qos(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -155,7 +155,7 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A change of the PCC rules in force for an account. Topic `ott.enforcement.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.1.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
     update_id: Annotated[Id, Meta(description="Unique: `<account id>:<update number of the account>`.")]
     account_id: Annotated[Id, Meta(description="The account whose rules change.")]
     subscriber_ids: Annotated[tuple[str, ...], Meta(description="The subscribers that the rule applies to.")]
@@ -209,10 +209,19 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             description="Told ahead: the change takes effect once so many more octets have passed under "
             "`quota_rule_ids`, all subscribers together, those included that passed but are in no flow record yet "
             "(PFCP volume quota, TS 29.244). Until then, and whenever the rule is told without a quota, what is told "
-            "without one holds. null = at once."
+            "without one holds. Quotas of different ends stand beside each other, and the first that is used up "
+            "counts; a newer one of the same end replaces it. null = at once."
         ),
     ] = None
     quota_bucket_id: Annotated[
-        str | None, Meta(description="Bucket whose end it is (monitoring key, TS 29.512); null without a quota.")
+        str | None,
+        Meta(description="Bucket whose end it is (monitoring key, TS 29.512); null where it is none's."),
     ] = None
     quota_rule_ids: Annotated[tuple[str, ...], Meta(description="Rules whose traffic uses the quota up.")] = ()
+    quota_limit_id: Annotated[
+        str | None,
+        Meta(
+            description="End of money whose quota it is: `price:<offering id>/<price id>` (its cap), `spending_limit` "
+            "or `balance`; null where it is a bucket's."
+        ),
+    ] = None

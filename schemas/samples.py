@@ -320,6 +320,12 @@ ENFORCEMENT = (
         catalogue_version=CATALOGUE_NOW, precedence=100_000, rating_group=1, gate_status="closed",
         quota_octets=18_400_000, quota_bucket_id="prod-1/data", quota_rule_ids=("default",),
     ),
+    PolicyUpdate(
+        version=UPDATE_VERSION, update_id=f"{ACCOUNT}:4", account_id=ACCOUNT, subscriber_ids=(SUBSCRIBER, "sub-90aa"),
+        action="modify", rule_id="default", at_ms=EVENING_MS + 960_000, cause="balance",
+        catalogue_version=CATALOGUE_NOW, precedence=100_000, rating_group=1, gate_status="closed",
+        quota_octets=5_200_000, quota_limit_id="balance", quota_rule_ids=("default", "video"),
+    ),
 )  # fmt: skip
 
 USAGE = (

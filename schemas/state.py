@@ -44,6 +44,7 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
         int, Meta(description="Remainder that the gateway was given as a quota, together with what follows; 0 = none.")
     ] = 0
     timed: Annotated[bool, Meta(description="Of time: its amounts are milliseconds, not octets.")] = False
+    before_octets: Annotated[int, Meta(description="Octets left at a look one interval or more before the last.")] = 0
 
     @property
     def unit(self) -> Unit:
@@ -215,6 +216,25 @@ class Provisional(msgspec.Struct, frozen=True, array_like=True, gc=False):
     money: Annotated[int, Meta(description="Micros of it taken from the main balance (prepaid).")] = 0
 
 
+class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An end of money that gateways hear of ahead, and the pace at which it comes near."""
+
+    limit_id: Annotated[
+        str, Meta(description="`price:<offering id>/<price id>` (its cap), `spending_limit` or `balance`.")
+    ]
+    looked_ms: Annotated[int, Meta(description="A time in the last reporting intervals.")]
+    looked_octets: Annotated[int, Meta(description="Octets sold in the cycle, at all prices, by then.")]
+    before_octets: Annotated[int, Meta(description="The same at a time at least one interval before that.")]
+    near_octets: Annotated[int, Meta(description="Most that flowed in the interval before the last sale.")] = 0
+    ends_at_octets: Annotated[int, Meta(description="Octets sold at which the end, or the quota's, may come.")] = 0
+    tolerance_octets: Annotated[int, Meta(description="The tolerance that it goes by.")] = 0
+    interval_ms: Annotated[int, Meta(description="The reporting interval that it goes by.")] = 0
+    quota_octets: Annotated[
+        int, Meta(description="What the gateway was given as a quota, together with what follows; 0 = none.")
+    ] = 0
+    quota_from_octets: Annotated[int, Meta(description="Octets sold in the cycle when it was.")] = 0
+
+
 class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything that decisions about one account depend on."""
 
@@ -266,7 +286,10 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tier: Annotated[str, Meta(description="The operator's own grading of the account.")] = ""
     foretold: Annotated[
         tuple[str, ...],
-        Meta(description="What gateways were told for a bucket's end, each `<bucket>@<start>|<rule>#<digest>`."),
+        Meta(
+            description="What gateways were told for an end, each `<bucket>@<start>|<rule>#<digest>`, of money "
+            "`<limit id>|<rule>#<digest>`."
+        ),
     ] = ()
     spending_limit_micros: Annotated[
         int | None, Meta(description="Most that the subscriber wants usage to cost in a cycle; null = no limit.")
@@ -278,6 +301,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     purses: Annotated[tuple[Purse, ...], Meta(description="Money granted by products.")] = ()
     empty_campaigns: Annotated[
         tuple[str, ...], Meta(description="Campaigns of its products that gateways were told to have no budget left.")
+    ] = ()
+    watches: Annotated[
+        tuple[Watch, ...], Meta(description="Ends of money that are told ahead, where a price declares a tolerance.")
     ] = ()
 
 

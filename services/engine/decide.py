@@ -16,7 +16,7 @@ from schemas.state import AccountState, Bucket, PendingUsage
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import Charged, charge
-from services.engine.effective import money_turns, settle
+from services.engine.effective import look_at_money, money_turns, settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
@@ -188,6 +188,10 @@ def _told_with_rules(case: Case, before: AccountState, charged: Charged, tariff:
     told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
     told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
     cause = charged.cause or ("spend" if _has_paid(case) and money_turns(before, charged.account, tariff) else None)
+    if told.account.watches or charged.cause == "exhausted":
+        changed = cause is not None or case.connection is not None
+        account, is_near = look_at_money(told.account, case.flow, tariff, at_ms=case.at_ms, changed=changed)
+        told, cause = told._replace(account=account), cause or ("quota" if is_near else None)
     if cause is None:
         return told
     # Money or a bucket is at its end: the ledger hears now, and the gateway too.

@@ -6,17 +6,21 @@ could pay for stays in force with its gate closed; one whose sponsor's budget is
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from schemas.catalogue import PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
-from schemas.state import AccountState, Bucket, Product
+from schemas.flow import FlowRecord
+from schemas.state import AccountState, Bucket, Product, Watch
 from services.engine.caps import Means, can_pay, limit_of, reserve_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
+from services.engine.money_ends import End, Sale, declares, ends_of, octets_sold
+from services.engine.overshoot import after_sale, is_due, is_to_tell, told_anew, watched, with_quota
 from services.engine.periods import add_days, next_turn_ms
 from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
@@ -74,10 +78,32 @@ def settle(
     account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
     account = replace(with_standing(account, tariff), due_ms=_due_ms(account, tariff))
     account, updates = _install(account, tariff, at_ms=at_ms, cause=cause)
-    if account.foretold or any(bucket.quota_octets for bucket in account.buckets):
+    if _awaits(account, tariff):
         account, ahead = _foretell(account, tariff, updates, cause=cause)
         updates += ahead
     return account, updates
+
+
+def look_at_money(
+    account: AccountState, flow: FlowRecord, tariff: Tariff, *, at_ms: int, changed: bool
+) -> tuple[AccountState, bool]:
+    """Bring the pace of money along after a flow at `at_ms`; and whether gateways have to hear of an end of it now.
+
+    `changed` says that the rules are settled after this, or that money went for something else than octets: then
+    what is left is found out in any case. The account's standing must be up to date.
+    """
+    sold = octets_sold(account)
+    watches = tuple(after_sale(watch, sold, flow, at_ms=at_ms) for watch in account.watches)
+    account = replace(account, watches=watches)
+    if not changed and not any(is_due(watch, sold) for watch in watches):
+        return account, False
+    known = {watch.limit_id: watch for watch in watches}
+    found = [(watched(known.get(end.limit_id), end, sold, at_ms=at_ms), end) for end in _money_ends(account, tariff)]
+    # What has only just begun to be sold has the pace of what was free or drawn until now.
+    recent = sum(entry.charged_octets for entry in account.pending)
+    found = [(watch if watch.limit_id in known else replace(watch, near_octets=recent), end) for watch, end in found]
+    account = replace(account, watches=tuple(watch for watch, _ in found))
+    return account, any(is_to_tell(watch, end, sold) for watch, end in found)
 
 
 def tell_budgets(
@@ -94,7 +120,7 @@ def tell_budgets(
     if told == account.empty_campaigns or not account.standing:
         return account, ()
     account, updates = _install(replace(account, empty_campaigns=told), tariff, at_ms=at_ms, cause="budget")
-    if account.foretold or any(bucket.quota_octets for bucket in account.buckets):
+    if _awaits(account, tariff):
         account, ahead = _foretell(account, tariff, updates, cause="budget")
         updates += ahead
     return account, updates
@@ -170,11 +196,17 @@ def renewal_reminder_ms(product: Product, offering: CompiledOffering, account: A
 
 def _in_force(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[tuple[CompiledRule, bool]]:
     """The rules in force, and whether each has its gate closed for want of a payer."""
+    for rule, blocks, taken in _met(account, plan):
+        yield rule, blocks or _barred(rule, account, plan, tariff, taken)
+
+
+def _met(account: AccountState, plan: Plan) -> Iterator[tuple[CompiledRule, bool, list[Reach]]]:
+    """The rules in force, whether an empty budget closes the gate of each, and what rules before it take."""
     taken: list[Reach] = []
     for line in plan.lines:
         if line.unmet is None:
             rule, blocks = _without_sponsor(line.rule, account) if account.empty_campaigns else (line.rule, False)
-            yield rule, blocks or _barred(rule, account, plan, tariff, taken)
+            yield rule, blocks, taken
             if _takes_all(rule.rule):
                 taken.append(rule.reach)
 
@@ -205,16 +237,47 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     credit = credit_of(account, purses) if account.purses else 0
     closed = covering is not None and not any(can_pay(price, account, Means(0, credit)) for price in met)
     means = Means(reserve_of(covering, account), credit)
+    by_buckets = _by_buckets(rule, plan, tariff, taken)
+    if by_buckets is not None:
+        return by_buckets or closed
+    payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
+    return closed or not any(can_pay(price, account, means) for price in payers)
+
+
+def _by_buckets(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> bool | None:
+    """Whether buckets close the rule's gate (True), or keep it open (False); None where its traffic is sold."""
     for slot in plan.slots:
         if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
             continue
         on_exhausted = slot.allowance.allowance.on_exhausted
         if slot.available or on_exhausted == "throttle":
-            return closed
+            return False
         if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
-    payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
-    return closed or not any(can_pay(price, account, means) for price in payers)
+    return None
+
+
+def _money_ends(account: AccountState, tariff: Tariff) -> tuple[End, ...]:
+    """The ends of money that are to be told ahead."""
+    plan = plan_of(account.standing, tariff)
+    sales = list(_sales(account, plan, tariff)) if declares(plan.prices) else []
+    return tuple(ends_of(account, sales)) if sales else ()
+
+
+def _sales(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[Sale]:
+    """The rules in force whose traffic is sold, all of it or at least what passes."""
+    for rule, blocks, taken in _met(account, plan):
+        if blocks or rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
+            continue
+        if _by_buckets(rule, plan, tariff, taken) is not None or _barred(rule, account, plan, tariff, taken):
+            continue
+        connections = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
+        reserve = max((reserve_of(price, account) for price in connections), default=0)
+        paying = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
+        means = Means(0, credit_of(account, paying) if account.purses else 0)
+        prices = [price for price in plan.prices if _serves(price.reach, rule, taken, tariff)]
+        open_prices = tuple(price for price in prices if can_pay(price, account, means))
+        yield Sale(rule.rule.id, open_prices, tuple(p for p in paying if covers(p.reach, rule.reach)), reserve)
 
 
 def _serves(payer: Reach, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
@@ -253,29 +316,109 @@ def _action(rule: CompiledRule, before: Mapping[str, str]) -> str:
     return "modify" if rule.rule.id in before else "install"
 
 
+class _Coming(NamedTuple):
+    """What one end will bring."""
+
+    name: str
+    """Of the end, as `AccountState.foretold` has it."""
+    left: int
+    """Octets until then."""
+    fits: bool
+    """Whether the quota that gateways have of it, if any, is what is left."""
+    changes: list[tuple[str, PolicyUpdate]]
+
+    def texts(self) -> list[str]:
+        """What is foretold of it."""
+        return [f"{self.name}|{mark}" for mark, _ in self.changes]
+
+
+def _awaits(account: AccountState, tariff: Tariff) -> bool:
+    """Whether something is foretold, or may have to be."""
+    if account.foretold or account.watches or any(bucket.quota_octets for bucket in account.buckets):
+        return True
+    return declares(plan_of(account.standing, tariff).prices)
+
+
 def _foretell(
     account: AccountState, tariff: Tariff, told: tuple[PolicyUpdate, ...], *, cause: str
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
-    """Tell what the end of each bucket with a quota will bring, and take back what no longer follows from one.
+    """Tell what each end that has a quota will bring, and take back what no longer follows from one.
 
-    A rule that was just `told` without a quota has nothing foretold any more. What is foretold already, from a quota
-    that still covers the bucket, is not told again.
+    A rule that was just `told` without a quota has nothing foretold any more, whatever the end. What is foretold
+    already, with a quota that still fits, is not told again.
     """
     told_ids = {update.rule_id for update in told}
     known = [text for text in account.foretold if _rule_foretold(text) not in told_ids]
-    foretold, ahead, buckets = list[str](), list[PolicyUpdate](), list[Bucket]()
+    coming = [*_bucket_ends_coming(account, tariff, cause=cause)]
+    account, of_money = _money_ends_coming(account, tariff, cause=cause)
+    coming += of_money
+    foretold = [text for item in coming for text in item.texts()]
+    ahead_of = {text.rpartition("#")[0] for text in foretold}
+    stale = {_rule_foretold(text) for text in known if text.rpartition("#")[0] not in ahead_of}
+    # A rule that is told as it stands has lost what other ends will bring it, too.
+    known = [text for text in known if _rule_foretold(text) not in stale]
+    anew = [
+        item
+        for item in coming
+        if item.changes and not (item.fits and item.texts() == [t for t in known if t.startswith(f"{item.name}|")])
+    ]
+    drafts = _taken_back(account, tariff, stale, cause=cause)
+    drafts += [replace(update, quota_octets=item.left) for item in anew for _, update in item.changes]
+    account = _with_quotas(account, {item.name: item.left for item in anew})
+    return _number(replace(account, foretold=tuple(foretold)), drafts)
+
+
+def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState:
+    """The account with the quotas that are told now, by the name of their end."""
+    if not left:
+        return account
+    sold = octets_sold(account)
+    return replace(
+        account,
+        buckets=tuple(
+            replace(bucket, quota_octets=left[_end_name(bucket)]) if _end_name(bucket) in left else bucket
+            for bucket in account.buckets
+        ),
+        watches=tuple(
+            told_anew(watch, left[watch.limit_id], sold) if watch.limit_id in left else watch
+            for watch in account.watches
+        ),
+    )
+
+
+def _end_name(bucket: Bucket) -> str:
+    return f"{bucket.bucket_id}@{bucket.valid_from_ms}"
+
+
+def _bucket_ends_coming(account: AccountState, tariff: Tariff, *, cause: str) -> Iterator[_Coming]:
     for bucket in account.buckets:
-        coming = _at_end_of(bucket, account, tariff) if bucket.quota_octets and bucket.remaining else []
-        name, left = f"{bucket.bucket_id}@{bucket.valid_from_ms}|", bucket.remaining
-        texts = [name + mark for mark, _ in coming]
-        as_known = texts == [text for text in known if text.startswith(name)] and left <= bucket.quota_octets
-        if coming and not as_known:
-            ahead += [replace(update, quota_octets=left) for _, update in coming]
-        foretold += texts
-        buckets.append(replace(bucket, quota_octets=left) if coming and not as_known else bucket)
-    stale = {_rule_foretold(text) for text in known} - {_rule_foretold(text) for text in foretold}
-    back = _taken_back(account, tariff, stale, cause=cause)
-    return _number(replace(account, buckets=tuple(buckets), foretold=tuple(foretold)), [*back, *ahead])
+        if bucket.quota_octets and bucket.remaining:
+            # What a correction has put back, a gateway has counted all the same.
+            fits = bucket.remaining <= bucket.quota_octets and cause != "corrected"
+            yield _Coming(_end_name(bucket), bucket.remaining, fits, _at_end_of(bucket, account, tariff))
+
+
+def _money_ends_coming(
+    account: AccountState, tariff: Tariff, *, cause: str
+) -> tuple[AccountState, list[_Coming]]:  # fmt: skip
+    """The account with its watches, and what ends of money that are near will bring."""
+    before = {watch.limit_id: watch for watch in account.watches}
+    sold, coming, watches = octets_sold(account), list[_Coming](), list[Watch]()
+    for end in _money_ends(account, tariff):
+        old = before.get(end.limit_id)
+        watch = with_quota(watched(old, end, sold, at_ms=account.settled_ms), end, sold)
+        watches.append(watch)
+        if watch.quota_octets:
+            fits = watch == old and cause != "corrected"
+            coming.append(_Coming(end.limit_id, end.octets, fits, _at_end_of_money(end, account, tariff)))
+    return replace(account, watches=tuple(watches)), coming
+
+
+def _at_end_of_money(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
+    _, changed = _changes(with_standing(end.then, tariff), tariff, at_ms=account.settled_ms, cause=end.cause)
+    return [
+        (mark, replace(update, quota_limit_id=end.limit_id, quota_rule_ids=end.rule_ids)) for mark, update in changed
+    ]
 
 
 def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:

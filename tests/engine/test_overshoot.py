@@ -13,6 +13,7 @@ from services.engine.effective import settle
 from services.engine.outcome import Position
 from services.engine.overshoot import octets_in_interval
 from services.engine.tariff import Tariff, compile_tariff
+from tests.engine.gateway import Gateway, within
 from tests.engine.world import World, catalogue, classification, flow_record, ms
 
 MINUTE = 60_000
@@ -115,7 +116,9 @@ def test_the_faster_the_traffic_the_earlier_the_end_is_told() -> None:
             minute += 1
             made.flow(volume, at=START + minute * MINUTE, end_ms=START + (minute + 1) * MINUTE)
         told_at[volume] = ahead(made)[0].quota_octets
-    assert told_at == {60: 100, 400: 400}
+    # Of the interval that it tells in, a bucket knows the beginning only by a look some time before.
+    assert 100 <= (told_at[60] or 0) < 240
+    assert 400 <= (told_at[400] or 0) <= 1_200
 
 
 def test_a_long_rest_does_not_hide_the_pace_of_the_flow_at_hand() -> None:
@@ -128,17 +131,18 @@ def test_a_long_rest_does_not_hide_the_pace_of_the_flow_at_hand() -> None:
 
 @pytest.mark.parametrize(
     ("volume", "lasted_ms", "since_ms", "octets"),
-    [(600, MINUTE, 10 * MINUTE, 600), (600, 10 * MINUTE, 10 * MINUTE, 60), (1, 1, 10 * MINUTE, 50), (1, 1, 1, 500)],
-    ids=["one interval", "a flow of ten intervals", "the mean since the last look", "a burst is no rate"],
-)
-def test_the_pace_is_what_flows_in_one_interval(volume: int, lasted_ms: int, since_ms: int, octets: int) -> None:
+    [(600, MINUTE, 10 * MINUTE, 600), (1_200, 2 * MINUTE, 10 * MINUTE, 600), (1, 1, 10 * MINUTE, 500),
+     (1, 1, MINUTE, 700)],
+    ids=["this flow's", "a flow of two intervals", "all since the last look", "and since the look before it"],
+)  # fmt: skip
+def test_the_pace_is_the_most_that_can_have_flowed_in_one_interval(
+    volume: int, lasted_ms: int, since_ms: int, octets: int
+) -> None:
     made = world(plan(), "plan")
     assert made.account is not None
-    bucket = made.account.buckets[0]
-    drawn = type(bucket)(*(getattr(bucket, name) for name in bucket.__struct_fields__[:4]), 500, 1_000, 0, None,
-                         looked_ms=START, looked_octets=1_000)  # fmt: skip
+    bucket = replace(made.account.buckets[0], remaining=300, looked_ms=START, looked_octets=800, before_octets=1_000)
     flow = flow_record(volume, at_ms=START + since_ms, end_ms=START + since_ms + lasted_ms)
-    assert octets_in_interval(drawn, flow, at_ms=START + since_ms, interval_ms=MINUTE) == octets
+    assert octets_in_interval(bucket, flow, at_ms=START + since_ms, interval_ms=MINUTE) == octets
 
 
 def test_case_26_the_quota_is_that_of_its_grant_and_does_not_shrink_with_the_remainder() -> None:
@@ -152,14 +156,14 @@ def test_case_26_the_quota_is_that_of_its_grant_and_does_not_shrink_with_the_rem
     assert bucket.remaining < bucket.quota_octets
 
 
-def test_a_bucket_is_looked_at_when_it_has_halved_and_not_for_each_flow() -> None:
+def test_a_bucket_is_looked_at_when_a_quarter_is_gone_and_not_for_each_flow() -> None:
     made = world(plan(octets=2**20, tolerance=1_000), "plan")
     looks = set()
     for minute in range(1, 1_049):
         made.flow(1_000, at=START + minute * MINUTE)
         assert made.account is not None
         looks.add(made.account.buckets[0].looked_ms)
-    assert len(looks) < 20
+    assert len(looks) < 40
     assert len(ahead(made)) == 1
 
 
@@ -237,6 +241,17 @@ def test_a_quota_that_no_longer_covers_the_bucket_is_told_anew() -> None:
     assert account.buckets[0].quota_octets == 400
 
 
+def test_what_a_correction_puts_back_was_counted_by_the_gateway_and_is_told_anew() -> None:
+    made = world(plan(), "plan")
+    made.flow(950, at=START + MINUTE)
+    made.flow(30, at=START + 2 * MINUTE)
+    assert made.account is not None
+    filled = tuple(replace(bucket, remaining=40) for bucket in made.account.buckets)
+    given_back = replace(made.account, buckets=filled)
+    _, updates = settle(given_back, made.tariff, at_ms=START + 3 * MINUTE, cause="corrected")
+    assert told(list(updates)) == [("modify", "default", 40)]
+
+
 def test_what_was_kept_from_a_cycle_before_is_looked_at_anew() -> None:
     made = world(plan(rollover={"percent": 100}), "plan")
     made.flow(400, at=START + MINUTE)
@@ -244,7 +259,7 @@ def test_what_was_kept_from_a_cycle_before_is_looked_at_anew() -> None:
     assert made.account is not None
     kept = next(bucket for bucket in made.account.buckets if bucket.rolled)
     assert (kept.remaining, kept.looked_octets, kept.quota_octets) == (600, 600, 0)
-    assert kept.notice_at == 300
+    assert kept.notice_at == 450
 
 
 def test_case_18_what_passes_beyond_a_hard_limit_is_bounded_and_no_bucket_is_negative() -> None:
@@ -264,6 +279,26 @@ def test_case_18_what_passes_beyond_a_hard_limit_is_bounded_and_no_bucket_is_neg
                 break
         assert passed <= 1_000 + 100, volume
         assert made.left("p1/data") == 0
+
+
+@given(
+    granted=st.integers(1_000, 20_000),
+    tolerance=st.integers(1, 2_000),
+    minutes=st.lists(st.lists(st.integers(1, 100), min_size=1, max_size=6), min_size=1, max_size=25),
+    scale=st.integers(1, 20),
+)
+def test_the_bound_holds_for_flows_reported_within_the_interval_however_many_they_are(
+    granted: int, tolerance: int, minutes: list[list[int]], scale: int
+) -> None:
+    """The gateway reports at the end of each minute; no minute brings more than the one before and the tolerance."""
+    made = world(plan(octets=granted, tolerance=tolerance), "plan")
+    gateway, before = Gateway(made), 0
+    for number, wanted in enumerate(minutes, start=1):
+        flows = within([volume * scale for volume in wanted], before + tolerance)
+        passed = [(None, gateway.passes("default", volume)) for volume in flows]
+        before = sum(volume for _, volume in passed)
+        gateway.report(passed, START + number * MINUTE)
+    assert gateway.passed <= granted + tolerance
 
 
 @given(

@@ -75,6 +75,7 @@ def a_price(dice: random.Random, number: int) -> dict[str, Any]:
     return {
         "id": f"u{number}", "amount": dice.choice([0, 1, 333_333, 2_000_000]), "per_octets": dice.choice([1, 3, 10]),
         "scope": a_scope(dice), "cap": dice.choice([None, 0, 5, 4_000_000]), "on_cap": dice.choice(["block", "free"]),
+        "overshoot_tolerance_octets": dice.choice([None, 5, 30]),
         "whole_units": dice.random() < 0.2, "tier_mode": dice.choice(["graduated", "volume"]),
         "tiers": [{"above": 20, "amount": dice.choice([0, 100_000, 3_000_000])}] if dice.random() < 0.3 else [],
     }  # fmt: skip

@@ -3,7 +3,8 @@
 A step does one thing (`buy`, `cancel`, `confirm`, `credit`, `limit`, `raise`, `flow`, `profile`, `timer`, or `lease`: a
 slice of a campaign's budget arrives) and says what must be seen after it: `is` looks at the decision, `left` at
 buckets, `told` at notifications so far, `rules` at the gates in force, `money` at all charges, `balance` at the main
-balance, `refused` at the cause of a refusal. `as` names the product that is bought.
+balance, `ahead` at the quotas that gateways were told for the ends to come, `refused` at the cause of a refusal. `as`
+names the product that is bought.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ FOLDER = Path(__file__).parent / "scenarios"
 SCENARIOS = sorted(FOLDER.glob("*.yaml"))
 ACTIONS = ("buy", "cancel", "confirm", "credit", "limit", "raise", "flow", "profile", "timer", "lease")
 VOLUMES = ("charged", "free", "sponsored", "blocked")
-CHECKS = ("is", "left", "told", "rules", "money", "balance")
+CHECKS = ("is", "left", "told", "rules", "money", "balance", "ahead")
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +89,21 @@ def seen(world: World, check: str, asked: Any, decision: PolicyDecision | None) 
         return {kind: len(world.told(kind)) for kind in asked}
     if check == "rules":
         return world.gates()
+    if check == "ahead":
+        return quotas(world)
     return format_micros(world.money() if check == "money" else world.balance())
+
+
+def quotas(world: World) -> dict[str, int]:
+    """By rule, the quota told last, where nothing was told without one since."""
+    told = {update.rule_id: update.quota_octets for update in world.updates}
+    return {rule_id: quota for rule_id, quota in told.items() if quota is not None}
 
 
 def wanted(check: str, asked: Any) -> Any:
     if check == "is":
         return {name: octets(value) if name in VOLUMES else value for name, value in asked.items()}
-    return {name: amount(value) for name, value in asked.items()} if check == "left" else asked
+    return {name: amount(value) for name, value in asked.items()} if check in ("left", "ahead") else asked
 
 
 def amount(text: int | str) -> int:

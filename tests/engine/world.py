@@ -405,8 +405,8 @@ def check_installed(world: World) -> None:
             key = (member, update.rule_id)
             if update.quota_octets is not None:
                 assert update.quota_rule_ids, update
-                assert update.quota_bucket_id is not None
-                awaited.setdefault(key, set()).add(update.quota_bucket_id)
+                assert (update.quota_bucket_id is None) != (update.quota_limit_id is None), update
+                awaited.setdefault(key, set()).add(update.quota_bucket_id or update.quota_limit_id or "")
                 continue
             taken_back = awaited.pop(key, None)
             if update.action == "remove":
@@ -419,8 +419,9 @@ def check_installed(world: World) -> None:
     assert account is not None
     in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms)
     assert gateway == {(member, rule.id): rule.gate_status for member in account.subscriber_ids for rule in in_force}
-    # What is awaited belongs to buckets that have a quota and are not yet empty, and to nobody who has left.
+    # What is awaited belongs to ends that have a quota and have not come yet, and to nobody who has left.
     near = {bucket.bucket_id for bucket in account.buckets if bucket.quota_octets and bucket.remaining}
+    near |= {watch.limit_id for watch in account.watches if watch.quota_octets}
     assert {member for member, _ in awaited} <= set(account.subscriber_ids)
     assert all(buckets <= near for buckets in awaited.values())
 
