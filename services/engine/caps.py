@@ -46,13 +46,23 @@ def room_of(price: CompiledPrice, account: AccountState, means: Means = Means())
         used = used_of(price.counter_id, account.counters)
         charged = price.amount_up_to(used.octets)
         if cap is not None:
-            # What was spent counts, not what it would come to at a price that has changed since.
-            rooms.append(_room(price, charged + max(0, cap - used.micros), "cap"))
+            rooms.append(_room(price, charged + _under(cap, used), "cap"))
         if limit is not None:
             rooms.append(_room(price, charged + _beyond(limit - spent_micros(account.counters), means), "limit"))
         if account.payment == "prepaid":
             rooms.append(_room(price, charged + _beyond(account.balance_micros, means), "balance"))
     return min(rooms, key=lambda room: (room.octets, _ORDER.index(room.bound)))
+
+
+def octets_under_cap(price: CompiledPrice, account: AccountState) -> int | None:
+    """The cycle's total that the price's cap lets it go to; None where no cap ends it."""
+    cap, used = cap_of(price, account), used_of(price.counter_id, account.counters)
+    return None if cap is None else price.octets_within(price.amount_up_to(used.octets) + _under(cap, used))
+
+
+def _under(cap: int, used: Counter) -> int:
+    # What was spent counts, not what it would come to at a price that has changed since.
+    return max(0, cap - used.micros)
 
 
 def _beyond(own_micros: int, means: Means) -> int:

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from schemas.state import AccountState, Counter
 from services.engine.caps import (
     SPENDING_LIMIT,
-    cap_of,
     limit_of,
+    octets_under_cap,
     raised_id,
     spent_micros,
     used_of,
@@ -79,8 +79,7 @@ def octets_sold(account: AccountState) -> int:
 
 
 def _cap_end(price: CompiledPrice, account: AccountState, sales: Sequence[Sale]) -> Iterator[End]:
-    cap = cap_of(price, account)
-    most = None if cap is None else price.octets_within(cap)
+    most = octets_under_cap(price, account)
     left = 0 if most is None else most - used_of(price.counter_id, account.counters).octets
     if left > 0:
         then = _sold(account, price, left, _common(sales))
@@ -151,8 +150,7 @@ def _sold_alone(price: CompiledPrice, micros: int, account: AccountState) -> int
     most = price.octets_within(price.amount_up_to(used) + micros)
     if most is None or most >= price.most_octets:
         return None
-    cap = cap_of(price, account) if price.price.on_cap == "free" else None
-    free_from = None if cap is None else price.octets_within(cap)
+    free_from = octets_under_cap(price, account) if price.price.on_cap == "free" else None
     return None if free_from is not None and free_from <= most else most - used
 
 
