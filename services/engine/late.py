@@ -42,20 +42,28 @@ def in_past_cycle(account: AccountState, at_ms: int) -> bool:
 def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
     """The account as it stood at `at_ms`, before its last change.
 
-    In the cycle before: what was held and valid then. In the present cycle: what is held now, and what has ended since.
+    In the cycle before: what was held and valid then. In the present cycle: what is held now, and what has ended since;
+    but a term that a product has begun since is not for the term before.
     """
     past = in_past_cycle(account, at_ms)
+    renewed = {item.product_id for item in account.products if item.first_ms and item.first_ms <= at_ms < item.start_ms}
     products = [item for item in account.products if _was_held(item, at_ms, past=past)]
     # What has come and gone since was not there; what has come to stay serves usage of the present cycle.
     products += [item for item in account.ended if item.start_ms <= at_ms and _was_held(item, at_ms, past=past)]
-    buckets = [bucket for bucket in account.buckets if not past or _was_valid(bucket, at_ms)]
+    buckets = [
+        bucket for bucket in account.buckets if not (past or bucket.product_id in renewed) or _was_valid(bucket, at_ms)
+    ]
     buckets += [bucket for bucket in account.lapsed if _was_valid(bucket, at_ms)]
     view = replace(
         account,
         products=tuple(replace(product, status="active") for product in products),
         buckets=tuple(sorted(buckets, key=lambda bucket: draw_order(bucket, tariff))),
         counters=account.past_counters if past else account.counters,
-        purses=tuple(purse for purse in account.purses if not past or purse.valid_from_ms <= at_ms),
+        purses=tuple(
+            purse
+            for purse in account.purses
+            if not (past or purse.product_id in renewed) or purse.valid_from_ms <= at_ms
+        ),
         settled_ms=at_ms,
     )
     return with_standing(view, tariff)

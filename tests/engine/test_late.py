@@ -82,6 +82,23 @@ def test_usage_before_a_pass_ended_draws_the_pass() -> None:
     assert [draw.bucket_id for draw in world.flow(10, at=end - 1).draws] == ["p1/base"]
 
 
+@pytest.mark.parametrize("told_late", [False, True])
+def test_usage_before_a_renewal_takes_nothing_of_the_term_after_it(told_late: bool) -> None:
+    """A minute of delay is no reason to pay for last week with what this week has just been bought for."""
+    granted = {"id": "week", "octets": 100, "validity": "once", "on_exhausted": "throttle"}
+    world = World(
+        catalogue({"id": "pass", "term_days": 7, "renewal": "automatic", "allowances": [granted]}),
+        at="2026-03-01 12:00",
+    )
+    world.activate("pass", "x")
+    world.flow(100)
+    if told_late:
+        world.timer("2026-03-08 12:00")
+    decision = world.flow(30, start_ms=ms("2026-03-08 11:59"), end_ms=ms("2026-03-08 12:00"))
+    world.timer("2026-03-08 12:01")
+    assert (decision.free_octets, decision.draws, world.left("x/week")) == (30, (), 100)
+
+
 def test_usage_before_a_cancellation_meets_the_rules_of_then() -> None:
     free = {"id": "free", "charging": "free"}
     world = World(catalogue({"id": "add", "rules": ["free"]}, {"id": "plan", "allowances": [DATA]}, rules=[free]))
