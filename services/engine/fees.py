@@ -175,15 +175,36 @@ def _paid(price: FlatPrice, product: Product, from_ms: int, account: AccountStat
 
 
 def _is_paid_today(product: Product, from_ms: int, account: AccountState, tariff: Tariff) -> bool:
-    """Whether a product that this one follows was held, and paid for, on its first day: not where its term ended."""
+    """Whether a product that this one follows was held, and paid for, on its first day: not where its term ended.
+
+    Each is followed by one: of two that are held after it, the second pays for its own day.
+    """
     zone = account.time_zone
-    return any(
-        any(days_between(from_ms, fee.until_ms, time_zone=zone) for fee in before.paid)
+    others = [
+        other
+        for other in (*account.ended, *account.products)
+        if other.product_id != product.product_id and _is_followed(other.offering_id, product.offering_id, tariff)
+    ]
+    payers = [
+        before
+        for before in others
+        if before in account.ended
+        and any(_pays_for(fee, from_ms, zone) for fee in before.paid)
         and not days_between(before.end_ms or 0, from_ms, time_zone=zone)
         and not days_between(from_ms, before.end_ms or 0, time_zone=zone)
-        for before in account.ended
-        if before.product_id != product.product_id and _is_followed(before.offering_id, product.offering_id, tariff)
-    )
+    ]
+    followers = [
+        held
+        for held in others
+        if held in account.products and any(days_between(from_ms, fee.from_ms, time_zone=zone) for fee in held.paid)
+    ]
+    return len(payers) > len(followers)
+
+
+def _pays_for(fee: PaidFee, day_ms: int, zone: str) -> bool:
+    """Whether a fee was paid for the local day that holds `day_ms`."""
+    begun = not days_between(day_ms, fee.from_ms, time_zone=zone)
+    return begun and days_between(day_ms, fee.until_ms, time_zone=zone) > 0
 
 
 def _is_followed(before_id: str, offering_id: str, tariff: Tariff) -> bool:

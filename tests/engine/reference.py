@@ -36,7 +36,7 @@ class Reference:
         self.limit: int | None = None
         self.raised: dict[Any, int | None] = {}
         self.spent = 0
-        self.left_on: dict[str, Any] = {}
+        self.left: list[tuple[str, Any]] = []
         self.clock = 0
         self.paid_to: int | None = None
         self.now = at
@@ -161,6 +161,7 @@ class Reference:
         if not self.pay(fresh, ["one_time", "recurring"]):
             return
         self.products.append(fresh)
+        self.totals = {key: total for key, total in self.totals.items() if not is_share_in(key, product["id"])}
         for lot in gone:
             end = fresh["end"] if lot["allowance"].get("validity") == "once" else self.ends(fresh)
             self.keep_of(lot, end)
@@ -221,13 +222,20 @@ class Reference:
     def fee(self, price: dict[str, Any], product: dict[str, Any]) -> dict[str, Any]:
         """What a flat price comes to now, and the days that it pays for."""
         first = self.now.date()
-        if price.get("proration") == "daily" and self.left_on.get(product["offering"]) == first:
+        if price.get("proration") == "daily" and self.is_paid_today(product):
             first += timedelta(days=1)
         end = self.ends(product).date()
         days = max(0, (end - first).days)
         cycle = (self.cycle_end - first_of_this_month(self.cycle_end - timedelta(days=1))).days
         micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
-        return {"price": price, "micros": micros, "days": days, "end": end}
+        return {"price": price, "micros": micros, "days": days, "first": first, "end": end}
+
+    def is_paid_today(self, product: dict[str, Any]) -> bool:
+        """One that left today had paid for the day, and nobody else has taken its place for that."""
+        today, offering = self.now.date(), product["offering"]
+        others = [held for held in self.products if held["id"] != product["id"] and held["offering"] == offering]
+        taken = [held for held in others if any(fee["first"] > today for fee in held["paid"])]
+        return self.left.count((offering, today)) > len(taken)
 
     def give_back(self, product: dict[str, Any]) -> None:
         tomorrow = self.now.date() + timedelta(days=1)
@@ -238,8 +246,9 @@ class Reference:
 
     def leave(self, product: dict[str, Any]) -> None:
         today = self.now.date()
-        if any(fee["price"]["type"] == "recurring" and fee["end"] > today for fee in product["paid"]):
-            self.left_on[product["offering"]] = self.now.date()
+        recurring = [fee for fee in product["paid"] if fee["price"]["type"] == "recurring"]
+        if any(fee["first"] <= today < fee["end"] for fee in recurring):
+            self.left.append((product["offering"], today))
 
     # -- one octet
 
@@ -571,6 +580,11 @@ def narrow_by_kind(scope: dict[str, Any]) -> bool:
 def first_of_this_month(at: datetime) -> datetime:
     """Midnight UTC."""
     return datetime(at.year, at.month, 1, tzinfo=UTC)
+
+
+def is_share_in(key: Any, product_id: str) -> bool:
+    """Whether a total is what a member has drawn from an allowance of the product."""
+    return bool(key[0] == "share") and str(key[1]).startswith(f"{product_id}/")
 
 
 def first_of_next_month(at: datetime) -> datetime:

@@ -110,6 +110,21 @@ def test_the_day_of_a_change_is_charged_once() -> None:
     assert amounts(world) == ["31", "-20", "40"]
 
 
+def test_one_that_ended_makes_the_day_of_one_other_free() -> None:
+    """Else one paid day would be a day of as many packs as one likes."""
+    pack = {"id": "pack", "prices": [DAILY]}
+    world = World(catalogue(pack), at="2026-03-11 10:00")
+    world.cancel(world.activate("pack"))
+    held = [world.activate("pack") for _ in range(3)]
+    assert amounts(world) == ["21", "-20", "20", "21", "21"]
+    for name in held:
+        world.cancel(name)
+    assert world.money() == micros("3")
+    # Two of them have paid for the day, and none is held.
+    held = [world.activate("pack") for _ in range(4)]
+    assert amounts(world)[8:] == ["20", "20", "20", "21"]
+
+
 def test_a_plan_that_begins_on_another_day_is_charged_from_its_own() -> None:
     world = World(catalogue(PLAN, BETTER), at="2026-03-01 00:00")
     first = world.activate("plan")
