@@ -16,8 +16,9 @@ from schemas.units import format_micros
 from services.engine.caps import limit_of, spent_micros
 from services.engine.fees import due_fees
 from services.engine.journal import Journal
-from services.engine.periods import add_days, days_between, next_cycle_end
+from services.engine.periods import DAY_MS, add_days, next_cycle_end
 from services.engine.sale import ineligible, misfit, off_sale
+from services.engine.standing import share_id
 from services.engine.tariff import CompiledOffering, Tariff
 
 
@@ -53,7 +54,8 @@ def next_term(product: Product, offering: CompiledOffering, account: AccountStat
     Terms are counted from the first one, so that a change of the clocks moves one end and not all that follow.
     """
     zone, first_ms = account.time_zone, product.first_ms or product.trial_end_ms or product.start_ms
-    days = days_between(first_ms, at_ms, time_zone=zone) + (offering.offering.term_days or 0)
+    # In whole days of the clock, to the nearest: in another zone the hours can lie on two sides of a midnight.
+    days = (at_ms - first_ms + DAY_MS // 2) // DAY_MS + (offering.offering.term_days or 0)
     end_ms = add_days(first_ms, days, time_zone=zone)
     return replace(
         product, start_ms=at_ms, end_ms=end_ms, trial="", trial_end_ms=0, paid=(), first_ms=first_ms,
@@ -79,6 +81,14 @@ def refusal_of(journal: Journal, ending: Ending, product: Product) -> str | None
     currency = journal.tariff.currency
     left = f"{format_micros(max(0, limit - spent))} {currency} of your limit of {format_micros(limit)} {currency}"
     return f"it costs {format_micros(price)} {currency}, and {left} are left in this cycle"
+
+
+def fresh_shares(account: AccountState, product: Product) -> AccountState:
+    """The account with the shares of its members in the product's allowances whole again, as in one just ordered."""
+    used = share_id(f"{product.product_id}/", "").removesuffix(":")
+    return replace(
+        account, counters=tuple(item for item in account.counters if not item.counter_id.startswith(used))
+    )  # fmt: skip
 
 
 def keep(journal: Journal, ending: Ending, product: Product) -> None:

@@ -21,6 +21,7 @@ from services.engine.periods import cycle_at, next_cycle_end
 from services.engine.renewal import (
     Ending,
     ending_of,
+    fresh_shares,
     in_order,
     is_renewed,
     keep,
@@ -122,6 +123,7 @@ def _begin_term(journal: Journal, ending: Ending) -> bool:
         before = journal.account
         journal.account = replace(before, products=(*before.products, product))
         if (micros := start_product(journal, product)) is not None:
+            journal.account = fresh_shares(journal.account, product)
             keep(journal, ending, product)
             days, costs = ending.offering.offering.term_days, format_micros(micros)
             detail = f"{product.offering_id} is renewed for {days} days, for {costs} {journal.tariff.currency}"

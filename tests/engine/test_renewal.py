@@ -245,6 +245,35 @@ def test_terms_keep_their_time_of_day_over_a_change_of_the_clocks() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("bought", "hours"), [("2026-03-20 23:30", 23), ("2026-10-20 22:30", 25)])
+def test_no_term_loses_a_day_to_another_zone_and_a_change_of_the_clocks(bought: str, hours: int) -> None:
+    """The hours of a term can lie on two sides of midnight in the zone of before and of now."""
+    world = World(catalogue(WEEK), at=bought)
+    world.activate("week", "p1")
+    world.profile(time_zone="Europe/Paris")
+    lasted = []
+    for _ in range(6):
+        began = ends(world) or 0
+        world.timer(began)
+        lasted.append(((ends(world) or 0) - began) / 3_600_000)
+    assert sorted(lasted) == sorted([6 * 24 + hours] + [7 * 24] * 5)
+
+
+def test_the_shares_of_members_are_new_with_the_term() -> None:
+    """As they would be in a pass that is ordered again; those in what else is held stay used."""
+    share = {"id": "data", "octets": 100, "validity": "once", "per_member_octets": 30}
+    family = {"id": "family", "allowances": [{**share, "priority": 200}]}
+    world = World(
+        catalogue({**WEEK, "allowances": [share]}, family), subscriber_ids=("m1", "m2"), at="2026-03-10 12:00"
+    )
+    world.activate("week", "p1")
+    world.activate("family", "p2")
+    assert world.flow(90, subscriber_id="m1").charged_octets == 60
+    world.timer("2026-03-17 12:00")
+    drawn = world.flow(90, subscriber_id="m1").draws
+    assert [(draw.bucket_id, draw.octets) for draw in drawn] == [("p1/data", 30)]
+
+
 def test_a_trial_comes_before_the_first_term_only() -> None:
     world = world_of({**WEEK, "trial_days": 3})
     world.confirm("p1")
