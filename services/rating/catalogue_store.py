@@ -9,8 +9,8 @@ from schemas.topics import CATALOGUE
 from services.engine.feed import KINDS, changes, entries_of, marker_of
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, reading, writing
+from services.rating.repositories import accounts, outbox
 from services.rating.repositories import catalogue as shelf
-from services.rating.repositories import outbox
 from services.rating.repositories.catalogue import StoredObject, StoredVersion
 from services.rating.repositories.outbox import OutboxRecord
 
@@ -34,14 +34,15 @@ def publish_catalogue(
     """Put a version in force: store it, and announce what differs from the one before.
 
     Publishing the version that is in force again changes nothing. Raises CatalogueRefused for a version name that was
-    already used, or when `replacing` is given and another version is in force; and DatabaseDown.
+    already used, for another currency than accounts have, or when `replacing` is given and another version is in force;
+    and DatabaseDown.
     """
     *entries, marker = entries_of(catalogue)
     with writing(engine) as connection:
         shelf.lock(connection)
         before = shelf.current(connection)
-        wanted = (catalogue.version, marker.body["digest"], catalogue.min_confidence)
-        if before is not None and (before.version, before.digest, before.min_confidence) == wanted:
+        wanted = (catalogue.version, marker.body["digest"], catalogue.min_confidence, catalogue.currency)
+        if before is not None and (before.version, before.digest, before.min_confidence, before.currency) == wanted:
             return Publication(catalogue.version, 0)
         if replacing is not None and (before is None or before.version != replacing):
             raise CatalogueRefused(
@@ -49,6 +50,7 @@ def publish_catalogue(
                 "look at the differences again"
             )
         _refuse_used_name(connection, catalogue.version)
+        _refuse_other_currency(connection, before, catalogue)
         at_ms = clock()
         records = [
             _record(key, entry)
@@ -101,6 +103,15 @@ def _refuse_used_name(connection: Connection, name: str) -> None:
         raise CatalogueRefused(
             f"catalogue version {name!r} was already published with other content or has been replaced since; "
             "versions never change, so give this one a new name"
+        )
+
+
+def _refuse_other_currency(connection: Connection, before: StoredVersion | None, catalogue: Catalogue) -> None:
+    """Balances, totals and caps of accounts are numbers of the currency they began with; nothing converts them."""
+    if before is not None and before.currency != catalogue.currency and accounts.exist(connection):
+        raise CatalogueRefused(
+            f"currency: {catalogue.currency} is not {before.currency}, which the balances of accounts are in; "
+            f"publish amounts in {before.currency}, or serve {catalogue.currency} from an installation of its own"
         )
 
 

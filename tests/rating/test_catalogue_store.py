@@ -13,9 +13,9 @@ from services.rating.catalogue_store import (
     publish_catalogue,
     stored_catalogue,
 )
-from services.rating.database import reading
+from services.rating.database import reading, writing
+from services.rating.repositories import accounts, outbox
 from services.rating.repositories import catalogue as shelf
-from services.rating.repositories import outbox
 from tests.rating.catalogues import STREAM_PACK, catalogue
 
 
@@ -96,6 +96,17 @@ def test_a_version_name_is_never_given_to_other_content(engine, offerings):
         publish_catalogue(engine, catalogue(offerings=offerings))
     assert _published(engine) == []
     assert _same(stored_catalogue(engine), catalogue())
+
+
+def test_the_currency_can_be_chosen_until_there_are_accounts_and_no_longer(engine):
+    """A balance of 20 euros is not one of 20 dollars, and nothing would say so."""
+    publish_catalogue(engine, catalogue())
+    publish_catalogue(engine, catalogue("v2", currency="USD"))
+    with writing(engine) as connection:
+        accounts.lock(connection, ["a1"], at_ms=1)
+    with pytest.raises(CatalogueRefused, match="EUR is not USD, which the balances of accounts are in"):
+        publish_catalogue(engine, catalogue("v3", currency="EUR"))
+    assert publish_catalogue(engine, catalogue("v3", currency="USD")).version == "v3"
 
 
 def test_an_old_version_stays_readable(engine):

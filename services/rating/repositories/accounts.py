@@ -43,6 +43,11 @@ def lock(connection: Connection, ids: Iterable[str], *, at_ms: int) -> dict[str,
     return {row["account_id"]: row | {"created": row["account_id"] not in known} for row in rows}
 
 
+def exist(connection: Connection) -> bool:
+    """Whether there is any account."""
+    return connection.execute(select(accounts.c.account_id).limit(1)).first() is not None
+
+
 def members(connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
     """Subscriber ids per account."""
     found: dict[str, list[str]] = {}
