@@ -160,6 +160,8 @@ class Life:
             times = {"start_ms": start + (begin if lasts else 0), "end_ms": start + (end if lasts else 0)}
             reason = fields["end_reason"] if number == parts else "active"
             self.world.flow(octets, fields["app"], **times, **traffic, end_reason=reason)
+        # The next thing happens after it, whether the last record told a change at its own beginning or not.
+        self.world.now_ms += lasts
 
     def _late(self, fields: dict[str, Any]) -> None:
         self._flow(fields, hours=fields["hours"])

@@ -1,14 +1,15 @@
 """Cases that charging systems got wrong, one test for each that touches rating, under its number.
 
-Rounding 1 to 5, numbers and units 6 to 9, balances 17 to 24, time 27 to 32, corrections 34. The others are no matter
+Rounding 1 to 5, numbers and units 6 to 9, balances 17 to 26, time 27 to 32, corrections 34. The others are no matter
 of one account's charging: duplicates and the stream's order (10, 11, 15) in tests/policy/test_seen.py,
 test_intake.py and test_transaction.py; crashes (12) in tests/faults; offsets and retention (13, 14) in tests/runtime;
-repeated top-ups (16) in test_commands.py; restarts and thresholds (25, 26) in test_timers.py and test_notices.py;
-re-rating (33) with the corrections of an account.
+re-rating (33) with the corrections of an account. Repeated top-ups and refunds (16) are in test_commands.py and
+test_correction_commands.py.
 """
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from pydantic import ValidationError
 
 from schemas.catalogue import UsagePrice
 from schemas.command import Credit, Debit
+from schemas.state import AccountState
 from schemas.units import format_micros, parse_octets
+from services.engine.tariff import compile_tariff
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
 
 
@@ -213,11 +216,73 @@ def test_case_23_two_rating_groups_in_one_session_stay_separate() -> None:
     assert groups == {7: 200, 8: 100}
 
 
+def test_case_23_one_application_in_two_rating_groups_stays_in_two_rows() -> None:
+    """By nothing but the radio access, which is no part of what a row names."""
+    rules = [
+        {"id": "old", "scope": {"rat_types": ["UTRA"]}, "rating_group": 7},
+        {"id": "new", "scope": {"rat_types": ["NR"]}, "rating_group": 8},
+    ]
+    plan = {"id": "plan", "allowances": [{"id": "b", "octets": 1000}], "rules": ["old", "new"]}
+    world = World(catalogue(plan, rules=rules))
+    world.activate("plan")
+    for rat in ("UTRA", "NR", "UTRA"):
+        world.flow(50, "netflix", rat=rat)
+    world.emit()
+    groups = [(row.rating_group, row.charged_octets) for row in world.usage if row.kind == "usage"]
+    assert groups == [(7, 100), (8, 50)]
+
+
 def test_case_24_a_free_offer_without_a_bucket_works() -> None:
     world = selling({"amount": "0", "per_octets": 1})
     decision = world.flow(10**12)
     assert (decision.treatment, decision.charged_octets, priced(world, 1)) == ("charged", 10**12, "0")
     assert world.gates() == {"default": "open"}
+
+
+NIGHTS: dict[str, Any] = {
+    "rules": [{"id": "film", "scope": {"windows": [{"start": "20:00", "end": "06:00"}]}, "charging": "sponsored",
+               "campaign": "c"}],
+    "campaigns": [{"id": "c", "sponsor_id": "s", "per_subscriber_octets": 100}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["window", "catalogue", "successor"])
+def test_case_25_a_rule_that_comes_back_and_a_restart_count_nothing_anew(how: str) -> None:
+    price = {"id": "p", "amount": "1", "per_octets": 1, "cap": "50"}
+    plan = {"id": "plan", "rules": ["film"], "usage_prices": [price]}
+    made = catalogue(plan, **NIGHTS)
+    world = World(made, at="2026-03-10 21:00")
+    world.activate("plan")
+    assert world.flow(60).sponsored_octets == 60
+    if how == "catalogue":
+        for version, gone in (("2", {"id": "plan", "usage_prices": [price]}), ("3", plan)):
+            world.publish(catalogue(gone, **NIGHTS).model_copy(update={"version": version}))
+            world.timer()
+            assert ("film" in world.rules()) is (version == "3")
+    elif how == "window":
+        assert world.flow(10, at="2026-03-11 12:00").charged_octets == 10
+        world.timer("2026-03-11 21:00")
+    else:
+        world.account = msgspec.msgpack.decode(msgspec.msgpack.encode(world.account), type=AccountState)
+        world.tariff = compile_tariff(made)
+    assert world.flow(60).sponsored_octets == 40
+    assert world.flow(60).sponsored_octets == 0
+    assert world.money() == micros("50")
+
+
+def test_case_26_a_threshold_is_of_what_was_granted_last_and_not_of_what_is_left() -> None:
+    data = {"id": "b", "octets": 1000, "notify_percents": [50, 80], "proration": "daily"}
+    world = granting(data, at="2026-03-16 12:00")
+    seen = []
+    # Of sixteen days in thirty-one 516 were granted, of the cycle after it 1000.
+    for volume, at in ((257, "16"), (1, "16"), (154, "17"), (1, "17")):
+        world.flow(volume, at=f"2026-03-{at} 12:00")
+        seen.append(len(world.told("threshold")))
+    assert seen == [0, 1, 1, 2]
+    world.flow(499, at="2026-04-01 12:00")
+    assert len(world.told("threshold")) == 2
+    world.flow(1)
+    assert [note.percent for note in world.told("threshold")] == [50, 80, 50]
 
 
 # -- time
@@ -264,9 +329,11 @@ def test_case_28_a_day_pass_is_as_long_as_its_day(start: str, end: str, hours: i
     assert world.flow(10, at=end_ms).blocked_octets == 10
 
 
-def test_case_28_a_peak_window_goes_across_midnight() -> None:
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/Los_Angeles"])
+def test_case_28_a_peak_window_goes_across_midnight_in_the_subscribers_zone(zone: str) -> None:
     night = {"id": "night", "octets": 100, "scope": {"windows": [{"days": ["fri"], "start": "22:00", "end": "02:00"}]}}
-    world = granting(night, at="2026-03-13 21:59")
+    world = World(catalogue({"id": "plan", "allowances": [night]}), at="2026-03-13 21:59", zone=zone)
+    world.activate("plan", "x")
     seen = [
         world.flow(10, at=f"2026-03-{time}").charged_octets for time in ("13 21:59", "13 22:00", "14 01:59", "14 02:00")
     ]
