@@ -5,24 +5,39 @@ them unequally, and what covers a whole category, or all traffic, treats its app
 an application is left out, and the operator's own services are listed whether anything is done to them or not.
 """
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from schemas.catalogue import Application, Catalogue, PccRule, ProductOffering, QosProfile, SpendCondition, UsagePrice
+from schemas.catalogue import (
+    Application,
+    Catalogue,
+    PccRule,
+    ProductOffering,
+    QosProfile,
+    SpendCondition,
+    SubscriberCondition,
+    UsagePrice,
+)
 from schemas.catalogue_allowances import Allowance, MoneyAllowance
 from schemas.catalogue_scopes import Scope
 from schemas.fields import MAX_CONGESTION
 from schemas.units import format_amount, format_micros, format_octets
+from services.engine.holdings import Holdings
+from services.engine.scopes import OF_ANYBODY, meet, traffic_of, week_of
+from services.engine.tariff import Reach
 
-REPORT_VERSION = "1.1"
+REPORT_VERSION = "1.2"
 """Of the report as JSON: within 1.x keys and kinds are added, never renamed or removed."""
 
 Kind = Literal[
-    "zero_rated", "sponsored", "boosted", "throttled", "blocked", "steered", "own_volume", "own_price", "own_credit"
-]
-"""What is done to the traffic. A volume, a price or a credit of its own is for it alone."""
+    "zero_rated", "sponsored", "boosted", "throttled", "blocked", "steered", "own_volume", "own_price", "own_credit",
+    "left_out",
+]  # fmt: skip
+"""What is done to the traffic. A volume, a price or a credit of its own is for it alone; what is left out is under a
+rule that is asked before one for its whole category, and does not do what that does."""
 
 MAX_OTHERS = 20
 """Applications of the category that are named as treated otherwise; the rest is counted."""
@@ -93,6 +108,17 @@ class _Measure(NamedTuple):
     scope: Scope
     offerings: tuple[str, ...]
     conditions: tuple[str, ...]
+    named: tuple[str, ...] = ()
+    """Applications that the scope singles out: by name, or by services that nobody else has."""
+
+
+class _Brought(NamedTuple):
+    """A rule that some offering brings."""
+
+    rule: PccRule
+    reach: Reach
+    holders: tuple[ProductOffering, ...]
+    named: tuple[str, ...]
 
 
 def neutrality(catalogue: Catalogue) -> NeutralityReport:
@@ -100,8 +126,8 @@ def neutrality(catalogue: Catalogue) -> NeutralityReport:
     unequal, equal = list[Inequality](), list[Evenness]()
     measures = list(_measures(catalogue))
     for measure in measures:
-        if not measure.scope.applications:
-            equal += _evenness(measure)
+        if not measure.named:
+            equal += _evenness(measure, catalogue)
             continue
         for found in _by_name(measure, catalogue):
             if isinstance(found, Inequality):
@@ -117,28 +143,102 @@ def neutrality(catalogue: Catalogue) -> NeutralityReport:
 
 
 def _measures(catalogue: Catalogue) -> Iterator[_Measure]:
-    brought: dict[str, list[str]] = {}
-    for offering in catalogue.offerings:
-        for rule_id in offering.rules:
-            brought.setdefault(rule_id, []).append(offering.id)
-    for rule in catalogue.rules:
-        offerings = tuple(dict.fromkeys(brought.get(rule.id, ())))
-        for kind, effect in _effects(rule, catalogue) if offerings else ():
-            yield _Measure(kind, f"rule {rule.id}", effect, rule.scope, offerings, tuple(_asked(rule)))
+    brought = list(_brought(catalogue))
+    for item in brought:
+        for kind, effect in _effects(item.rule, catalogue):
+            yield _measure_of(item, kind, effect, item.rule.scope)
+    yield from _left_out(brought, catalogue)
     for offering in catalogue.offerings:
         yield from _volumes_and_prices(offering, catalogue)
+
+
+def _brought(catalogue: Catalogue) -> Iterator[_Brought]:
+    holders: dict[str, dict[str, ProductOffering]] = {}
+    for offering in catalogue.offerings:
+        for rule_id in offering.rules:
+            holders.setdefault(rule_id, {})[offering.id] = offering
+    for rule in catalogue.rules:
+        if rule.id in holders:
+            named = _singled_out(rule.scope, catalogue)
+            yield _Brought(rule, Reach.of(rule.scope), tuple(holders[rule.id].values()), named)
+
+
+def _measure_of(item: _Brought, kind: Kind, effect: str, scope: Scope) -> _Measure:
+    conditions = (*_asked(item.rule), *(words for holder in item.holders for words in _eligible(holder)))
+    offerings = tuple(holder.id for holder in item.holders)
+    return _Measure(kind, f"rule {item.rule.id}", effect, scope, offerings, conditions, item.named)
+
+
+def _singled_out(scope: Scope, catalogue: Catalogue) -> tuple[str, ...]:
+    """The applications that a scope names, or that alone have the services that it names.
+
+    Services that several providers have, such as calls, are a kind of traffic; those of one alone are that one's.
+    """
+    if scope.applications or not scope.services:
+        return scope.applications
+    having = [item for item in catalogue.applications if _has_service(item, scope)]
+    providers = {item.provider or item.id for item in having}
+    alone = len(providers) == 1 or (having and all(item.own for item in having))
+    return tuple(item.id for item in having) if alone else ()
+
+
+def _has_service(application: Application, scope: Scope) -> bool:
+    return any(
+        service in scope.services and (not scope.categories or category in scope.categories)
+        for category, service in traffic_of(application)
+        if service not in OF_ANYBODY
+    )
+
+
+def _left_out(brought: Sequence[_Brought], catalogue: Catalogue) -> Iterator[_Measure]:
+    """What is taken out of a rule for a whole category by another that is asked before it, and names applications."""
+    holdings, category_of = Holdings(catalogue), {item.id: item.category for item in catalogue.applications}
+    wide: dict[str | None, list[tuple[_Brought, list[tuple[Kind, str]]]]] = {}
+    for item in brought:
+        effects = [] if item.named else list(_effects(item.rule, catalogue))
+        for plan in _plans(item, holdings) if effects else ():
+            wide.setdefault(plan, []).append((item, effects))
+    for item in brought:
+        mine, plans = set(_effects(item.rule, catalogue)), _plans(item, holdings) if item.named else []
+        near = (pair for plan in (tuple(wide) if None in plans else (*plans, None)) for pair in wide.get(plan, ()))
+        for other, effects in {pair[0].rule.id: pair for pair in near if plans}.values():
+            missed = [pair for pair in effects if pair not in mine]
+            if missed and _comes_before(item, other, holdings, category_of):
+                lists = {"categories": item.rule.scope.categories or other.rule.scope.categories}
+                told = ", ".join(effect for _, effect in missed)
+                effect = f"asked before rule {other.rule.id}, and does not do what that does: {told}"
+                yield _measure_of(item, "left_out", effect, item.rule.scope.model_copy(update=lists))
+
+
+def _plans(item: _Brought, holdings: Holdings) -> list[str | None]:
+    """The base plans on which a rule can be held; None stands for any."""
+    found = [holdings.plans_of(holder.id) for holder in item.holders]
+    return list(dict.fromkeys(plan for plans in found for plan in ((None,) if plans is None else sorted(plans))))
+
+
+def _comes_before(one: _Brought, other: _Brought, holdings: Holdings, category_of: Mapping[str, str]) -> bool:
+    """Whether an account can hold both for the same traffic, and `one` is asked first."""
+    if (one.rule.precedence, one.rule.id) > (other.rule.precedence, other.rule.id):
+        return False
+    pairs = itertools.product(one.holders, other.holders)
+    together = any(mine.id == theirs.id or holdings.together(mine, theirs) for mine, theirs in pairs)
+    times = week_of(one.reach.windows) & week_of(other.reach.windows)
+    return together and bool(times) and meet(one.reach, other.reach, category_of)
 
 
 def _effects(rule: PccRule, catalogue: Catalogue) -> Iterator[tuple[Kind, str]]:
     """What a rule does to its traffic; nothing for one that only names a rating group."""
     if rule.gate_status == "closed":
         yield "blocked", "does not pass"
+        if rule.redirect_url is not None:
+            yield "steered", f"web requests go to {rule.redirect_url}"
         return
     if rule.charging == "free":
         yield "zero_rated", "free of charge"
     if rule.charging == "sponsored":
-        sponsor = next((item.sponsor_id for item in catalogue.campaigns if item.id == rule.campaign), "?")
-        yield "sponsored", f"paid for by {sponsor}"
+        campaign = next(item for item in catalogue.campaigns if item.id == rule.campaign)
+        ends = campaign.budget is not None and campaign.budget.on_empty == "block"
+        yield "sponsored", f"paid for by {campaign.sponsor_id}{'; when its budget is used up, does not pass' * ends}"
     if rule.qos is not None:
         yield from _qualities(rule.qos)
     if rule.steering is not None:
@@ -180,11 +280,23 @@ def _asked(rule: PccRule) -> Iterator[str]:
         yield _spent(rule.spend)
     if rule.min_congestion or rule.max_congestion < MAX_CONGESTION:
         yield f"congestion {rule.min_congestion}-{rule.max_congestion}"
+    if rule.min_confidence:
+        yield f"confidence from {rule.min_confidence}"
     if rule.suspect != "any":
         yield f"suspect {rule.suspect}"
     if rule.subscribers is not None:
-        asked = rule.subscribers.model_dump(mode="json", exclude_defaults=True)
-        yield from (f"{name} {_listed(value if isinstance(value, list) else [value])}" for name, value in asked.items())
+        yield from _people(rule.subscribers)
+
+
+def _eligible(offering: ProductOffering) -> Iterator[str]:
+    """Whom an offering is for."""
+    if offering.eligibility is not None:
+        yield from (f"{offering.id} for {words}" for words in _people(offering.eligibility))
+
+
+def _people(condition: SubscriberCondition) -> Iterator[str]:
+    asked = condition.model_dump(mode="json", exclude_defaults=True)
+    yield from (f"{name} {_listed(value if isinstance(value, list) else [value])}" for name, value in asked.items())
 
 
 def _spent(spend: SpendCondition) -> str:
@@ -195,7 +307,7 @@ def _spent(spend: SpendCondition) -> str:
 def _volumes_and_prices(offering: ProductOffering, catalogue: Catalogue) -> Iterator[_Measure]:
     parts: list[tuple[Kind, str, Allowance | UsagePrice | MoneyAllowance, str]] = [
         *(("own_volume", "allowance", item, _granted(item)) for item in offering.allowances),
-        *(("own_price", "price", item, _priced(item, catalogue.currency)) for item in offering.usage_prices),
+        *((_kind_of(item), "price", item, _priced(item, catalogue.currency)) for item in offering.usage_prices),
         *(
             (
                 "own_credit",
@@ -207,8 +319,15 @@ def _volumes_and_prices(offering: ProductOffering, catalogue: Catalogue) -> Iter
         ),
     ]
     for kind, word, part, effect in parts:
-        if part.scope.applications or part.scope.categories:
-            yield _Measure(kind, f"{word} {offering.id}/{part.id}", effect, part.scope, (offering.id,), ())
+        if part.scope.applications or part.scope.categories or part.scope.services:
+            named, by = _singled_out(part.scope, catalogue), f"{word} {offering.id}/{part.id}"
+            yield _Measure(kind, by, effect, part.scope, (offering.id,), tuple(_eligible(offering)), named)
+
+
+def _kind_of(price: UsagePrice) -> Kind:
+    """A price of nothing makes free, as a rule does."""
+    nothing = not price.amount and not any(tier.amount for tier in price.tiers)
+    return "zero_rated" if nothing or (price.cap == 0 and price.on_cap == "free") else "own_price"
 
 
 def _granted(allowance: Allowance) -> str:
@@ -236,23 +355,22 @@ def _by_name(measure: _Measure, catalogue: Catalogue) -> Iterator[Inequality | E
 
     Where a category has no others in the catalogue, the row stands with what treats categories alike, and names them.
     """
-    named = set(measure.scope.applications)
+    named = set(measure.named)
     members: dict[str, list[Application]] = {}
     for application in catalogue.applications:
         for category in _categories(application):
             members.setdefault(category, []).append(application)
     for category, applications in members.items():
-        mine = [item for item in applications if item.id in named]
+        mine = [item for item in applications if item.id in named and _is_met_in(category, item, measure.scope)]
         others = [item for item in applications if item.id not in named]
         if not mine or (measure.scope.categories and category not in measure.scope.categories):
             continue
-        if all(item.category != category for item in mine) and category not in measure.scope.categories:
-            continue  # Only a service of theirs is in it, and the measure does not single that out.
         if others:
             yield Inequality(
                 category=category, kind=measure.kind, by=measure.by, effect=measure.effect,
-                conditions=_conditions(measure), offerings=measure.offerings, applications=_treated(mine),
-                others=_treated(others)[:MAX_OTHERS], others_count=len(others),
+                conditions=(*_through(mine, category, measure.scope), *_conditions(measure)),
+                offerings=measure.offerings, applications=_treated(mine), others=_treated(others)[:MAX_OTHERS],
+                others_count=len(others),
             )  # fmt: skip
         else:
             names = ", ".join(f"{item.id}*" if item.own else item.id for item in _treated(mine))
@@ -263,6 +381,31 @@ def _by_name(measure: _Measure, catalogue: Catalogue) -> Iterator[Inequality | E
             )  # fmt: skip
 
 
+def _is_met_in(category: str, application: Application, scope: Scope) -> bool:
+    """Whether a scope meets an application in a category; in its own, where the catalogue knows no such service."""
+    if _services_in(application, category, scope):
+        return True
+    elsewhere = any(_services_in(application, other, scope) for other in _categories(application))
+    return application.category == category and not elsewhere
+
+
+def _services_in(application: Application, category: str, scope: Scope) -> list[str | None]:
+    """The services of an application that a scope meets in a category; None is all that is no service of it."""
+    return [
+        service
+        for its_category, service in traffic_of(application)
+        if its_category == category and (service in scope.services if scope.services else service not in OF_ANYBODY)
+    ]
+
+
+def _through(applications: Sequence[Application], category: str, scope: Scope) -> tuple[str, ...]:
+    """Where only a service of theirs is in the category, such as calls inside a network: which."""
+    if scope.services or any(item.category == category for item in applications):
+        return ()
+    found = {service or "its media" for item in applications for service in _services_in(item, category, scope)}
+    return (f"through {', '.join(sorted(found))}",)
+
+
 def _categories(application: Application) -> list[str]:
     """The category of an application, and those of its services that are rated elsewhere."""
     of_services = (pfd.category for pfd in application.pfds)
@@ -271,17 +414,21 @@ def _categories(application: Application) -> list[str]:
 
 
 def _own(application: Application, measures: Iterable[_Measure]) -> OwnService:
-    treated = (f"{item.kind} by {item.by}" for item in measures if application.id in item.scope.applications)
+    treated = (f"{item.kind} by {item.by}" for item in measures if application.id in item.named)
     return OwnService(
         id=application.id, name=application.name, category=application.category, treated=tuple(dict.fromkeys(treated))
     )
 
 
-def _evenness(measure: _Measure) -> Iterator[Evenness]:
+def _evenness(measure: _Measure, catalogue: Catalogue) -> Iterator[Evenness]:
+    having: tuple[str, ...] = ()
+    if any(service not in OF_ANYBODY for service in measure.scope.services):
+        count = sum(_has_service(item, measure.scope) for item in catalogue.applications)
+        having = (f"{count} of {len(catalogue.applications)} applications have such a service",)
     for category in measure.scope.categories or ("all",):
         yield Evenness(
             category=category, kind=measure.kind, by=measure.by, effect=measure.effect,
-            conditions=_conditions(measure), offerings=measure.offerings,
+            conditions=(*_conditions(measure), *having), offerings=measure.offerings,
         )  # fmt: skip
 
 

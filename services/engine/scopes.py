@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from schemas.catalogue import Application
 from services.engine.periods import Window
 from services.engine.tariff import Reach
 
@@ -27,6 +28,12 @@ Names = tuple[str | None, ...]
 
 
 _EVERYTHING = Reach(frozenset(), frozenset(), frozenset(), frozenset(), 1)
+
+
+OF_ANYBODY = frozenset(("dns", "upload"))
+"""Services that the classifier tells by itself: queries of any resolver, and uploads by their direction."""
+
+_UPLOADING = frozenset(("social", "streaming"))
 
 
 class Cell(NamedTuple):
@@ -50,6 +57,18 @@ def meet(one: Reach, other: Reach, category_of: Mapping[str, str]) -> bool:
         (one.zones, other.zones), (one.dnns, other.dnns),
     )  # fmt: skip
     return all(not mine or not theirs or not mine.isdisjoint(theirs) for mine, theirs in pairs)
+
+
+def traffic_of(application: Application) -> Iterator[tuple[str, str | None]]:
+    """Category and service of each kind of traffic that an application has."""
+    yield application.category, None
+    yield "other", "dns"
+    if application.media_service or application.media_category:
+        yield application.media_category or application.category, application.media_service
+    for pfd in application.pfds:
+        yield pfd.category or application.category, pfd.service
+    if application.category in _UPLOADING:
+        yield application.category, "upload"
 
 
 def covers(wide: Reach, narrow: Reach) -> bool:

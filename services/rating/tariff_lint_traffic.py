@@ -3,22 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from schemas.catalogue import Application, PccRule
+from schemas.catalogue import PccRule
 from schemas.catalogue_scopes import Scope
-from services.engine.scopes import meet, uncovered, week_of
+from services.engine.scopes import meet, traffic_of, uncovered, week_of
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import Payer, RuleIndex, View, asked, is_sure
 
-_DNS, _UPLOAD = "dns", "upload"
-"""Services that the classifier tells by itself: queries of any resolver, and uploads by their direction."""
-
-_UPLOADING = frozenset(("social", "streaming"))
-
 
 def traffic_of_nobody(view: View) -> Iterator[Finding]:
     """A scope whose applications are never of its categories, or whose services none of them has."""
-    kinds = {item.id: frozenset(_kinds_of(item)) for item in view.catalogue.applications}
+    kinds = {item.id: frozenset(traffic_of(item)) for item in view.catalogue.applications}
     for place in _scopes(view) if kinds else ():
         yield from _unseen(view, place, kinds)
 
@@ -74,18 +69,6 @@ def _scopes(view: View) -> Iterator[_Place]:
             for number, part in enumerate(getattr(offering, field)):
                 name = f"{field.removesuffix('s').replace('_', ' ')} {offering.id}/{part.id}"
                 yield _Place("offerings", offering.id, (field, number, "scope"), name, part.scope)
-
-
-def _kinds_of(application: Application) -> Iterator[tuple[str, str | None]]:
-    """Category and service of each kind of traffic that an application has."""
-    yield application.category, None
-    yield "other", _DNS
-    if application.media_service or application.media_category:
-        yield application.media_category or application.category, application.media_service
-    for pfd in application.pfds:
-        yield pfd.category or application.category, pfd.service
-    if application.category in _UPLOADING:
-        yield application.category, _UPLOAD
 
 
 def _unseen(view: View, place: _Place, kinds: Mapping[str, frozenset[tuple[str, str | None]]]) -> Iterator[Finding]:

@@ -1,12 +1,15 @@
 """`smartpipe catalogue neutrality`: the table and the JSON."""
 
 import json
+import re
 from pathlib import Path
 from textwrap import dedent
+from typing import get_args
 
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from services.engine.neutrality import Evenness, Inequality, Kind, NeutralityReport, OwnService, Treated
 
 CATALOGUE = """
 version: v1
@@ -46,3 +49,12 @@ def test_the_json_names_the_rule_the_favoured_and_the_others(tmp_path: Path) -> 
         "offerings": ["pack"], "applications": [{"id": "ownplay", "own": True}],
         "others": [{"id": "tube", "own": False}], "others_count": 1,
     }  # fmt: skip
+
+
+def test_the_manual_lists_the_keys_and_kinds_of_the_json() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "tariffs.md").read_text()
+    section = manual[manual.index("## Neutrality") : manual.index("## What the ledger hears")]
+    told = set(re.findall(r"`([a-z_]+)`", section))
+    for struct in (NeutralityReport, Inequality, Evenness, OwnService, Treated):
+        assert set(struct.__struct_fields__) <= told
+    assert set(get_args(Kind)) <= told

@@ -105,9 +105,13 @@ def test_a_service_that_is_rated_in_another_category_is_a_row_there() -> None:
     ]
     report = neutrality(Catalogue.model_validate(raw))
     assert rows(report) == [("voip_im", "zero_rated", "rule r", ("youtube",), 1)]
-    # What is for all of an application is told in its own category alone.
+    # What is for all of an application is for its calls, too, and not for others' calls.
     raw["rules"][0]["scope"]["categories"] = []
-    assert rows(neutrality(Catalogue.model_validate(raw))) == [("streaming", "zero_rated", "rule r", ("youtube",), 2)]
+    report = neutrality(Catalogue.model_validate(raw))
+    assert rows(report) == [
+        ("streaming", "zero_rated", "rule r", ("youtube",), 2), ("voip_im", "zero_rated", "rule r", ("youtube",), 1),
+    ]  # fmt: skip
+    assert [item.conditions for item in report.unequal] == [(), ("through call",)]
 
 
 def test_own_services_are_listed_with_what_is_done_to_them_and_without_it() -> None:
@@ -192,3 +196,121 @@ def test_a_large_category_is_counted_and_not_written_out() -> None:
     body["applications"] += [{"id": f"a{n}", "name": "A", "category": "streaming"} for n in range(50)]
     (item,) = neutrality(Catalogue.model_validate(body)).unequal
     assert (item.others_count, len(item.others), item.others[0].id) == (52, MAX_OTHERS, "opticaltv")
+
+
+def served(*rules: dict[str, Any], services: dict[str, str], provider: str = "", **offering: Any) -> Catalogue:
+    """A catalogue whose applications have these services."""
+    raw = made(*rules, **offering).model_dump(mode="json")
+    for item in raw["applications"]:
+        if item["id"] in services:
+            pfd = {"pfd_id": "p", "service": services[item["id"]], "domain_names": [f"{item['id']}.example"]}
+            item.update(pfds=[pfd], provider=provider)
+    return Catalogue.model_validate(raw)
+
+
+LIVE = {"id": "r", "scope": {"categories": ["streaming"], "services": ["live"]}, "charging": "free"}
+
+
+def test_a_service_that_one_application_alone_has_is_that_application() -> None:
+    report = neutrality(served(LIVE, services={"opticaltv": "live"}))
+    assert rows(report) == [("streaming", "zero_rated", "rule r", ("opticaltv",), 2)]
+    assert report.unequal[0].conditions == ("services live",)
+    assert report.own[0].treated == ("zero_rated by rule r",)
+
+
+def test_a_service_of_one_provider_is_that_providers() -> None:
+    services = {"netflix": "live", "youtube": "live"}
+    report = neutrality(served(LIVE, services=services, provider="Studio"))
+    assert rows(report) == [("streaming", "zero_rated", "rule r", ("netflix", "youtube"), 1)]
+
+
+def test_a_service_of_several_providers_is_a_kind_of_traffic_and_who_has_it_is_counted() -> None:
+    report = neutrality(served(LIVE, services={"netflix": "live", "youtube": "live"}))
+    assert report.unequal == ()
+    assert [item.conditions for item in report.equal] == [
+        ("services live", "2 of 4 applications have such a service"),
+    ]  # fmt: skip
+
+
+def test_what_anybody_can_have_is_no_service_of_anybodys_own() -> None:
+    rule = {**LIVE, "scope": {"services": ["upload"]}}
+    (item,) = neutrality(served(rule, services={})).equal
+    assert (item.category, item.conditions) == ("all", ("services upload",))
+
+
+@pytest.mark.parametrize(
+    ("field", "part", "kind"),
+    [
+        ("allowances", {"octets": 5}, "own_volume"),
+        ("usage_prices", {"amount": 1}, "own_price"),
+        ("usage_prices", {"amount": 1, "unit": "connection"}, "own_price"),
+        ("usage_prices", {"amount": 0}, "zero_rated"),
+        ("usage_prices", {"amount": 0, "tiers": [{"above": 9, "amount": 1}]}, "own_price"),
+        ("usage_prices", {"amount": 1, "cap": 0, "on_cap": "free"}, "zero_rated"),
+        ("usage_prices", {"amount": 1, "cap": 0}, "own_price"),
+        ("money_allowances", {"amount": 1}, "own_credit"),
+    ],
+)
+def test_what_is_for_a_service_that_one_alone_has_is_told_whatever_it_is(
+    field: str, part: dict[str, Any], kind: str
+) -> None:
+    found = served(services={"netflix": "live"}, **{field: [{"id": "a", "scope": {"services": ["live"]}, **part}]})
+    assert [(row[1], row[3]) for row in rows(neutrality(found))] == [(kind, ("netflix",))]
+
+
+WIDE = {"id": "wide", "scope": {"categories": ["streaming"]}, "charging": "free"}
+ALONE = {"id": "alone", "scope": {"applications": ["netflix"]}}
+
+
+def test_whoever_is_taken_out_of_a_rule_for_all_by_one_that_is_asked_before_is_told() -> None:
+    (item,) = neutrality(made(ALONE, WIDE)).unequal
+    assert (item.category, item.kind, item.by, item.others_count) == ("streaming", "left_out", "rule alone", 2)
+    assert [app.id for app in item.applications] == ["netflix"]
+    assert item.effect == "asked before rule wide, and does not do what that does: free of charge"
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ((WIDE, ALONE), "it is asked after it"),
+        (({**ALONE, "charging": "free"}, WIDE), "it does the same"),
+        (({**ALONE, "scope": {"applications": ["whatsapp"]}}, WIDE), "it is for other traffic"),
+        (
+            ({**ALONE, "scope": {"applications": ["netflix"], "windows": [{"days": ["mon"]}]}},
+             {**WIDE, "scope": {"categories": ["streaming"], "windows": [{"days": ["sun"]}]}}), "it is for other times"
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_rule_that_takes_nobody_out_of_another_is_not_told(rules: tuple[dict[str, Any], ...], why: str) -> None:
+    assert not [item for item in neutrality(made(*rules)).unequal if item.kind == "left_out"], why
+
+
+def test_rules_that_no_account_can_hold_together_take_nobody_out() -> None:
+    raw = made(ALONE, WIDE).model_dump(mode="json")
+    plans = [{"id": name, "name": name, "kind": "base_plan", "rules": [name]} for name in ("alone", "wide")]
+    assert neutrality(Catalogue.model_validate({**raw, "offerings": plans})).unequal == ()
+    plans[0]["kind"] = "add_on"
+    assert rows(neutrality(Catalogue.model_validate({**raw, "offerings": plans})))
+
+
+def test_an_opening_for_one_in_a_gate_that_is_closed_for_all_is_told() -> None:
+    (item,) = neutrality(made(ALONE, {**WIDE, "charging": "charge", "gate_status": "closed"})).unequal
+    assert item.effect == "asked before rule wide, and does not do what that does: does not pass"
+
+
+def test_whom_an_offering_is_for_and_what_evidence_a_rule_wants_are_conditions() -> None:
+    rule = {"id": "r", "scope": {"applications": ["netflix"]}, "charging": "free", "min_confidence": 60}
+    (item,) = neutrality(made(rule, eligibility={"tiers": ["gold"], "payments": ["postpaid"]})).unequal
+    assert item.conditions == ("confidence from 60", "pack for payments postpaid", "pack for tiers gold")
+
+
+def test_a_budget_that_closes_the_gate_and_a_page_behind_a_closed_gate_are_told() -> None:
+    raw = made({"id": "r", "scope": {"applications": ["netflix"]}, "charging": "sponsored", "campaign": "c"},
+               {"id": "s", "scope": {"applications": ["youtube"]}, "gate_status": "closed",
+                "redirect_url": "https://own.example"}).model_dump(mode="json")  # fmt: skip
+    raw["campaigns"][0]["budget"] = {"octets": 5, "on_empty": "block"}
+    assert {item.effect for item in neutrality(Catalogue.model_validate(raw)).unequal} == {
+        "paid for by studio; when its budget is used up, does not pass", "does not pass",
+        "web requests go to https://own.example",
+    }  # fmt: skip
