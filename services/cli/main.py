@@ -81,8 +81,15 @@ def main() -> None:
 
         if not isinstance(error, KNOWN_ERRORS):
             raise
-        print(f"smartpipe: {error}", file=sys.stderr)
+        print(f"smartpipe: {_told(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _told(error: Exception) -> str:
+    """What an error says, without the number that the operating system gives it."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @app.command()

@@ -6,11 +6,14 @@ is left out, counted and, where it stands in a file, named.
 
 import asyncio
 import contextlib
+import gzip
+import io
 import sys
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
@@ -30,6 +33,12 @@ from services.runtime.settings import Settings
 POLL_RECORDS = 5_000
 POLL_WAIT_MS = 200
 PROGRESS_EVERY_FLOWS = 50_000
+MAX_LINE_OCTETS = 8 * 1024 * 1024
+"""A longer line is cut, and is no record then."""
+
+GZIP = b"\x1f\x8b"
+"""What a file compressed by gzip begins with (RFC 1952)."""
+
 MAX_NAMED_LINES = 10
 """Unreadable lines that are named; the rest is counted."""
 
@@ -212,11 +221,11 @@ async def records_of(reader: LogReader, topic: str, partition: int, end: int) ->
     position = (await reader.beginning_offsets()).get(partition, 0)
     if position >= end:
         return
-    # The other partitions are put to their ends, so that each poll brings this one only.
+    # The other partitions are put to their ends, so that nothing old is fetched of them beside it.
     await reader.seek({**await reader.end_offsets(), partition: position})
     moved_s = loop.time()
     while position < end:
-        polled = await reader.poll(max_records=POLL_RECORDS, max_wait_ms=POLL_WAIT_MS)
+        polled = await reader.poll(max_records=POLL_RECORDS, max_wait_ms=POLL_WAIT_MS, partition=partition)
         for record in polled.get(partition, ()):
             if record.offset < end:
                 yield record
@@ -258,11 +267,39 @@ def _embedded_file(settings: Settings) -> Path:
 
 
 def _lines_of(file: str) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers."""
-    with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, line
+    """The lines that are not blank, with their numbers; of a file compressed by gzip, those that it holds.
+
+    Raises OSError, also where the compressed data ends too early.
+    """
+    with _opened(file) as lines:
+        try:
+            for number, line in enumerate(_bounded(lines), start=1):
+                if line.strip():
+                    yield number, line
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"{file} is compressed by gzip and broken ({error}); copy it again") from None
+
+
+@contextlib.contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with Path(file).open("rb") as raw:
+        if not raw.peek(len(GZIP)).startswith(GZIP):
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as unpacked:
+            yield io.BufferedReader(unpacked)
+
+
+def _bounded(lines: IO[bytes]) -> Iterator[bytes]:
+    """The lines, each cut to MAX_LINE_OCTETS: a file without an end of line takes no more memory than that."""
+    while line := lines.readline(MAX_LINE_OCTETS):
+        rest = line
+        while len(rest) == MAX_LINE_OCTETS and not rest.endswith(b"\n"):
+            rest = lines.readline(MAX_LINE_OCTETS)
+        yield line
 
 
 def _name(file: str) -> str:

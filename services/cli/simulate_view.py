@@ -15,7 +15,10 @@ from services.engine.simulate_report import AccountReport, SimulationReport, Tol
 VOLUMES = ("charged", "free", "sponsored", "not_charged", "blocked", "throttled")
 """The first five add up to all octets; throttled are some of those that passed."""
 
-DAY_MS = 86_400_000
+ALWAYS_SHOWN = ("charged", "free", "blocked")
+"""Volumes that have a column even where both tariffs have none of it."""
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 SHORTEST_CYCLE_DAYS = 28
 
 LATE_MS = 600_000
@@ -49,7 +52,7 @@ def _summary(report: SimulationReport, refused: Mapping[str, int]) -> Iterator[s
     yield f"catalogue {report.new_version} beside {report.present_version}"
     yield (
         f"{shown_number(report.flows)} flow records of {shown_number(report.accounts)} accounts, "
-        f"{_time(report.from_ms)} to {_time(report.until_ms)} UTC ({tenths // 10}.{tenths % 10} days)"
+        f"{_time(report.from_ms)} to {_time(report.until_ms)} UTC ({_span(report.until_ms - report.from_ms)})"
     )
     before, after = parse_micros(report.total_present.revenue), parse_micros(report.total_new.revenue)
     yield (
@@ -70,6 +73,11 @@ def _summary(report: SimulationReport, refused: Mapping[str, int]) -> Iterator[s
     told = ", ".join(f"{shown_number(count)} {cause}" for cause, count in sorted(left_out.items()) if count)
     if told:
         yield f"left out: {told}"
+    if report.most_late_ms > DAY_MS:
+        yield (
+            f"note: records came up to {_span(report.most_late_ms)} after they ended; flows of a cycle that ended more "
+            "than a day before they came are not charged. Put the records of a file in the order of end_ms"
+        )
     if tenths < SHORTEST_CYCLE_DAYS * 10 and any(group.category == FEES for group in report.groups):
         yield "note: fees are for whole cycles where the tariff says so, and stand beside less than a cycle of usage"
 
@@ -95,9 +103,11 @@ def _revenue(present: Told, new: Told) -> Iterator[str]:
 
 def _volumes(report: SimulationReport) -> Table:
     """Volumes under the new tariff, and below each, where it looks different, what it is today."""
-    names = [name for name in VOLUMES if name != "not_charged" or _any_octets(report, name)]
+    names = [name for name in VOLUMES if name in ALWAYS_SHOWN or _any_octets(report, name)]
     table = new_table("Volume under the new tariff, and below it today's where it differs", _words(report.grouped_by),
                       "category", *map(_words, names), words=2)  # fmt: skip
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for group in report.groups:
         if group.present.octets or group.new.octets:
             table.add_row(group.group or "-", group.category, *_octets(group.present, group.new, names))
@@ -186,6 +196,13 @@ def _pair(before: int, after: int) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _span(ms: int) -> str:
+    """A stretch in days or, below one, in hours; one decimal place, cut."""
+    size, word = (DAY_MS, "days") if ms >= DAY_MS else (HOUR_MS, "hours")
+    tenths = ms * 10 // size
+    return f"{tenths // 10}.{tenths % 10} {word}"
 
 
 def _time(at_ms: int) -> str:

@@ -295,11 +295,11 @@ class _Reading:
             return
         reader, loop = self._readers[topic], asyncio.get_running_loop()
         ends = await reader.end_offsets()
-        # The other partitions are put to their ends, so that each poll brings this one only.
+        # The other partitions are put to their ends, so that nothing old is fetched of them beside it.
         await reader.seek({**ends, partition: first})
         moved_at, position = loop.time(), first
         while position < end:
-            polled = await reader.poll(max_records=POLL_RECORDS, max_wait_ms=POLL_WAIT_MS)
+            polled = await reader.poll(max_records=POLL_RECORDS, max_wait_ms=POLL_WAIT_MS, partition=partition)
             records = [record for record in polled.get(partition, ()) if record.offset < end]
             if records:
                 yield records

@@ -435,14 +435,20 @@ class EmbeddedReader:
             check_range(self._topic.name, partition, offset, begin=begin, end=end)
         self._positions.update(next_offsets)
 
-    async def poll(self, *, max_records: int, max_wait_ms: int) -> Mapping[int, Sequence[EmbeddedRecord]]:
-        """The next records per partition; empty when none arrived in time."""
+    async def poll(
+        self, *, max_records: int, max_wait_ms: int, partition: int | None = None
+    ) -> Mapping[int, Sequence[EmbeddedRecord]]:
+        """The next records per partition, or of `partition` alone; empty when none arrived in time."""
         deadline = time.monotonic() + max_wait_ms / 1000
+
+        def reading(connection: sqlite3.Connection) -> dict[int, Found]:
+            return self._read_all(connection, max_records, partition)
+
         while True:
             self._news.clear()
-            found = await self._file.read(lambda connection: self._read_all(connection, max_records))
-            self._positions.update({partition: read.position for partition, read in found.items()})
-            records = {partition: read.records for partition, read in found.items() if read.records}
+            found = await self._file.read(reading)
+            self._positions.update({number: read.position for number, read in found.items()})
+            records = {number: read.records for number, read in found.items() if read.records}
             left_s = deadline - time.monotonic()
             if records or left_s <= 0:
                 return records
@@ -467,12 +473,12 @@ class EmbeddedReader:
             }
         )
 
-    def _read_all(self, connection: sqlite3.Connection, max_records: int) -> dict[int, Found]:
+    def _read_all(self, connection: sqlite3.Connection, max_records: int, only: int | None) -> dict[int, Found]:
         found: dict[int, Found] = {}
         left = max_records
         count = self._topic.partitions
         self._first = (self._first + 1) % count
-        for partition in (*range(self._first, count), *range(self._first)):
+        for partition in (*range(self._first, count), *range(self._first)) if only is None else (only,):
             if left > 0:
                 place = (self._topic, partition)
                 found[partition] = _reading(place, start=self._positions[partition], max_records=left)(connection)

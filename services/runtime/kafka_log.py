@@ -792,10 +792,14 @@ class KafkaReader:
             check_range(self._topic, partition, offset, begin=beginnings[partition], end=ends[partition])
         self._go_to(next_offsets)
 
-    async def poll(self, *, max_records: int, max_wait_ms: int) -> Mapping[int, Sequence[LogRecord]]:
-        """The next records per partition; empty when none arrived in time."""
+    async def poll(
+        self, *, max_records: int, max_wait_ms: int, partition: int | None = None
+    ) -> Mapping[int, Sequence[LogRecord]]:
+        """The next records per partition, or of `partition` alone; empty when none arrived in time."""
+        # What is fetched of the others meanwhile, one batch each, waits until somebody asks for it.
+        wanted = () if partition is None else (self._places[partition],)
         try:
-            found = await self._consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records)
+            found = await self._consumer.getmany(*wanted, timeout_ms=max_wait_ms, max_records=max_records)
         except OffsetOutOfRangeError as error:
             ((place, offset),) = error.args[0].items()
             raise OffsetOutOfRange(f"{place.topic}-{place.partition} does not hold offset {offset} any more") from error

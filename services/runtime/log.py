@@ -198,8 +198,10 @@ class LogReader(Protocol):
     async def seek(self, next_offsets: Mapping[int, int]) -> None:
         """Read on from these offsets. Raises OffsetOutOfRange if the log no longer holds one."""
 
-    async def poll(self, *, max_records: int, max_wait_ms: int) -> Mapping[int, Sequence[LogRecord]]:
-        """The next records per partition; empty when none arrived in time."""
+    async def poll(
+        self, *, max_records: int, max_wait_ms: int, partition: int | None = None
+    ) -> Mapping[int, Sequence[LogRecord]]:
+        """The next records per partition, or of `partition` alone; empty when none arrived in time."""
 
     def position(self, partition: int) -> int:
         """Next offset that will be read; moves past control records and compaction holes."""

@@ -57,16 +57,20 @@ class FakeReader:
                 raise OffsetOutOfRange(f"{partition}: {offset}")
         self._positions.update(next_offsets)
 
-    async def poll(self, *, max_records: int, max_wait_ms: int) -> Mapping[int, Sequence[FakeRecord]]:
+    async def poll(
+        self, *, max_records: int, max_wait_ms: int, partition: int | None = None
+    ) -> Mapping[int, Sequence[FakeRecord]]:
         found = {}
-        for partition, records in enumerate(self._topic.records):
-            position = self._positions[partition]
+        for number, records in enumerate(self._topic.records):
+            if partition not in (None, number):
+                continue
+            position = self._positions[number]
             batch = [record for record in records if record.offset >= position][: min(max_records, 7)]
             if batch:
-                found[partition] = batch
-                self._positions[partition] = batch[-1].offset + 1
+                found[number] = batch
+                self._positions[number] = batch[-1].offset + 1
             else:
-                self._positions[partition] = self._topic.end(partition)
+                self._positions[number] = self._topic.end(number)
         return found
 
     def position(self, partition: int) -> int:

@@ -1,6 +1,7 @@
 """`smartpipe simulate`: over files and over a log; what the lane would have done is what it says."""
 
 import dataclasses
+import gzip
 import io
 import json
 import re
@@ -20,6 +21,7 @@ import services.rating
 from schemas import topics
 from schemas.catalogue import Catalogue
 from schemas.units import parse_micros
+from services.cli import recorded as recorded_files
 from services.cli.main import app
 from services.cli.recorded import MAX_NAMED_LINES, RecordingError, read_catalogue_topic
 from services.cli.simulate import Question, json_of, simulate_topics
@@ -132,9 +134,22 @@ def test_a_bill_that_falls_because_less_passes_is_said_to_be_one(simulate: Any, 
     said = " ".join(result.stdout.split())
     assert "for 1 accounts more is blocked or throttled than today; 1 of these pay less" in said
     # Both figures of a volume that differs stand one below the other.
-    assert "individual streaming - - - 30.0 kB - (30.0 kB) (-)" in said
+    assert "individual streaming - - 30.0 kB (30.0 kB) (-)" in said
     found = json.loads(simulate("--flows", "-", "--subscribe", "plan", "--json", lines=FLOWS).stdout)
     assert (found["restricted_accounts"], found["winning_accounts_restricted"]) == (1, 1)
+
+
+def test_records_in_no_order_of_time_are_said_to_come_late(simulate: Any) -> None:
+    late = flow_value(record_id="late", start_ms=0, end_ms=1_000)
+    # One leap of the clock alone is not believed, two are.
+    soon = [flow_value(record_id=name, start_ms=89_000_000, end_ms=90_000_000) for name in ("one", "two")]
+    lines = (*soon, late)
+    said = " ".join(simulate("--flows", "-", "--subscribe", "plan", lines=lines).stdout.split())
+    assert "note: records came up to 1.0 days after they ended" in said
+    assert "in the order of end_ms" in said
+    ordered = simulate("--flows", "-", "--subscribe", "plan", lines=lines[::-1]).stdout
+    assert "after they ended" not in ordered
+    assert "1970-01-02 01:00 UTC (1.0 days)" in " ".join(ordered.split())
 
 
 async def test_records_that_came_long_after_they_ended_are_said_to_explain_the_overshoot(
@@ -223,6 +238,34 @@ def test_of_many_broken_lines_the_first_are_named_and_the_rest_is_counted(simula
     assert result.stderr.count("standard input line") == MAX_NAMED_LINES
     assert "smartpipe: 2 more lines cannot be read" in result.stderr
     assert "left out: 12 unreadable_line" in " ".join(result.stdout.split())
+
+
+def test_a_file_compressed_by_gzip_is_read_as_what_it_holds(simulate: Any, tmp_path: Path) -> None:
+    flows, commands = tmp_path / "flows.jsonl.gz", tmp_path / "commands"
+    flows.write_bytes(gzip.compress(b"\n".join(FLOWS)))
+    commands.write_bytes(gzip.compress(command_value("change_profile", issued_at_ms=0)))
+    result = simulate("--flows", flows, "--accounts", commands, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["flows"]) == (0, 3)
+
+
+def test_a_broken_gzip_file_is_named(simulate: Any, tmp_path: Path) -> None:
+    flows = tmp_path / "flows.gz"
+    flows.write_bytes(gzip.compress(b"\n".join(FLOWS))[:-20])
+    error = simulate("--flows", flows, "--subscribe", "plan").exception
+    assert isinstance(error, OSError)
+    assert f"{flows} is compressed by gzip and broken" in str(error)
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_the_longest_record(
+    simulate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_files, "MAX_LINE_OCTETS", 2_000)
+    flows = tmp_path / "flows.jsonl"
+    flows.write_bytes(b"\n".join((FLOWS[0], b"x" * 9_000, *FLOWS[1:])))
+    result = simulate("--flows", flows, "--subscribe", "plan", "--json")
+    assert (result.exit_code, result.stderr.count("line 2: ")) == (1, 1)
+    found = json.loads(result.stdout)
+    assert (found["flows"], found["refused_records"]) == (3, {"unreadable_line": 1})
 
 
 def test_a_recording_that_nothing_can_be_said_of_is_an_error_not_a_table_of_zeros(

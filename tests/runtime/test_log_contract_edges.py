@@ -126,6 +126,31 @@ async def test_a_reader_knows_where_it_is_and_goes_where_it_is_told(store: Store
     await reader.close()
 
 
+async def test_a_reader_brings_one_partition_alone_to_whoever_asks_for_it(store: Store, names: Names) -> None:
+    log = await store.log()
+    topic = names.topic()
+    await made(log, topic, partitions=2)
+    publisher = await log.publisher()
+    await publisher.publish([NewRecord(topic.name, b"%d" % key, b"v", 1) for key in range(40)])
+    await publisher.close()
+    reader = await log.reader(topic.name)
+    ends = await reader.end_offsets()
+    assert min(ends.values()) > 0
+    polled: dict[int, int] = {}
+    while reader.position(1) < ends[1]:
+        for partition, records in (await reader.poll(max_records=3, max_wait_ms=10_000, partition=1)).items():
+            polled[partition] = polled.get(partition, 0) + len(records)
+    assert polled == {1: ends[1]}
+    assert await reader.poll(max_records=3, max_wait_ms=50, partition=1) == {}
+    assert reader.position(0) == 0
+    # What was not asked for is still there.
+    while reader.position(0) < ends[0]:
+        for partition, records in (await reader.poll(max_records=3, max_wait_ms=10_000)).items():
+            polled[partition] = polled.get(partition, 0) + len(records)
+    assert polled == ends
+    await reader.close()
+
+
 async def test_a_reader_refuses_offsets_that_the_log_does_not_hold(store: Store, names: Names) -> None:
     log = await store.log()
     topic = names.topic()
