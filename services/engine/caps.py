@@ -122,6 +122,11 @@ def used_of(counter_id: str, counters: Iterable[Counter]) -> Counter:
     return next((counter for counter in counters if counter.counter_id == counter_id), Counter(counter_id, 0, 0))
 
 
+def campaign_counter(campaign_id: str, subscriber_id: str) -> str:
+    """The counter of what a campaign has paid for one subscriber in the cycle."""
+    return f"campaign:{campaign_id}:{subscriber_id}"
+
+
 def raised_id(name: str) -> str:
     """The counter that holds what `name`, a price's counter or the spending limit, was raised to."""
     return f"raised:{name}"

@@ -19,6 +19,7 @@ from services.engine.caps import (
     SPENDING_LIMIT,
     Means,
     Room,
+    campaign_counter,
     can_pay,
     cap_of,
     limit_of,
@@ -50,7 +51,8 @@ class Charged(NamedTuple):
     cause: str | None
     """Why the rules in force may have changed and the ledger should hear at once.
 
-    One of exhausted, threshold, spend, cap_reached, limit_reached, balance, quota (a bucket's end is near).
+    One of exhausted, threshold, spend, cap_reached, limit_reached, balance, campaign_cap (what a campaign pays for the
+    subscriber is used up), quota (a bucket's end is near).
     """
 
 
@@ -130,7 +132,7 @@ class _Session:
         campaign = selection.rule.campaign
         if campaign is None:
             return left
-        counter_id = f"campaign:{campaign.id}:{self._case.flow.subscriber_id}"
+        counter_id = campaign_counter(campaign.id, self._case.flow.subscriber_id)
         wanted = self._within(campaign.per_subscriber_octets, counter_id, left)
         part = self._within_budget(wanted, campaign)
         if wanted:
@@ -139,7 +141,9 @@ class _Session:
             paid = Sponsorship(campaign_id=campaign.id, octets=part, budget_octets=drawn)
             self._case.sponsorships = (*self._case.sponsorships, paid)
         if part and campaign.per_subscriber_octets is not None:
-            self._use(counter_id, part)
+            used = self._use(counter_id, part)
+            if used >= campaign.per_subscriber_octets:
+                self.cause = self.cause or "campaign_cap"
         if part < wanted:
             return self._beyond_budget(left - part, campaign)
         if part < left:

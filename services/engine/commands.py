@@ -106,11 +106,15 @@ def _change_profile(journal: Journal, command: ChangeProfile) -> None:
         owed = f"{format_micros(-before.balance_micros)} {journal.tariff.currency}"
         raise _RefusedError("payment", f"payment: the account owes {owed}, and prepaid never owes; credit it first")
     journal.emit_gathered()
-    journal.account = _profile(command, journal.account)
+    after = _profile(command, journal.account)
+    # One after the other: who joins has none of the rules yet that a change of the profile modifies.
+    journal.account = replace(after, subscriber_ids=before.subscriber_ids)
     resume_suspended(journal)
     journal.settle("profile")
-    if journal.account.subscriber_ids != before.subscriber_ids:
+    if after.subscriber_ids != before.subscriber_ids:
+        journal.account = replace(journal.account, subscriber_ids=after.subscriber_ids)
         _change_members(journal, before)
+        journal.settle("profile")
 
 
 def _profile(command: ChangeProfile, account: AccountState) -> AccountState:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from schemas.catalogue import PccRule
+from schemas.catalogue import Campaign, PccRule
 from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.fields import MAX_CONGESTION
 from schemas.flow import FlowRecord
 from schemas.state import AccountState, Bucket, Product, Watch
-from services.engine.caps import Means, can_pay, limit_of, reserve_of
+from services.engine.caps import Means, campaign_counter, can_pay, limit_of, reserve_of, used_of
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
@@ -205,19 +205,30 @@ def _met(account: AccountState, plan: Plan) -> Iterator[tuple[CompiledRule, bool
     taken: list[Reach] = []
     for line in plan.lines:
         if line.unmet is None:
-            rule, blocks = _without_sponsor(line.rule, account) if account.empty_campaigns else (line.rule, False)
+            rule, blocks = _as_sponsored(line.rule, account)
             yield rule, blocks, taken
             if _takes_all(rule.rule):
                 taken.append(rule.reach)
 
 
-def _without_sponsor(rule: CompiledRule, account: AccountState) -> tuple[CompiledRule, bool]:
-    """The rule as it is while its campaign's budget is used up, and whether its gate is closed by that."""
+def _as_sponsored(rule: CompiledRule, account: AccountState) -> tuple[CompiledRule, bool]:
+    """The rule as it is, without its sponsor where that pays no more, and whether its gate is closed by that."""
     campaign = rule.campaign
-    if rule.unsponsored is None or campaign is None or campaign.id not in account.empty_campaigns:
+    if rule.unsponsored is None or campaign is None:
+        return rule, False
+    if campaign.per_subscriber_octets is not None and _have_had(campaign, account):
+        return rule.unsponsored, False
+    if campaign.id not in account.empty_campaigns:
         return rule, False
     blocks = campaign.budget is not None and campaign.budget.on_empty == "block"
     return rule.unsponsored, blocks and rule.rule.gate_status == "open"
+
+
+def _have_had(campaign: Campaign, account: AccountState) -> bool:
+    """Whether all members have had what the campaign pays for each in a cycle: rules are for all of them alike."""
+    most = campaign.per_subscriber_octets or 0
+    counters = (campaign_counter(campaign.id, member) for member in account.subscriber_ids)
+    return all(used_of(name, account.counters).octets >= most for name in counters)
 
 
 def _takes_all(rule: PccRule) -> bool:

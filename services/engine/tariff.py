@@ -133,7 +133,7 @@ class CompiledRule:
     networks: Networks = ALL_NETWORKS
     """Its zones, as a gateway can look at them."""
     unsponsored: "CompiledRule | None" = None
-    """The rule as it is once its campaign's budget is used up: the subscriber pays. None where no budget can end."""
+    """The rule as it is once its campaign pays no more: the subscriber does. None where the campaign has no end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -282,7 +282,8 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
 
 def _rule(rule: PccRule, campaigns: Mapping[str, Campaign], places: Map) -> CompiledRule:
     compiled = _compiled(rule, campaigns, places)
-    if compiled.campaign is None or compiled.campaign.budget is None:
+    campaign = compiled.campaign
+    if campaign is None or (campaign.budget is None and campaign.per_subscriber_octets is None):
         return compiled
     own = rule.model_copy(update={"charging": "charge", "campaign": None})
     return dataclasses.replace(compiled, unsponsored=_compiled(own, campaigns, places))

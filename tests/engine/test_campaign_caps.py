@@ -1,0 +1,87 @@
+"""What a gateway is told when a subscriber has had all that a campaign pays for each in a cycle."""
+
+from typing import Any
+
+import pytest
+
+from tests.engine.world import World, catalogue
+
+RULE = {"id": "sponsored", "precedence": 10, "charging": "sponsored", "campaign": "c",
+        "scope": {"applications": ["youtube"]}}  # fmt: skip
+CAMPAIGN = {"id": "c", "sponsor_id": "tube", "per_subscriber_octets": 300}
+
+
+def world_of(*, octets: int = 1_000, campaign: dict[str, Any] | None = None, **profile: Any) -> World:
+    plan = {"id": "plan", "allowances": [{"id": "data", "octets": octets}], "rules": ["sponsored"]}
+    world = World(catalogue(plan, rules=[RULE], campaigns=[{**CAMPAIGN, **(campaign or {})}]), **profile)
+    world.activate("plan")
+    return world
+
+
+def told(world: World) -> list[tuple[str, str, str | None, str | None]]:
+    """What the gateway heard of the rule, after it was installed."""
+    return [
+        (update.action, update.cause, update.gate_status, update.sponsor_id)
+        for update in world.updates
+        if update.rule_id == "sponsored"
+    ][1:]
+
+
+def test_the_rule_loses_its_sponsor_with_the_flow_that_reaches_the_cap() -> None:
+    world = world_of()
+    world.flow(299, "youtube")
+    assert told(world) == []
+    world.flow(1, "youtube")
+    assert told(world) == [("modify", "campaign_cap", "open", None)]
+
+
+def test_where_nothing_else_pays_the_gate_closes_and_opens_with_the_next_cycle() -> None:
+    world = world_of(octets=0)
+    assert world.gates() == {"sponsored": "open", "default": "closed"}
+    world.flow(350, "youtube")
+    assert world.decisions[-1].blocked_octets == 50
+    assert world.gates() == {"sponsored": "closed", "default": "closed"}
+    world.timer("2026-04-01")
+    assert told(world) == [("modify", "campaign_cap", "closed", None), ("modify", "reset", "open", "tube")]
+
+
+def test_of_several_members_all_must_have_had_theirs_since_rules_are_for_all_of_them() -> None:
+    world = world_of(subscriber_ids=("a1", "a2"))
+    world.flow(400, "youtube")
+    assert told(world) == []
+    world.flow(300, "youtube", subscriber_id="a2")
+    assert told(world) == [("modify", "campaign_cap", "open", None)]
+    world.profile(subscriber_ids=("a1", "a2", "a3"))
+    assert told(world)[-1] == ("modify", "profile", "open", "tube")
+
+
+def test_a_cap_of_nothing_is_reached_from_the_beginning() -> None:
+    world = world_of(campaign={"per_subscriber_octets": 0})
+    assert next(update.sponsor_id for update in world.updates if update.rule_id == "sponsored") is None
+
+
+@pytest.mark.parametrize("on_empty", ["charge", "block"])
+def test_beyond_the_cap_the_budget_does_not_matter(on_empty: str) -> None:
+    """What is beyond a cap meets the subscriber's own sources, whatever an empty budget says."""
+    world = world_of(campaign={"budget": {"octets": 10_000, "on_empty": on_empty}})
+    world.lease("c", 10_000)
+    world.flow(300, "youtube")
+    assert told(world) == [("modify", "campaign_cap", "open", None)]
+    assert world.budgets_end("c") == []
+    assert world.flow(10, "youtube").charged_octets == 10
+
+
+def test_what_is_reached_already_is_not_told_again() -> None:
+    world = world_of()
+    for _ in range(4):
+        world.flow(200, "youtube")
+    assert len(told(world)) == 1
+
+
+def test_who_joins_while_the_profile_changes_is_told_each_rule_once() -> None:
+    gold = {"id": "gold", "precedence": 5, "subscribers": {"tiers": ["gold"]}, "charging": "free"}
+    world = World(catalogue({"id": "plan", "rules": ["gold"]}, rules=[gold]))
+    world.activate("plan")
+    world.profile(tier="gold", subscriber_ids=("a1", "b2"))
+    installed = [update.subscriber_ids for update in world.updates if update.rule_id == "gold"]
+    assert installed == [("a1",), ("b2",)]
