@@ -144,8 +144,8 @@ def _accounts(title: str, accounts: tuple[AccountReport, ...], report: Simulatio
 
 def _overshoot(report: SimulationReport) -> Table:
     table = new_table(
-        "Overshoot of plans: promised, and the worst seen", "tariff", "offering/allowance", "promised", "worst seen",
-        "buckets ended", "told ahead", words=2,
+        "Overshoot of plans: promised, and the worst seen", "tariff", "what ends", "promised", "worst seen",
+        "ended", "told ahead", words=2,
     )  # fmt: skip
     for tariff, items in (("today", report.overshoot_present), ("new", report.overshoot_new)):
         for item in items:
@@ -153,7 +153,9 @@ def _overshoot(report: SimulationReport) -> Table:
             broken = bound is not None and item.worst_octets > bound
             table.add_row(
                 tariff,
-                f"{item.offering_id}/{item.allowance_id}",
+                f"campaign {item.campaign_id}"
+                if item.campaign_id
+                else f"{item.offering_id}/{item.price_id or item.allowance_id}",
                 "no bound" if bound is None else format_octets(bound),
                 Text(format_octets(item.worst_octets), style="bold red" if broken else ""),
                 shown_number(item.ended),

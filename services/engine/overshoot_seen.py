@@ -1,36 +1,59 @@
-"""How far buckets were overshot in a recording: what passed, although a gateway would have had to act before.
+"""How far ends were overshot in a recording: what passed, although a gateway would have had to act before.
 
-A gateway is taken to hear of a change when the record that caused it has arrived, and to count against a quota what it
-has passed and not yet reported, as the quota's contract says. Records do not say when within their interval their
-octets flowed; they are taken to have flowed evenly.
+Ends are those of buckets, of the money that a price is paid with (its cap, a spending limit, a balance), and of what a
+campaign pays for each subscriber. A gateway is taken to hear of a change when the record that caused it has arrived,
+and to count against a quota what it has passed and not yet reported, as the quota's contract says. Records do not say
+when within their interval their octets flowed; they are taken to have flowed evenly.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
-from schemas.decision import PolicyDecision
+from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord
+from schemas.state import AccountState
+from services.engine.caps import SPENDING_LIMIT
+from services.engine.money_ends import BALANCE
 from services.engine.outcome import Outcome
-from services.engine.tariff import CompiledAllowance, Tariff, Traffic
+from services.engine.tariff import Tariff, Traffic
 
 FORGET_MS = 3_600_000
 """How long after a gateway has heard records are looked at that may have begun before: longer than any interval."""
 
+_ENDS = {"cap_reached": "", "limit_reached": SPENDING_LIMIT, "balance": BALANCE}
+"""Causes of updates by which money has ended, and what it was that did; a cap has the name of its price."""
+
 
 class OvershootReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One allowance: what it promises, and the worst that was seen."""
+    """One allowance, price or campaign: what it promises, and the worst that was seen."""
 
     offering_id: str
+    """Empty for a campaign."""
     allowance_id: str
+    """Empty where it is no allowance."""
     tolerance_octets: int | None
-    """The bound that the allowance declares; null when it declares none."""
+    """The bound that is declared; null when none is."""
     ended: int
-    """Buckets whose end changed what a gateway lets pass."""
+    """Ends of its buckets, of the money it is paid with, or of a subscriber's volume, that changed what may pass."""
     told_ahead: int
     """How many of them a gateway had heard of before."""
     worst_octets: int
-    """Most that passed beyond the end of one of them."""
+    """Most that passed beyond one of them."""
+    price_id: str | None = None
+    """The price, where it is one."""
+    campaign_id: str | None = None
+    """The campaign, where it is one's volume per subscriber."""
+
+
+class _Key(NamedTuple):
+    """What has an end; two of the three names beside the offering are empty."""
+
+    offering_id: str
+    allowance_id: str = ""
+    price_id: str = ""
+    campaign_id: str = ""
 
 
 class _Count(msgspec.Struct):
@@ -40,21 +63,23 @@ class _Count(msgspec.Struct):
 
 
 class _Heard(msgspec.Struct):
-    """When a gateway heard of a bucket's end, what it may let pass from then on, and what had passed already."""
+    """When a gateway heard of an end, what it may let pass from then on, and what had passed already."""
 
-    compiled: CompiledAllowance
+    key: _Key
     heard_ms: int
     quota_octets: int
+    rule_ids: tuple[str, ...] = ()
+    """Rules whose traffic comes to this end; a bucket goes by its scope."""
     passed_octets: int = 0
     over: bool = False
 
 
 class OvershootMeter:
-    """Watches the outcomes of one tariff. Memory grows with the accounts that are near the end of a bucket."""
+    """Watches the outcomes of one tariff. Memory grows with the accounts that are near an end."""
 
     def __init__(self, tariff: Tariff) -> None:
         self._tariff = tariff
-        self._counts: dict[tuple[str, str], _Count] = {}
+        self._counts: dict[_Key, _Count] = {}
         self._heard: dict[str, dict[str, _Heard]] = {}
 
     def take(self, flow: FlowRecord, outcome: Outcome, *, now_ms: int) -> None:
@@ -64,71 +89,136 @@ class OvershootMeter:
             return
         if heard := self._heard.get(account_id):
             self._passed(flow, decision, heard, now_ms)
-        for update in outcome.updates:
-            if update.quota_octets is not None and update.quota_bucket_id is not None:
-                self._hear(outcome, update.quota_bucket_id, update.quota_octets, now_ms)
+        self.hear(outcome, now_ms=now_ms)
         if any(not draw.left for draw in decision.draws):
-            self._ended(outcome, decision, now_ms)
+            self._buckets_ended(outcome, decision, now_ms)
+        if outcome.updates:
+            self._money_ended(outcome, decision, now_ms)
+            self._campaign_ended(outcome, decision, now_ms)
+
+    def hear(self, outcome: Outcome, *, now_ms: int) -> None:
+        """Take notice of what gateways are told, by a flow or by a command."""
+        for update in outcome.updates:
+            if update.quota_octets is not None:
+                self._foretold(outcome, update, update.quota_octets, now_ms)
+            elif update.gate_status == "open":
+                self._taken_back(outcome.account.account_id, update.rule_id)
 
     def report(self) -> Iterator[OvershootReport]:
-        """Each allowance that declares a bound, or had a bucket whose end mattered."""
-        declared = {
-            (offering_id, name): compiled.allowance.overshoot_tolerance_octets
-            for offering_id, offering in self._tariff.offerings.items()
-            for name, compiled in offering.allowances.items()
-        }
-        for key in sorted(declared):
-            count = self._counts.get(key, _Count())
-            if declared[key] is not None or count.ended:
+        """Each allowance and price that declares a bound, and whatever had an end that mattered."""
+        declared = dict(_declared(self._tariff))
+        for key in sorted(declared.keys() | self._counts.keys()):
+            count, tolerance = self._counts.get(key, _Count()), declared.get(key)
+            if tolerance is not None or count.ended:
                 yield OvershootReport(
-                    offering_id=key[0], allowance_id=key[1], tolerance_octets=declared[key], ended=count.ended,
-                    told_ahead=count.told_ahead, worst_octets=count.worst_octets,
+                    offering_id=key.offering_id, allowance_id=key.allowance_id, tolerance_octets=tolerance,
+                    ended=count.ended, told_ahead=count.told_ahead, worst_octets=count.worst_octets,
+                    price_id=key.price_id or None, campaign_id=key.campaign_id or None,
                 )  # fmt: skip
 
     def _passed(self, flow: FlowRecord, decision: PolicyDecision, heard: dict[str, _Heard], now_ms: int) -> None:
         """Add what of the flow had passed before a gateway heard; forget what no record can change any more."""
         traffic = _traffic(flow, decision, self._tariff)
-        for bucket_id, entry in list(heard.items()):
+        for end_id, entry in list(heard.items()):
             if now_ms - entry.heard_ms > FORGET_MS and entry.over:
-                del heard[bucket_id]
-            elif flow.start_ms < entry.heard_ms and _draws_on(entry, traffic, decision, self._tariff):
-                entry.passed_octets += _octets_before(flow, decision.octets, entry.heard_ms)
+                del heard[end_id]
+            elif flow.start_ms < entry.heard_ms:
+                entry.passed_octets += _octets_before(flow, self._counted(entry, traffic, decision), entry.heard_ms)
                 self._over(entry)
 
-    def _hear(self, outcome: Outcome, bucket_id: str, quota_octets: int, now_ms: int) -> None:
-        if compiled := _allowance(outcome, bucket_id, self._tariff):
-            buckets = self._heard.setdefault(outcome.account.account_id, {})
-            known = buckets.get(bucket_id)
-            # One quota comes with as many updates as there are rules that change.
-            if known is None or known.over or (known.heard_ms, known.quota_octets) != (now_ms, quota_octets):
-                buckets[bucket_id] = _Heard(compiled, now_ms, quota_octets)
+    def _counted(self, entry: _Heard, traffic: Traffic, decision: PolicyDecision) -> int:
+        """Octets of a flow that come to this end: those that it would have paid for, had it not come."""
+        if entry.key.allowance_id:
+            return decision.octets if _draws_on(entry.key, traffic, decision, self._tariff) else 0
+        if decision.rule_id not in entry.rule_ids:
+            return 0
+        if entry.key.campaign_id:
+            return decision.octets - decision.sponsored_octets - decision.not_charged_octets
+        return _sold(decision) + decision.blocked_octets
 
-    def _ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
+    def _foretold(self, outcome: Outcome, update: PolicyUpdate, quota_octets: int, now_ms: int) -> None:
+        end_id, account = update.quota_bucket_id or update.quota_limit_id or "", outcome.account
+        key = (
+            _bucket(account, end_id, self._tariff)
+            if update.quota_bucket_id
+            else _declaring(account, end_id, self._tariff)
+        )
+        if key is None:
+            return
+        ends = self._heard.setdefault(account.account_id, {})
+        known = ends.get(end_id)
+        # One quota comes with as many updates as there are rules that change.
+        if known is None or known.over or (known.heard_ms, known.quota_octets) != (now_ms, quota_octets):
+            ends[end_id] = _Heard(key, now_ms, quota_octets, update.quota_rule_ids)
+
+    def _taken_back(self, account_id: str, rule_id: str) -> None:
+        """Forget the ends of money that were foretold for a rule; what still is, is told after this."""
+        ends = self._heard.get(account_id, {})
+        for end_id, entry in list(ends.items()):
+            if entry.key.price_id and rule_id in entry.rule_ids and not entry.over:
+                del ends[end_id]
+
+    def _buckets_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
         if all(update.quota_octets is not None for update in outcome.updates):
             return
         drawn = decision.sponsored_octets
-        buckets = self._heard.setdefault(outcome.account.account_id, {})
         for draw in decision.draws:
             drawn += draw.octets
-            compiled = None if draw.left else _allowance(outcome, draw.bucket_id, self._tariff)
-            if compiled is None:
-                continue
-            entry = buckets.get(draw.bucket_id)
-            count = self._count(compiled)
-            count.ended += 1
-            if entry is None or entry.over:
-                entry = buckets[draw.bucket_id] = _Heard(compiled, now_ms, drawn - decision.octets)
-            else:
-                count.told_ahead += 1
-            entry.over = True
-            self._over(entry)
+            key = None if draw.left else _bucket(outcome.account, draw.bucket_id, self._tariff)
+            if key is not None:
+                self._end(outcome, draw.bucket_id, _Heard(key, now_ms, drawn - decision.octets))
+
+    def _money_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
+        """Count an end of money that the flow has brought about: its price's cap, the limit or the balance."""
+        closed = [
+            update for update in outcome.updates if update.quota_octets is None and update.gate_status == "closed"
+        ]
+        cause = next((update.cause for update in closed if update.cause in _ENDS), None)
+        price = _price(outcome.account, decision, self._tariff)
+        if cause is not None and price is not None:
+            end_id = _ENDS[cause] or f"price:{price.offering_id}/{price.price_id}"
+            rule_ids = tuple(update.rule_id for update in closed)
+            self._end(outcome, end_id, _Heard(price, now_ms, -decision.blocked_octets, rule_ids))
+
+    def _campaign_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
+        """Count the end of what a campaign pays for a subscriber, where that has taken the sponsor out of the rule."""
+        rule = self._tariff.rules.get(decision.rule_id)
+        if rule is None or rule.campaign is None or not decision.sponsored_octets:
+            return
+        told = [update for update in outcome.updates if update.rule_id == decision.rule_id]
+        if any(update.action == "modify" and update.sponsor_id is None for update in told):
+            key, beyond = _Key("", campaign_id=rule.campaign.id), decision.octets - decision.sponsored_octets
+            self._end(outcome, f"campaign:{rule.campaign.id}", _Heard(key, now_ms, -beyond, (decision.rule_id,)))
+
+    def _end(self, outcome: Outcome, end_id: str, unheard: _Heard) -> None:
+        """Count an end; `unheard` is what a gateway that had not heard of it before knows now."""
+        ends = self._heard.setdefault(outcome.account.account_id, {})
+        entry = ends.get(end_id)
+        if entry is None or entry.over:
+            entry = ends[end_id] = unheard
+        else:
+            # Of what is paid for by the same money, that counts which came to its end.
+            entry.key = unheard.key
+            self._count(entry).told_ahead += 1
+        self._count(entry).ended += 1
+        entry.over = True
+        self._over(entry)
 
     def _over(self, entry: _Heard) -> None:
-        count = self._count(entry.compiled)
-        count.worst_octets = max(count.worst_octets, entry.passed_octets - entry.quota_octets)
+        if entry.over:
+            count = self._count(entry)
+            count.worst_octets = max(count.worst_octets, entry.passed_octets - entry.quota_octets)
 
-    def _count(self, compiled: CompiledAllowance) -> _Count:
-        return self._counts.setdefault((compiled.offering_id, compiled.allowance.id), _Count())
+    def _count(self, entry: _Heard) -> _Count:
+        return self._counts.setdefault(entry.key, _Count())
+
+
+def _declared(tariff: Tariff) -> Iterator[tuple[_Key, int | None]]:
+    for offering_id, offering in tariff.offerings.items():
+        for name, compiled in offering.allowances.items():
+            yield _Key(offering_id, allowance_id=name), compiled.allowance.overshoot_tolerance_octets
+        for price in offering.prices:
+            yield _Key(offering_id, price_id=price.price.id), price.price.overshoot_tolerance_octets
 
 
 def _octets_before(flow: FlowRecord, octets: int, at_ms: int) -> int:
@@ -138,12 +228,17 @@ def _octets_before(flow: FlowRecord, octets: int, at_ms: int) -> int:
     return octets * (at_ms - flow.start_ms) // (flow.end_ms - flow.start_ms)
 
 
-def _draws_on(entry: _Heard, traffic: Traffic, decision: PolicyDecision, tariff: Tariff) -> bool:
+def _draws_on(key: _Key, traffic: Traffic, decision: PolicyDecision, tariff: Tariff) -> bool:
     """Whether the flow would have drawn from the bucket, had it not ended."""
     rule = tariff.rules.get(decision.rule_id, tariff.built_in).rule
     if decision.treatment == "not_charged" or (rule.charging == "free" and rule.bucket is None):
         return False
-    return entry.compiled.reach.miss(traffic) is None
+    compiled = tariff.allowance(key.offering_id, key.allowance_id)
+    return compiled is not None and compiled.reach.miss(traffic) is None
+
+
+def _sold(decision: PolicyDecision) -> int:
+    return decision.price.octets_to - decision.price.octets_from if decision.price else 0
 
 
 def _traffic(flow: FlowRecord, decision: PolicyDecision, tariff: Tariff) -> Traffic:
@@ -152,8 +247,30 @@ def _traffic(flow: FlowRecord, decision: PolicyDecision, tariff: Tariff) -> Traf
     return Traffic(seen.application, seen.category, seen.service, flow.rat_type, seen.confidence, *around)
 
 
-def _allowance(outcome: Outcome, bucket_id: str, tariff: Tariff) -> CompiledAllowance | None:
-    for bucket in outcome.account.buckets:
-        if bucket.bucket_id == bucket_id:
-            return tariff.allowance(bucket.offering_id, bucket.allowance_id)
+def _bucket(account: AccountState, bucket_id: str, tariff: Tariff) -> _Key | None:
+    for bucket in account.buckets:
+        if bucket.bucket_id == bucket_id and tariff.allowance(bucket.offering_id, bucket.allowance_id) is not None:
+            return _Key(bucket.offering_id, allowance_id=bucket.allowance_id)
     return None
+
+
+def _price(account: AccountState, decision: PolicyDecision, tariff: Tariff) -> _Key | None:
+    """The price that the flow was sold at."""
+    if decision.price is None:
+        return None
+    return next((key for key, _ in _prices(account, tariff) if key.price_id == decision.price.price_id), None)
+
+
+def _declaring(account: AccountState, limit_id: str, tariff: Tariff) -> _Key | None:
+    """The price whose cap it is, or one of those whose tolerance made limit or balance be told."""
+    declared = [(key, name) for key, name in _prices(account, tariff, declared=True)]
+    return next((key for key, name in declared if limit_id in (name, SPENDING_LIMIT, BALANCE)), None)
+
+
+def _prices(account: AccountState, tariff: Tariff, *, declared: bool = False) -> Iterator[tuple[_Key, str]]:
+    """The prices of products held, and the names of their caps."""
+    for product in account.products:
+        offering = tariff.offerings.get(product.offering_id)
+        for price in offering.prices if offering else ():
+            if not declared or price.price.overshoot_tolerance_octets is not None:
+                yield _Key(product.offering_id, price_id=price.price.id), price.counter_id

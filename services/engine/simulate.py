@@ -188,6 +188,7 @@ class Run:
             self.refused[outcome.cause] += 1
             return outcome
         self._keep(outcome)
+        self.overshoot.hear(outcome, now_ms=now_ms)
         return None
 
     def flow(self, flow: FlowRecord, classification: Classification, *, now_ms: int) -> Outcome | None:

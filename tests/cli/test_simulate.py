@@ -125,6 +125,15 @@ def test_the_table_names_both_tariffs_the_categories_and_who_wins(simulate: Any)
     assert "more is blocked" not in said
 
 
+def test_the_table_shows_the_bound_that_a_price_promises(simulate: Any, new: Path) -> None:
+    base = (new / "base.yaml").read_text()
+    bounded = base.replace("per_octets: 10 kB", "per_octets: 10 kB, overshoot_tolerance_octets: 1 kB")
+    (new / "base.yaml").write_text(bounded)
+    result = simulate("--flows", "-", "--subscribe", "plan", lines=FLOWS)
+    assert result.exit_code == 0, result.output
+    assert "new plan/beyond 1.0 kB 0 B 0 0" in " ".join(result.stdout.split())
+
+
 def test_a_bill_that_falls_because_less_passes_is_said_to_be_one(simulate: Any, new: Path) -> None:
     rule = "rules: [{id: shut, precedence: 1, scope: {categories: [streaming]}, gate_status: closed}]"
     base = (new / "base.yaml").read_text()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.classification import Classification
+from schemas.command import Credit
 from services.engine.overshoot_seen import OvershootReport
 from services.engine.simulate import Run, Subscription
 from services.engine.tariff import compile_tariff
@@ -75,3 +76,62 @@ def test_it_forgets_what_no_record_can_change_any_more() -> None:
     run = run_of()
     play(run, (0, 60, 1_500), (7_000, 7_060, 10))
     assert run.overshoot._heard == {"a1": {}}
+
+
+# -- money, and what campaigns pay
+
+PRICE = {"id": "beyond", "amount": "1", "per_octets": 1_000, "cap": "2"}
+"""A cap of 2 000 octets."""
+
+
+def selling(tolerance: int | None = None, payment: Any = "postpaid", **price: Any) -> Run:
+    sold = {**PRICE, "overshoot_tolerance_octets": tolerance, **price}
+    plan = {"id": "plan", "kind": "base_plan", "usage_prices": [sold]}
+    return Run(compile_tariff(catalogue(plan)), subscription=Subscription(("plan",), payment=payment))
+
+
+def test_what_a_flow_brought_beyond_a_cap_that_nobody_had_foretold() -> None:
+    (seen,) = play(selling(), (0, 60, 1_900), (60, 120, 400))
+    assert (seen.offering_id, seen.price_id, seen.allowance_id) == ("plan", "beyond", "")
+    assert (seen.tolerance_octets, seen.ended, seen.told_ahead, seen.worst_octets) == (None, 1, 0, 300)
+
+
+def test_flows_under_way_when_the_gate_closes_count_for_what_had_passed() -> None:
+    (seen,) = play(selling(), (60, 120, 2_000), (60, 150, 90), (120, 180, 500))
+    assert seen.worst_octets == 60
+
+
+def test_a_cap_told_ahead_is_kept_by_the_gateway_to_the_octet() -> None:
+    (seen,) = play(selling(tolerance=200), (0, 60, 900), (60, 120, 1_000), (120, 180, 900))
+    assert (seen.tolerance_octets, seen.ended, seen.told_ahead, seen.worst_octets) == (200, 1, 1, 0)
+
+
+def test_what_had_passed_unreported_before_a_quota_of_money_came_counts_against_it() -> None:
+    # The quota of 100 octets comes at 120 s. By then a flow of the last minute had passed 170 octets of its 200.
+    (seen,) = play(selling(tolerance=200), (0, 60, 900), (60, 120, 1_000), (69, 129, 200))
+    assert (seen.told_ahead, seen.worst_octets) == (1, 70)
+
+
+def test_money_that_comes_makes_a_new_end_of_a_balance() -> None:
+    run = selling(tolerance=200, payment="prepaid", cap=None)
+
+    def credit(amount: str, number: int, at: int) -> None:
+        run.command(
+            Credit(version="1.0", command_id=f"k{number}", account_id="a1", issued_at_ms=at, amount=amount), now_ms=at
+        )
+
+    play(run, (0, 60, 1))
+    credit("2", 1, START + 60 * SECOND)
+    play(run, (60, 120, 900), (120, 180, 1_000))
+    credit("2", 2, START + 180 * SECOND)
+    (seen,) = play(run, (180, 240, 1_000), (240, 300, 1_000), (300, 360, 900))
+    assert (seen.price_id, seen.ended, seen.told_ahead, seen.worst_octets) == ("beyond", 1, 1, 0)
+
+
+def test_what_a_campaign_pays_for_each_subscriber_has_no_bound_and_its_overshoot_is_seen() -> None:
+    campaign = {"id": "c", "sponsor_id": "s", "per_subscriber_octets": 1_000}
+    rule = {"id": "sponsored", "charging": "sponsored", "campaign": "c"}
+    tariff = compile_tariff(catalogue({"id": "plan", "rules": ["sponsored"]}, rules=[rule], campaigns=[campaign]))
+    (seen,) = play(Run(tariff, subscription=Subscription(("plan",))), (0, 60, 900), (60, 120, 400), (70, 130, 60))
+    assert (seen.campaign_id, seen.offering_id, seen.tolerance_octets) == ("c", "", None)
+    assert (seen.ended, seen.told_ahead, seen.worst_octets) == (1, 0, 350)
