@@ -147,6 +147,14 @@ def _recording(gathered: Gathered, settings: Settings) -> Recording:
 
 
 def _answer(gathered: Gathered, recording: Recording, catalogue: Catalogue, request: Request) -> Answer:
+    """Raises SimulationError where there is nothing to recommend from."""
+    missing = sorted(request.account_ids - gathered.flows.keys())
+    if missing:
+        say(f"no flow record of account {', '.join(map(repr, missing))} is in the recording")
+    if not gathered.flows:
+        told = ", ".join(f"{count} {cause}" for cause, count in recording.refused.items()) or "none"
+        whose = " of the named accounts" if request.account_ids else ""
+        raise SimulationError(f"no flow record{whose} to recommend from (left out: {told}); give recorded traffic")
     return Answer(list(_recommended(gathered, catalogue, request)), dict(sorted(recording.refused.items())))
 
 

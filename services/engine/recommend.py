@@ -24,11 +24,14 @@ from schemas.usage import RatedUsage
 from services.engine.commands import apply_command
 from services.engine.fees import outstanding_rent
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.simulate import Bill, Run, SimulationError, Subscription, has_priority
+from services.engine.simulate import CALL, Bill, Run, SimulationError, Subscription, has_priority
 from services.engine.tariff import CompiledOffering, Reach, Tariff
 
 MOST = 3
 """Most recommendations for one account."""
+
+LEAST_PERCENT = 1
+"""Of an account's octets: nobody is asked to pay for the quality of less, unless calls would pass."""
 
 SHORTEST_CYCLE_MS = 28 * 86_400_000
 
@@ -112,6 +115,10 @@ class _Found(NamedTuple):
     blocked_change: int
     throttled_change: int
     own: tuple[Application, ...]
+    passing_calls: int = 0
+    """Calls fewer that would have been blocked."""
+    octets: int = 0
+    """All that the account used in the period."""
     replaces: str | None = None
     change_micros: int = 0
 
@@ -340,7 +347,14 @@ def _compared(offering: CompiledOffering, present: _Played, then: _Played, own: 
         blocked_change=then.bill.blocked_octets - present.bill.blocked_octets,
         throttled_change=then.bill.throttled_octets - present.bill.throttled_octets,
         own=own,
+        passing_calls=_blocked_calls(present) - _blocked_calls(then),
+        octets=sum(-row.octets if row.kind == "refund" else row.octets for row in present.rows),
     )
+
+
+def _blocked_calls(played: _Played) -> int:
+    rows = (row for row in played.rows if row.treatment == "blocked" and row.service == CALL)
+    return sum(-row.record_count if row.kind == "refund" else row.record_count for row in rows)
 
 
 def _buckets_of(offering: CompiledOffering, then: _Played) -> frozenset[str]:
@@ -372,9 +386,15 @@ def _reason(item: _Found, *, steered: bool) -> Reason | None:
         return None
     if item.used_octets and item.saving_micros > 0:
         return "saving"
-    if item.used_octets and (item.blocked_change or item.throttled_change or item.faster_octets):
+    if item.used_octets and _is_noticed(item):
         return "quality"
     return "own_service" if steered else None
+
+
+def _is_noticed(item: _Found) -> bool:
+    """Whether what would pass, at full speed or with priority, is enough to be worth a price."""
+    better = item.faster_octets - item.blocked_change - item.throttled_change
+    return item.passing_calls > 0 or (better > 0 and better * 100 >= item.octets * LEAST_PERCENT)
 
 
 _RANK: Mapping[Reason, int] = {"saving": 0, "quality": 1, "own_service": 2}

@@ -112,6 +112,17 @@ def test_what_cannot_be_answered_says_what_to_give(recommended: Any, arguments: 
     assert said in str(recommended(*arguments).exception)
 
 
+def test_a_recording_without_flows_or_without_the_wanted_accounts_is_an_error(recommended: Any) -> None:
+    empty = recommended("--flows", "-", "--subscribe", "plan", lines=(b"{}",))
+    assert isinstance(empty.exception, SimulationError)
+    assert "no flow record to recommend from (left out: 1 unreadable_line)" in str(empty.exception)
+    nobody = recommended("--flows", "-", "--subscribe", "plan", "--account", "nobody")
+    assert "no flow record of the named accounts to recommend from (left out: none)" in str(nobody.exception)
+    some = recommended("--flows", "-", "--subscribe", "plan", "--account", "nobody", "--account", "sub-0")
+    assert some.exit_code == 0
+    assert "no flow record of account 'nobody' is in the recording" in some.stderr
+
+
 def test_one_source_of_traffic_is_needed(recommended: Any) -> None:
     assert "one of --flows FILE and --topic" in " ".join(recommended().output.split())
 

@@ -167,6 +167,24 @@ def test_priority_for_what_is_used_is_a_reason_of_quality() -> None:
     assert asked(catalogue, flows(("whatsapp", 3_000))) == []
 
 
+@pytest.mark.parametrize(("fast", "recommended"), [(10, True), (9, False)])
+def test_quality_of_less_than_a_hundredth_of_the_usage_is_no_reason(fast: int, recommended: bool) -> None:
+    boost = package("boost", fee="2", rules=["fast"])
+    rule = {"id": "fast", "scope": {"applications": ["netflix"]}, "qos": {"arp": 2}}
+    found = asked(tariff_of(boost, rules=[rule]), flows(("youtube", 1_000 - fast), ("netflix", fast)))
+    assert names(found) == (["boost"] if recommended else [])
+
+
+def test_a_call_that_would_pass_is_a_reason_however_few_its_octets() -> None:
+    rules = [{"id": "open", "scope": {"categories": ["voip_im"]}},
+             {"id": "shut", "scope": {"categories": ["voip_im"]}, "gate_status": "closed"}]  # fmt: skip
+    made = tariff_of(package("calls", rules=["open"]), rules=rules, plan={**PLAN, "rules": ["shut"]})
+    first = flows(("youtube", 100_000))
+    calls, chats = (flows(("youtube", 100_000), ("whatsapp", 10), service=service) for service in ("call", "chat"))
+    assert names(asked(made, [first[0], calls[1]])) == ["calls"]
+    assert names(asked(made, [first[0], chats[1]])) == []
+
+
 def test_savings_come_before_quality() -> None:
     rules = [{"id": "fast", "qos": {"five_qi": 6}}]
     boost = package("a-boost", fee="0", rules=["fast"])
