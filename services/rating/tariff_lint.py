@@ -18,7 +18,7 @@ from services.rating.findings import Finding
 from services.rating.tariff_lint_view import View
 
 CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
-    "unreachable-rule": (rules.unreachable_rules, rules.rules_for_nobody),
+    "unreachable-rule": (rules.unreachable_rules, rules.rules_for_nobody, rules.spend_of_nothing),
     "equal-precedence": (rules.equal_precedences,),
     "no-traffic": (traffic.traffic_of_nobody,),
     "bucket-elsewhere": (traffic.buckets_elsewhere,),

@@ -243,6 +243,8 @@ def _scopes(view: View) -> Iterator[tuple[str, str, tuple[str | int, ...], Scope
 
 
 def _both_fit(view: View, one: Payer, other: Payer) -> bool:
+    if isinstance(one.part, UsagePrice) and isinstance(other.part, UsagePrice) and one.part.unit != other.part.unit:
+        return False  # A connection is priced beside its octets.
     together = week_of(one.reach.windows) & week_of(other.reach.windows)
     return bool(together) and meet(one.reach, other.reach, view.category_of)
 

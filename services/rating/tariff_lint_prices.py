@@ -9,7 +9,7 @@ from schemas.units import format_amount, format_micros, format_octets
 from services.engine.prices import curve_of
 from services.engine.scopes import covers, meet, uncovered
 from services.rating.findings import Finding
-from services.rating.tariff_lint_view import Payer, RuleIndex, View, asked, is_sure
+from services.rating.tariff_lint_view import NEVER, Payer, RuleIndex, View, asked, is_sure
 
 MEGABYTE = 10**6
 
@@ -191,15 +191,14 @@ def paid_under_free(view: View) -> Iterator[Finding]:
         free = [rule for rule in rules if rule.charging == "free" and rule.gate_status == "open"]
         for payer in view.payers(offering) if free else ():
             over = [rule for rule in free if not _charged_before(view, rule, rules, payer)]
-            if not over or uncovered(payer.reach, [view.reach[rule.id] for rule in over], zones=view.zones) is not None:
+            how = view.taken(payer, over)
+            if how is None:
                 continue
-            sure = all(is_sure(rule) for rule in over)
             names = ", ".join(repr(rule.id) for rule in over)
-            when = "never" if sure else "by doubtful traffic only"
             yield view.finding(
                 "paid-under-free", ("offerings", offering.id),
-                f"{payer.name} is {when} drawn: whoever holds offering {offering.id!r} has its traffic free by {names}",
-                "remove it, or the free rule", path=payer.path, severity="error" if sure else "warning",
+                f"{payer.name} is {how}: whoever holds offering {offering.id!r} has its traffic free by {names}",
+                "remove it, or the free rule", path=payer.path, severity="error" if how == NEVER else "warning",
                 others=(payer.name, *(f"rule {rule.id}" for rule in over)),
             )  # fmt: skip
 

@@ -1,15 +1,21 @@
 """Lint of PCC rules: rules that never win, that win by chance, or that do what their evidence does not carry."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from schemas.catalogue import BucketCondition, PccRule, ProductOffering, SpendCondition, SubscriberCondition
 from schemas.catalogue_allowances import Allowance
+from schemas.units import format_micros
 from services.engine.classify_evidence import PORT
 from services.engine.holdings import same_person
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import RuleIndex, View, asked
+
+MAX_SITUATIONS = 64
+"""Levels of congestion times amounts spent that are looked at for one rule; with more, there is no answer."""
+
+WITHOUT_END = 1 << 63
 
 
 def unreachable_rules(view: View) -> Iterator[Finding]:
@@ -56,6 +62,23 @@ def rules_for_nobody(view: View) -> Iterator[Finding]:
                 f"rule {rule.id!r} never applies: {reasons[0]}",
                 "mend the rule's `subscribers`, or bring it by another offering", path=("subscribers",),
                 severity="warning", others=tuple(f"offering {holder.id}" for holder in holders),
+            )  # fmt: skip
+
+
+def spend_of_nothing(view: View) -> Iterator[Finding]:
+    """A rule that waits for an amount to be spent where no usage price is for sale."""
+    priced = [offering for offering in view.catalogue.offerings if offering.usage_prices]
+    for rule in view.catalogue.rules:
+        holders = view.holders[rule.id]
+        if rule.spend is None or rule.spend.at_least is None or not holders:
+            continue
+        pairs = itertools.product(holders, priced)
+        if not any(holder.id == other.id or view.holdings.together(holder, other) for holder, other in pairs):
+            yield view.finding(
+                "unreachable-rule", ("rules", rule.id),
+                f"rule {rule.id!r} waits until {format_micros(rule.spend.at_least)} are spent on usage, and nobody who "
+                "has it has a usage price",
+                "remove it, or its `spend`", path=("spend",), severity="warning",
             )  # fmt: skip
 
 
@@ -171,15 +194,58 @@ def _winners(view: View, rule: PccRule, holders: Sequence[ProductOffering], *, b
 
 
 def _winners_under(view: View, rule: PccRule, holder: ProductOffering, *, believed: bool) -> list[PccRule]:
-    own = set(holder.rules)
     earlier = [
         one
         for one in view.certain_rules(holder)
         if asked(one) < asked(rule) and (_trusts(one, rule) or (believed and one.suspect != "only"))
-        and _asks_no_more(one, rule)
+        and _asks_no_more(view, one, rule)
     ]  # fmt: skip
+    found: dict[str, PccRule] = {}
+    for active in _situations(rule, earlier):
+        winners = _winners_in(view, rule, active, holder)
+        if not winners:
+            return []
+        found.update((winner.id, winner) for winner in winners)
+    return list(found.values())
+
+
+def _situations(rule: PccRule, earlier: Sequence[PccRule]) -> Iterator[list[PccRule]]:
+    """For each level of congestion and amount spent that tells rules apart and that `rule` is for: who is in force."""
+    levels = _cuts(
+        rule.min_congestion, rule.max_congestion + 1,
+        (bound for one in earlier for bound in (one.min_congestion, one.max_congestion + 1)),
+    )  # fmt: skip
+    low, high = _amounts(rule.spend)
+    amounts = _cuts(low, high, (bound for one in earlier for bound in _amounts(one.spend)))
+    if len(levels) * len(amounts) > MAX_SITUATIONS:
+        return
+    for level, spent in itertools.product(levels, amounts):
+        bounds = ((one, *_amounts(one.spend)) for one in earlier)
+        yield [
+            one for one, least, below in bounds
+            if one.min_congestion <= level <= one.max_congestion and least <= spent < below
+        ]  # fmt: skip
+
+
+def _cuts(low: int, high: int, bounds: Iterable[int]) -> list[int]:
+    return sorted({low, *(bound for bound in bounds if low < bound < high)})
+
+
+def _amounts(spend: SpendCondition | None) -> tuple[int, int]:
+    """The least amount that a condition holds for, and the first beyond it."""
+    if spend is None:
+        return 0, WITHOUT_END
+    return spend.at_least or 0, WITHOUT_END if spend.below is None else spend.below
+
+
+def _winners_in(view: View, rule: PccRule, earlier: Sequence[PccRule], holder: ProductOffering) -> list[PccRule]:
     # A bucket is one of the product that brings the rule, so the states of two products are two things.
-    fitting = [one for one in earlier if one.bucket is None or (one.bucket == rule.bucket and one.id in own)]
+    own, shared = set(holder.rules), {item.id for item in holder.allowances if item.share is not None}
+    fitting = [
+        one
+        for one in earlier
+        if one.bucket is None or (one.id in own and _follows(rule.bucket, one.bucket, shared))
+    ]  # fmt: skip
     target = view.reach[rule.id]
     week = week_of(target.windows)
     for one in fitting:
@@ -198,6 +264,25 @@ def _winners_under(view: View, rule: PccRule, holder: ProductOffering, *, believ
     return _needed(view, rule, fitting) if covered else []
 
 
+def _follows(state: BucketCondition | None, other: BucketCondition, shared: Set[str]) -> bool:
+    """Whether `other` holds whenever `state` does.
+
+    Of `shared` allowances, a percentage is the account's, while empty they are to each member by its own share.
+    """
+    if state is None or state.allowance != other.allowance:
+        return False
+    if state == other:
+        return True
+    if state.allowance in shared and state.state != other.state:
+        return False
+    used = {"exhausted": 100, "used": state.percent or 0}.get(state.state)
+    if other.state == "used":
+        return used is not None and used >= (other.percent or 0)
+    if state.state != "fresh":
+        return False
+    return other.state == "available" or (other.state == "fresh" and (state.percent or 0) <= (other.percent or 0))
+
+
 def _needed(view: View, rule: PccRule, winners: list[PccRule]) -> list[PccRule]:
     """Those of `winners` that meet the rule at all: the ones to name."""
     return [one for one in winners if meet(view.reach[one.id], view.reach[rule.id], view.category_of)]
@@ -208,15 +293,20 @@ def _trusts(winner: PccRule, loser: PccRule) -> bool:
     return winner.min_confidence <= loser.min_confidence and winner.suspect in ("any", loser.suspect)
 
 
-def _asks_no_more(winner: PccRule, loser: PccRule) -> bool:
-    """Whether all conditions of `winner` but scope, bucket and evidence hold wherever those of `loser` do."""
-    return (
-        winner.min_congestion <= loser.min_congestion
-        and winner.max_congestion >= loser.max_congestion
-        and winner.campaign in (None, loser.campaign)
-        and winner.subscribers in (None, loser.subscribers)
-        and winner.spend in (None, loser.spend)
-    )
+def _asks_no_more(view: View, winner: PccRule, loser: PccRule) -> bool:
+    """Whether the winner's accounts and campaign are those of the loser, or more; the rest is looked at elsewhere."""
+    return winner.subscribers in (None, loser.subscribers) and _runs_throughout(view, winner, loser)
+
+
+def _runs_throughout(view: View, winner: PccRule, loser: PccRule) -> bool:
+    """Whether the winner's campaign runs whenever the loser can apply."""
+    if winner.campaign in (None, loser.campaign):
+        return True
+    campaigns = {item.id: item for item in view.catalogue.campaigns}
+    mine, other = campaigns[winner.campaign or ""], campaigns.get(loser.campaign or "")
+    from_ms, until_ms = (view.at_ms, None) if other is None else (other.valid_from_ms, other.valid_until_ms)
+    ends_later = mine.valid_until_ms is None or (until_ms is not None and until_ms <= mine.valid_until_ms)
+    return mine.valid_from_ms <= from_ms and ends_later
 
 
 def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:

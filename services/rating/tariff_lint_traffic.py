@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from schemas.catalogue import PccRule
 from schemas.catalogue_scopes import Scope
-from services.engine.scopes import meet, traffic_of, uncovered, week_of
+from services.engine.scopes import meet, traffic_of, week_of
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding
-from services.rating.tariff_lint_view import Payer, RuleIndex, View, asked, is_sure
+from services.rating.tariff_lint_view import NEVER, Payer, RuleIndex, View, asked, is_sure
 
 
 def traffic_of_nobody(view: View) -> Iterator[Finding]:
@@ -116,16 +116,16 @@ def _listed(names: object) -> str:
 def _gated(view: View, payer: Payer, gates: list[PccRule], openers: RuleIndex) -> Iterator[Finding]:
     offering = payer.offering
     over = [gate for gate in gates if not _opened_before(view, gate, payer, openers)]
-    if not over or uncovered(payer.reach, [view.reach[gate.id] for gate in over], zones=view.zones) is not None:
+    how = view.taken(payer, over)
+    if how is None:
         return
-    sure = all(is_sure(gate) for gate in over)
     names = ", ".join(repr(gate.id) for gate in over)
     yield view.finding(
         "paid-under-gate", ("offerings", offering.id),
-        f"{payer.name} is {'never drawn' if sure else 'drawn by doubtful traffic only'}: for whoever holds offering "
+        f"{payer.name} is {how}: for whoever holds offering "
         f"{offering.id!r}, the gate of {names} is closed for its traffic",
         "remove it, or bring a rule of a lower precedence that opens the gate", path=payer.path,
-        severity="error" if sure else "warning", others=(payer.name, *(f"rule {gate.id}" for gate in over)),
+        severity="error" if how == NEVER else "warning", others=(payer.name, *(f"rule {gate.id}" for gate in over)),
     )  # fmt: skip
 
 

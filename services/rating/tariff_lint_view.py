@@ -8,10 +8,13 @@ from schemas.catalogue import PccRule, ProductOffering, UsagePrice
 from schemas.catalogue_allowances import Allowance
 from schemas.fields import MAX_CONGESTION
 from services.engine.holdings import Holdings
+from services.engine.scopes import uncovered
 from services.engine.tariff import Reach
 from services.rating.catalogue_files import CatalogueSource
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding, Severity
+
+NEVER = "never drawn"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +129,18 @@ class View:
     def certain_rules(self, offering: ProductOffering) -> list[PccRule]:
         """The rules that whoever holds the offering has, in the order in which they are asked."""
         return in_order(self.rules[rule_id] for rule_id in self.holdings.certain_rules(offering.id))
+
+    def taken(self, payer: Payer, rules: Sequence[PccRule]) -> str | None:
+        """What is left to draw where `rules` take the payer's traffic, in words; None where they leave some of it."""
+        over = [self.reach[rule.id] for rule in rules]
+        if not over:
+            return None
+        if uncovered(payer.reach, over, zones=self.zones) is None:
+            return NEVER if all(map(is_sure, rules)) else "drawn by doubtful traffic only"
+        own = self.own_traffic(payer.reach)
+        if own is payer.reach or uncovered(own, over, zones=self.zones) is not None:
+            return None
+        return f"hardly ever drawn, since not by its {' and '.join(sorted(own.categories))} traffic"
 
     def own_traffic(self, reach: Reach) -> Reach:
         """A scope of applications without categories as that of what these applications are for.

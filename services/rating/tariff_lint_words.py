@@ -34,6 +34,9 @@ def without_effect(view: View) -> Iterator[Finding]:
     for rule in view.catalogue.rules:
         for path, told, step in _doubles(rule, ()):
             yield _finding(view, ("rules", rule.id), (path, f"rule {rule.id!r}: {told}", step))
+        if rule.gate_status == "closed" and rule.charging != "charge":
+            told = f"rule {rule.id!r}: nothing passes its closed gate that could be {rule.charging}"
+            yield _finding(view, ("rules", rule.id), (("charging",), told, "open the gate, or remove `charging`"))
 
 
 def rates(view: View) -> Iterator[Finding]:

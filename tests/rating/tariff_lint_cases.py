@@ -69,6 +69,7 @@ case(
     rules("scope: {windows: [{start: '20:00', end: '05:00'}]}", "scope: {windows: [{start: '23:00', end: '06:00'}]}"),
 )
 
+SOLD = "- {id: sold, name: S, kind: add_on, usage_prices: [{id: use, amount: 1}]}"
 THREE = """
 rules:
 - {id: one, precedence: 10, %s}
@@ -109,7 +110,7 @@ USED, FRESH = (
 )
 case("two rules cover it together, by what is used", THREE % (USED, FRESH % 80, ""), LAST)
 case("two rules leave a part of the bucket to it", THREE % (USED, FRESH % 70, ""))
-case("the other waits for money", rules("spend: {at_least: 5}", ""))
+case("the other waits for money", rules("spend: {at_least: 5}", "", more=SOLD))
 case("two rules wait for the same state", THREE % (FULL, FULL, ""), "3 unreachable-rule")
 
 # Rules that win by chance.
@@ -122,6 +123,7 @@ offerings:
 - {id: a, name: A, kind: add_on, rules: [one], %s}
 - {id: b, name: B, kind: add_on, rules: [two], %s}
 """
+PRICED = "usage_prices: [{id: use, amount: 1}]"
 CHANCE = "3 equal-precedence"
 case("one precedence, one traffic", TWO_PACKS % ("", "scope: {applications: [pics]}", "", ""), CHANCE)
 case(
@@ -160,8 +162,8 @@ case(
     - {id: b, name: B, kind: add_on, requires: [q], rules: [two]}
     """,
 )
-case("money that never meets", TWO_PACKS % ("spend: {below: 5}", "spend: {at_least: 5}", "", ""))
-case("money that meets", TWO_PACKS % ("spend: {below: 6}", "spend: {at_least: 5}", "", ""), CHANCE)
+case("money that never meets", TWO_PACKS % ("spend: {below: 5}", "spend: {at_least: 5}", PRICED, ""))
+case("money that meets", TWO_PACKS % ("spend: {below: 6}", "spend: {at_least: 5}", PRICED, ""), CHANCE)
 ONE_PACK = """
 rules:
 - {id: one, precedence: 10, bucket: {allowance: v, %s}}
@@ -172,7 +174,7 @@ offerings:
 case("before and after a mark", ONE_PACK % ("state: fresh, percent: 80", "state: used, percent: 80"))
 case("around two marks", ONE_PACK % ("state: fresh, percent: 80", "state: used, percent: 60"), CHANCE)
 case("untouched or empty", ONE_PACK % ("state: fresh", "state: exhausted"))
-case("used and empty", ONE_PACK % ("state: used, percent: 80", "state: exhausted"), CHANCE)
+case("used and empty", ONE_PACK % ("state: used, percent: 80", "state: exhausted"), CHANCE, SHADOW)
 case("used and not empty", ONE_PACK % ("state: used, percent: 80", "state: available"), CHANCE)
 case(
     "the two states of one bucket",
@@ -388,7 +390,7 @@ case(
     UNDER_FREE % ("applications: [pics], categories: [social]", "", 30),
     "5 paid-under-free",
 )
-case("an allowance partly under a free rule", UNDER_FREE % ("applications: [pics]", "", 30))
+case("an allowance partly under a free rule", UNDER_FREE % ("applications: [pics]", "", 30), "5 paid-under-free?")
 case("an allowance whose rule comes first", UNDER_FREE % ("applications: [pics], categories: [social]", "", 10))
 case("an allowance for another RAT than the free one", UNDER_FREE % ("categories: [social]", "rat_types: [NR]", 30))
 case(

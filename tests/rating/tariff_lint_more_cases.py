@@ -60,6 +60,69 @@ case("an add-on that only doubt leaves something to", rules("min_confidence: 50"
      f"{SHADOW}?")  # fmt: skip
 case("a fallback for doubt in the same offering", rules("min_confidence: 50", ""))
 
+# Rules that others leave nothing to, piece by piece.
+
+LAYERS = """
+rules:
+- {id: one, precedence: 10, %s}
+- {id: two, precedence: 20, %s}
+- {id: three, precedence: 30, %s}
+offerings:
+- id: plan
+  name: P
+  kind: base_plan
+  rules: [one, two, three]
+  usage_prices: [{id: use, amount: 1}]
+  allowances: [{id: v, octets: 9 GB%s}]
+campaigns:
+- {id: spring, sponsor_id: s, per_subscriber_octets: 1 GB, valid_from_ms: 5, valid_until_ms: 1800000000000}
+- {id: always, sponsor_id: t, per_subscriber_octets: 1 GB}
+"""
+UNUSED = ("13 campaign-unused?", "14 campaign-unused?")
+GONE = "4 unreachable-rule"
+
+
+def layers(one: str, two: str, three: str = "", *, volume: str = "") -> str:
+    return LAYERS % (one, two, three, volume)
+
+
+def bucket(state: str, percent: int = 0) -> str:
+    return f"bucket: {{allowance: v, state: {state}{f', percent: {percent}' if percent else ''}}}"
+
+
+case("two rules share all levels of congestion", layers("max_congestion: 10", "min_congestion: 11"), GONE, *UNUSED)
+case("a level of congestion is left", layers("max_congestion: 10", "min_congestion: 12"), *UNUSED)
+case("a level that the third is not for is left", layers("max_congestion: 10", "min_congestion: 12",
+     "min_congestion: 12"), GONE, *UNUSED)  # fmt: skip
+case("two rules share all amounts", layers("spend: {below: 5}", "spend: {at_least: 5}"), GONE, *UNUSED)
+case("an amount is left", layers("spend: {below: 5}", "spend: {at_least: 6}"), *UNUSED)
+case("empty is also used", layers(bucket("used", 80), "max_congestion: 0", bucket("exhausted")), GONE, *UNUSED)
+case("empty is not used to a member with a share", layers(bucket("used", 80), "max_congestion: 0", bucket("exhausted"),
+     volume=", per_member_octets: 1 GB"), *UNUSED)  # fmt: skip
+case("more used is also less used", layers(bucket("used", 80), "max_congestion: 0", bucket("used", 90)), GONE, *UNUSED)
+case("less used is not more used", layers(bucket("used", 90), "max_congestion: 0", bucket("used", 80)), *UNUSED)
+case("fresh is available", layers(bucket("available"), "max_congestion: 0", bucket("fresh", 50)), GONE, *UNUSED)
+case("untouched is fresh", layers(bucket("fresh", 50), "max_congestion: 0", bucket("fresh")), GONE, *UNUSED)
+case("fresh is not untouched", layers(bucket("fresh"), "max_congestion: 0", bucket("fresh", 50)), *UNUSED)
+PAID = "charging: sponsored, min_confidence: 60, scope: {applications: [pics]}, campaign: "
+case("a campaign behind one that always runs", layers(f"{PAID}always", "max_congestion: 0", f"{PAID}spring"), GONE)
+case("a campaign behind one that ends", layers(f"{PAID}spring", "max_congestion: 0", f"{PAID}always"))
+case("money that nobody is asked for", LAYERS.replace("  usage_prices: [{id: use, amount: 1}]\n", "") % (
+     "spend: {at_least: 5}", "max_congestion: 0", "", ""), "2 unreachable-rule?", "12 campaign-unused?",
+     "13 campaign-unused?")  # fmt: skip
+
+BESIDE = """
+offerings:
+- id: plan
+  name: P
+  kind: base_plan
+  usage_prices:
+  - {id: use, amount: 1, scope: {categories: [voip_im]}}
+  - {id: conn, amount: 1, unit: %s, scope: {categories: [voip_im]}}
+"""
+case("connections are priced beside octets", BESIDE % "connection")
+case("octets are priced once", BESIDE % "octets", "7 overlap?")
+
 # Paid for, and stopped by a gate.
 
 GATED = """
@@ -260,3 +323,13 @@ case("a whole month's price each week", RENEWED % ("", "type: recurring"), "9 re
 case("a month's price by the day", RENEWED % ("", "type: recurring, proration: daily"))
 case("a price for each week", RENEWED % ("", "type: one_time"))
 case("a renewal without a word before", RENEWED % ("renewal_reminder_days: 0", "type: one_time"), "7 renewal?")
+
+SHUT = """
+rules:
+- {id: r, precedence: 10, min_confidence: 60, scope: {applications: [pics]}, charging: %s, gate_status: closed}
+offerings:
+- {id: a, name: A, kind: add_on, rules: [r]}
+"""
+case("a closed gate that is free", SHUT % "free", "2 no-effect?")
+case("a closed gate", SHUT % "charge")
+case("an allowance whose own traffic a gate stops", GATED % (40, "categories: [social]", 30), "6 paid-under-gate?")
