@@ -28,7 +28,10 @@ app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(correct.app, name="correct")
 
 FlowsOption = Annotated[
-    str | None, typer.Option("--flows", metavar="FILE", help="Flow records as JSON Lines; `-` is standard input.")
+    str | None,
+    typer.Option(
+        "--flows", metavar="FILE", help="Flow records as JSON Lines, or these in gzip; `-` is standard input."
+    ),
 ]
 TopicOption = Annotated[bool, typer.Option("--topic", help="Flows and commands of the configured log, read only.")]
 AccountsOption = Annotated[

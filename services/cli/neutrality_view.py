@@ -33,24 +33,27 @@ def neutrality_json(report: NeutralityReport) -> str:
 
 def _unequal(items: Iterable[Inequality]) -> Table:
     table = new_table(
-        "Treated otherwise than others of the category", "category", "applications", "others", "what", "by",
-        "brought by", words=6,
+        "Treated otherwise than others of the category", "category", "applications", "others", "what", "by", words=5,
     )  # fmt: skip
+    table.columns[0].no_wrap = True
     for item in items:
         what = ": ".join((item.kind.replace("_", " "), "; ".join((item.effect, *item.conditions))))
-        table.add_row(
-            item.category, _names(item.applications), shown_number(item.others_count), what, item.by,
-            ", ".join(item.offerings),
-        )  # fmt: skip
+        who = (item.category, _names(item.applications), shown_number(item.others_count))
+        table.add_row(*who, what, _by(item.by, item.offerings))
     return table
 
 
 def _equal(report: NeutralityReport) -> Table:
-    table = new_table("All applications of the category alike", "category", "what", "by", "brought by", words=4)
+    table = new_table("All applications of the category alike", "category", "what", "by", words=3)
     for item in report.equal:
         what = ": ".join((item.kind.replace("_", " "), "; ".join((item.effect, *item.conditions))))
-        table.add_row(item.category, what, item.by, ", ".join(item.offerings))
+        table.add_row(item.category, what, _by(item.by, item.offerings))
     return table
+
+
+def _by(what: str, offerings: tuple[str, ...]) -> str:
+    """What does it, and which offerings bring it; an allowance or a price says that itself."""
+    return what if "/" in what else f"{what} of {', '.join(offerings)}"
 
 
 def _own(report: NeutralityReport) -> Table | str:

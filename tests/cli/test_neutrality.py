@@ -32,7 +32,7 @@ def report(tmp_path: Path, rules: str, *options: str) -> str:
 
 def test_the_table_marks_own_services_and_counts_whom_a_rule_leaves_out(tmp_path: Path) -> None:
     said = " ".join(report(tmp_path, "rules: [free]").split())
-    assert "streaming ownplay* 1 zero rated: free of charge rule free pack" in said
+    assert "streaming ownplay* 1 zero rated: free of charge rule free of pack" in said
     assert "ownplay* streaming zero rated by rule free" in said
 
 
