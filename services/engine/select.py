@@ -374,8 +374,10 @@ def _price(prices: Iterable[CompiledPrice], traffic: Traffic) -> CompiledPrice |
 
 
 def _long_run(price: CompiledPrice) -> int:
-    """Micros of a terabyte, by which prices are compared."""
-    return price.curve.micros(10**12) if price.curve else 0
+    """Micros of a terabyte, by which prices are compared; a cap beyond which it is free is the most that it costs."""
+    micros = price.curve.micros(10**12) if price.curve else 0
+    cap = price.price.cap
+    return micros if cap is None or price.price.on_cap == "block" else min(micros, cap)
 
 
 def _reaches(reach: Reach, traffic: Traffic) -> bool:

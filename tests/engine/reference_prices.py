@@ -33,8 +33,11 @@ def long_run(price: dict[str, Any]) -> int:
     amounts = [price["amount"], *(tier["amount"] for tier in price["tiers"])]
     spans = list(zip(edges, [*edges[1:], counted], amounts, strict=True))
     if price["tier_mode"] == "graduated":
-        return sum((end - start) * amount for start, end, amount in spans) // unit
-    return max(end * amount for _, end, amount in spans) // unit
+        micros = sum((end - start) * amount for start, end, amount in spans) // unit
+    else:
+        micros = max(end * amount for _, end, amount in spans) // unit
+    # Where all beyond a cap is free, that is what a terabyte costs.
+    return micros if price["cap"] is None or price["on_cap"] == "block" else min(micros, price["cap"])
 
 
 def whole(micros: Fraction) -> int:

@@ -208,6 +208,19 @@ def test_the_narrowest_price_is_used_and_among_equals_the_cheapest() -> None:
     assert {app: price.price_id for app, price in used.items() if price} == {"facebook": "cheap", "netflix": "video"}
 
 
+@pytest.mark.parametrize(("on_cap", "used"), [("free", "pack"), ("block", "plan")])
+def test_a_price_that_ends_in_nothing_is_cheaper_than_one_that_goes_on(on_cap: str, used: str) -> None:
+    """A ceiling that was bought on the traffic is kept, though a unit below it costs more than it does elsewhere."""
+    capped = {"id": "pack", "amount": "2", "per_octets": 10, "cap": "5", "on_cap": on_cap}
+    plan = {"id": "plan", "usage_prices": [{"id": "plan", "amount": "1", "per_octets": 10}]}
+    world = World(catalogue(plan, {"id": "pack", "usage_prices": [capped]}))
+    for name in ("plan", "pack"):
+        world.activate(name)
+    price = world.flow(1000).price
+    assert price is not None
+    assert (price.price_id, price.amount) == (used, {"pack": "5", "plan": "100"}[used])
+
+
 def test_cost_does_not_grow_with_the_number_of_offerings() -> None:
     """What is looked at is what the account holds: the plan of a standing has these rules and no others."""
     many = [{"id": f"o{n}", "allowances": [{"id": "x", "octets": 1}], "rules": [f"r{n}"]} for n in range(300)]
