@@ -177,7 +177,8 @@ class Journal:
         keep = bucket.remaining * rollover.percent // 100
         if rollover.most is not None:
             keep = max(0, min(keep, rollover.most - kept_before))
-        rest = replace(bucket, remaining=bucket.remaining - keep)
+        # The two parts are together what was granted, as late flows of the time before will find them.
+        rest = replace(bucket, remaining=bucket.remaining - keep, granted=bucket.granted - keep)
         stays = replace(
             bucket, remaining=keep, granted=keep, valid_until_ms=until_ms, notified_percent=100,
             notice_at=0, rolled=True, quota_octets=0,

@@ -92,6 +92,19 @@ def test_a_late_flow_finds_the_kept_and_the_expired_part() -> None:
     assert world.left("p1/data") == 1000 + 500 - (800 - 500)
 
 
+@pytest.mark.parametrize(("used", "treatment"), [(0, "free"), (1, "charged")])
+def test_a_late_flow_meets_the_marks_that_its_own_cycle_had_reached(used: int, treatment: str) -> None:
+    """What is kept and what expired are together what was granted, and no more of it is used than was."""
+    data = {"id": "data", "octets": 1000, "rollover": {"percent": 30}}
+    film = {"applications": ["netflix"]}
+    rule = {"id": "first", "scope": film, "bucket": {"allowance": "data", "state": "fresh"}, "charging": "free"}
+    world = World(catalogue({"id": "plan", "allowances": [data], "rules": ["first"]}, rules=[rule]))
+    world.activate("plan")
+    world.flow(used)
+    world.timer("2026-04-01")
+    assert world.flow(5, "netflix", at=ms("2026-04-01") - 1).treatment == treatment
+
+
 def test_rollover_is_for_cycles() -> None:
     with pytest.raises(ValueError, match="rollover is for validity 'cycle'"):
         catalogue({"id": "o", "allowances": [{"id": "a", "octets": 1, "validity": "once", "rollover": {}}]})
