@@ -147,8 +147,8 @@ class Life:
         self.world.emit()
         return self.world
 
-    def _flow(self, fields: dict[str, Any], *, hours: int = 0) -> None:
-        start = self.world.now_ms - hours * 3_600_000
+    def _flow(self, fields: dict[str, Any], *, late_ms: int = 0) -> None:
+        start = self.world.now_ms - late_ms
         traffic = {**fields["fields"], "subscriber_id": fields["member"], "subscriber_port": 40_000 + fields["number"]}
         volume, lasts, parts = fields["volume"], fields["lasts"], fields["parts"] if self.split else 1
         account = self.world.account
@@ -164,7 +164,7 @@ class Life:
         self.world.now_ms += lasts
 
     def _late(self, fields: dict[str, Any]) -> None:
-        self._flow(fields, hours=fields["hours"])
+        self._flow(fields, late_ms=fields["hours"] * 3_600_000)
 
     def _buy(self, fields: dict[str, Any]) -> None:
         self.bought += 1

@@ -102,6 +102,56 @@ def test_a_rule_that_becomes_free_makes_no_bill_dearer(seed: int) -> None:
     assert _usage_micros(cheap.live()) <= _usage_micros(dear.live())
 
 
+LAG_MS = 30 * 60_000
+
+
+@given(seeds)
+@lives
+def test_a_flow_that_is_told_late_is_charged_as_if_it_had_been_in_time(seed: int) -> None:
+    """Whatever has ended, been renewed or been granted anew meanwhile.
+
+    Not looked at: granted money, of which late flows find what is still there; what was kept of a bucket before they
+    came; shares that are new with a term; and a balance that a fee was first to take.
+    """
+    bills = []
+    for kind in (_InTime, _Lagging):
+        life = kind(seed, changes=_without_what_is_left, payment="postpaid")
+        life.live()
+        life.world.timer(life.world.now_ms + LAG_MS)
+        found = bill(life.world)
+        bills.append({name: found[name] for name in ("charged", "free", "sponsored", "blocked", "money", "products")})
+        bills[-1]["buckets"] = sorted(found["buckets"])
+    assert bills[0] == bills[1]
+
+
+class _InTime(Life):
+    """Each flow is told as it happens, then nothing happens for a while."""
+
+    def _flow(self, fields: dict[str, Any], *, late_ms: int = 0) -> None:
+        super()._flow(fields)
+        self.world.now_ms += LAG_MS
+
+    def _publish(self, fields: dict[str, Any]) -> None:
+        pass
+
+
+class _Lagging(_InTime):
+    """Each flow is told after that while, and all that was due in it has come about."""
+
+    def _flow(self, fields: dict[str, Any], *, late_ms: int = 0) -> None:
+        began_ms = self.world.now_ms
+        self.world.timer(began_ms + LAG_MS)
+        Life._flow(self, fields, late_ms=LAG_MS)
+        self.world.now_ms = began_ms + fields["lasts"] + LAG_MS
+
+
+def _without_what_is_left(tariff: dict[str, Any]) -> None:
+    for offering in tariff["offerings"]:
+        offering["money_allowances"] = []
+        for allowance in offering["allowances"]:
+            allowance.update(rollover=None, per_member_octets=None, per_member_seconds=None)
+
+
 class _Unlimited(Life):
     """What stops at a limit in one place can come nearer to it in another."""
 
