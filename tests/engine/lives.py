@@ -25,7 +25,7 @@ PLACES = (
 )
 ACTIONS = ("flow",) * 30 + (
     "late", "buy", "buy", "buy", "cancel", "credit", "limit", "raise", "renewal", "confirm", "timer", "emit",
-    "publish", "lease",
+    "publish", "lease", "profile", "profile", "hold", "commit", "release", "debit",
 )  # fmt: skip
 
 
@@ -95,13 +95,35 @@ def _nothing(_dice: random.Random) -> dict[str, Any]:
 _FIELDS = {
     "flow": _a_flow,
     "late": lambda dice: _a_flow(dice) | {"hours": dice.choice([1, 5, 20, 40])},
-    "buy": lambda dice: {"offering_id": dice.choice(["plan", "pack", "pass"]), "renews": dice.random() < 0.8},
+    "buy": lambda dice: {
+        "offering_id": dice.choice(["plan", "pack", "pass"]),
+        "renews": dice.random() < 0.8,
+        "hours": dice.choice([None, None, None, -30, 26]),
+    },
     "cancel": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
     "renewal": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
     "confirm": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
     "credit": lambda dice: {"amount": dice.choice(["0.4", "3", "20"])},
     "limit": lambda dice: {"amount": dice.choice([None, "0", "1", "7"])},
     "raise": lambda dice: {"price": dice.choice([None, "u0", "c0"]), "amount": dice.choice([None, "3", "9"])},
+    "profile": lambda dice: dice.choice(
+        [
+            {"payment": "prepaid"},
+            {"payment": "postpaid"},
+            {"cycle_day": 1},
+            {"cycle_day": 31},
+            {"segment": "group"},
+            {"time_zone": "Europe/Paris"},
+            {"time_zone": "Asia/Kathmandu"},
+            {"time_zone": "America/Havana"},
+            {"subscriber_ids": ("a1",)},
+            {"subscriber_ids": ("a1", "b2", "c3")},
+        ]
+    ),
+    "hold": lambda dice: {"name": dice.choice("rs"), "amount": dice.choice(["0.5", "2"])},
+    "commit": lambda dice: {"name": dice.choice("rs")},
+    "release": lambda dice: {"name": dice.choice("rs")},
+    "debit": lambda dice: {"amount": dice.choice(["0.5", "2"])},
     "lease": lambda dice: {"octets": dice.choice([5, 50])},
 }
 
@@ -125,6 +147,7 @@ class Life:
         drawn = {"payment": dice.choice(["prepaid", "postpaid"]), "cycle_day": dice.choice([1, 15, 29, 30, 31])}
         self.steps = a_life(dice)
         self.split = split
+        self.fixed = tuple(profile)
         for found in tariffs if changes is not None else ():
             changes(found)
         self.catalogues = [_catalogue(tariff, number) for number, tariff in enumerate(tariffs)]
@@ -168,7 +191,8 @@ class Life:
 
     def _buy(self, fields: dict[str, Any]) -> None:
         self.bought += 1
-        self.world.activate(fields["offering_id"], f"p{self.bought}", renews=fields["renews"])
+        start = None if fields.get("hours") is None else self.world.now_ms + fields["hours"] * 3_600_000
+        self.world.activate(fields["offering_id"], f"p{self.bought}", renews=fields["renews"], start_ms=start)
 
     def _cancel(self, fields: dict[str, Any]) -> None:
         self.world.cancel(fields["product"])
@@ -187,6 +211,21 @@ class Life:
 
     def _raise(self, fields: dict[str, Any]) -> None:
         self.world.raise_cap(fields["price"], fields["amount"])
+
+    def _profile(self, fields: dict[str, Any]) -> None:
+        self.world.profile(**{name: value for name, value in fields.items() if name not in ("number", *self.fixed)})
+
+    def _hold(self, fields: dict[str, Any]) -> None:
+        self.world.reserve(fields["name"], fields["amount"])
+
+    def _commit(self, fields: dict[str, Any]) -> None:
+        self.world.reserve(fields["name"], action="commit")
+
+    def _release(self, fields: dict[str, Any]) -> None:
+        self.world.reserve(fields["name"], action="release")
+
+    def _debit(self, fields: dict[str, Any]) -> None:
+        self.world.debit(fields["amount"])
 
     def _timer(self, _fields: dict[str, Any]) -> None:
         self.world.timer()

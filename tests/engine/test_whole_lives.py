@@ -131,6 +131,9 @@ class _InTime(Life):
         super()._flow(fields)
         self.world.now_ms += LAG_MS
 
+    def _buy(self, fields: dict[str, Any]) -> None:
+        super()._buy(fields | {"hours": None})
+
     def _publish(self, fields: dict[str, Any]) -> None:
         pass
 
@@ -194,6 +197,5 @@ def _charges(world: World) -> list[tuple[object, ...]]:
 
 
 def _usage_micros(world: World) -> int:
-    """What the subscriber owes for usage."""
-    rows = [row for row in world.usage if row.kind == "usage"]
-    return sum(micros(row.amount) - micros(row.credit_amount) for row in rows)
+    """What usage came to, whoever paid: granted money that is not spent on one thing can end before the next."""
+    return sum(micros(row.amount) for row in world.usage if row.kind == "usage")
