@@ -1,5 +1,6 @@
 """A gateway that obeys what it is told, quotas included, and tells what has passed only at the end of an interval."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,17 @@ class Gateway:
                 rule_id = self._world.decisions[-1].rule_id
                 self._unreported.remove((rule_id, volume))
             self.listen()
+
+    def awaits(self, rule_id: str) -> bool:
+        """Whether a quota will close the rule's gate, if it is not closed already."""
+        closing = any(rule_id in rules for rules in self._closing.values())
+        return closing or self._gates.get(rule_id) == "closed"
+
+    def copy(self) -> "Gateway":
+        """Another one that knows the same."""
+        twin = copy.copy(self)
+        twin._quotas, twin._unreported = dict(self._quotas), list(self._unreported)
+        return twin
 
     def listen(self) -> None:
         """Obey what was told since."""

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from schemas.decision import PolicyUpdate
+from services.engine.decide import decide
 from services.engine.effective import settle
+from services.engine.outcome import Position
 from tests.engine.gateway import Gateway, within
-from tests.engine.world import World, catalogue, ms
+from tests.engine.world import World, catalogue, classification, flow_record, ms
 
 MINUTE = 60_000
 START = ms("2026-03-10 12:00")
@@ -317,6 +319,39 @@ def test_the_promised_bound_holds_for_two_prices_of_the_same_money(
     made = paid_by(means, amount, *two_prices(shapes, tolerance))
     _, beyond = play(made, minutes, tolerance)
     assert beyond <= tolerance
+
+
+@given(world=st.tuples(MEANS, st.integers(1, 600), st.booleans()), tolerance=st.integers(1, 900),
+       shapes=st.tuples(st.sampled_from(EVEN), st.sampled_from(EVEN)), minutes=MINUTES,
+       films=st.integers(0, 2_000))  # fmt: skip
+def test_a_quota_is_never_more_than_can_be_paid_in_whatever_mixture(
+    world: tuple[str, int, bool], shapes: tuple[dict[str, Any], dict[str, Any]], tolerance: int,
+    minutes: list[list[tuple[bool, int]]], films: int,
+) -> None:  # fmt: skip
+    means, hundredths, gift = world
+    plan = {"money_allowances": [{"id": "gift", "amount": "0.2", "scope": {"applications": ["netflix"]}}]}
+    amount = f"{hundredths // 100}.{hundredths % 100:02}"
+    made = paid_by(means, amount, *two_prices(shapes, tolerance), **(plan if gift else {}))
+    gateway = Gateway(made)
+    for number, flows in enumerate(minutes, start=1):
+        for film, wanted in flows:
+            volume = gateway.passes("video" if film else "default", wanted)
+            gateway.report([("netflix" if film else None, volume)], START + number * MINUTE)
+            if gateway.awaits("video") and gateway.awaits("default"):
+                assert all_paid(made, gateway, films)
+
+
+def all_paid(made: World, gateway: Gateway, films: int) -> bool:
+    """Whether all would be paid for that a gateway lets pass from now on, so many octets of films first."""
+    ahead_of, account, blocked = gateway.copy(), made.account, 0
+    for rule_id, app, wanted in (("video", "netflix", films), ("default", None, 10**9), ("video", "netflix", 10**9)):
+        flow = flow_record(ahead_of.passes(rule_id, wanted), at_ms=made.now_ms)
+        assert account is not None
+        at = Position("flows", 0, 10_000)
+        outcome = decide(flow, classification(app), account, made.tariff, at=at, now_ms=made.now_ms)
+        account = outcome.account
+        blocked += outcome.decision.blocked_octets if outcome.decision else 0
+    return not blocked
 
 
 @given(means=MEANS.filter("cap".__ne__), shapes=st.tuples(st.sampled_from(SHAPES), st.sampled_from(SHAPES)),
