@@ -365,6 +365,24 @@ class Campaign(CatalogueModel):
     valid_from_ms: int = Field(0, ge=0, description="Start, inclusive, ms since 1970 UTC.")
     valid_until_ms: int | None = Field(None, ge=0, description="Exclusive; null = open.")
     budget: CampaignBudget | None = Field(None, description="What the sponsor pays for in all; null = no limit.")
+    overshoot_tolerance_octets: OctetAmount | None = Field(
+        None,
+        gt=0,
+        description="Most that may pass beyond `per_subscriber_octets` before a gateway acts, which is told ahead; "
+        "null = no bound.",
+    )
+    reporting_interval_s: int = Field(
+        60, ge=1, le=3_600, description="With a tolerance: how late usage is told at most, the exporters' timeout."
+    )
+
+    @model_validator(mode="after")
+    def _tolerance_has_an_end(self) -> Self:
+        if self.overshoot_tolerance_octets is not None and self.per_subscriber_octets is None:
+            raise ValueError(
+                f"campaign {self.id!r}: overshoot_tolerance_octets is about per_subscriber_octets, which is not given; "
+                "give that, or remove it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pacing_has_days(self) -> Self:

@@ -222,6 +222,6 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         str | None,
         Meta(
             description="End of money whose quota it is: `price:<offering id>/<price id>` (its cap), `spending_limit` "
-            "or `balance`; null where it is a bucket's."
+            "or `balance`, or `campaign:<campaign id>:<subscriber id>`; null where it is a bucket's."
         ),
     ] = None

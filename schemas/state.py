@@ -217,13 +217,19 @@ class Provisional(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An end of money that gateways hear of ahead, and the pace at which it comes near."""
+    """An end of money, or of what a campaign pays, that gateways hear of ahead, and the pace at which it comes near."""
 
     limit_id: Annotated[
-        str, Meta(description="`price:<offering id>/<price id>` (its cap), `spending_limit` or `balance`.")
+        str,
+        Meta(
+            description="`price:<offering id>/<price id>` (its cap), `spending_limit`, `balance` or "
+            "`campaign:<campaign id>:<subscriber id>`."
+        ),
     ]
     looked_ms: Annotated[int, Meta(description="A time in the last reporting intervals.")]
-    looked_octets: Annotated[int, Meta(description="Octets sold in the cycle, at all prices, by then.")]
+    looked_octets: Annotated[
+        int, Meta(description="Octets sold in the cycle, at all prices, or paid by the campaign, by then.")
+    ]
     before_octets: Annotated[int, Meta(description="The same at a time at least one interval before that.")]
     near_octets: Annotated[int, Meta(description="Most that flowed in the interval before the last sale.")] = 0
     ends_at_octets: Annotated[int, Meta(description="Octets sold at which the end, or the quota's, may come.")] = 0

@@ -19,7 +19,7 @@ from services.engine.caps import Means, campaign_counter, can_pay, limit_of, res
 from services.engine.eligibility import tenure_ms
 from services.engine.identity import short
 from services.engine.late import grace_ends
-from services.engine.money_ends import End, Sale, declares, ends_of, octets_sold
+from services.engine.money_ends import End, Sale, campaign_ends, declares, ends_of, octets_gone
 from services.engine.overshoot import after_sale, is_due, is_to_tell, told_anew, watched, with_quota
 from services.engine.periods import add_days, next_turn_ms
 from services.engine.purses import credit_of
@@ -92,18 +92,22 @@ def look_at_money(
     `changed` says that the rules are settled after this, or that money went for something else than octets: then
     what is left is found out in any case. The account's standing must be up to date.
     """
-    sold = octets_sold(account)
-    watches = tuple(after_sale(watch, sold, flow, at_ms=at_ms) for watch in account.watches)
+    gone = {watch.limit_id: octets_gone(account, watch.limit_id) for watch in account.watches}
+    watches = tuple(after_sale(watch, gone[watch.limit_id], flow, at_ms=at_ms) for watch in account.watches)
     account = replace(account, watches=watches)
-    if not changed and not any(is_due(watch, sold) for watch in watches):
+    if not changed and not any(is_due(watch, gone[watch.limit_id]) for watch in watches):
         return account, False
     known = {watch.limit_id: watch for watch in watches}
-    found = [(watched(known.get(end.limit_id), end, sold, at_ms=at_ms), end) for end in _money_ends(account, tariff)]
-    # What has only just begun to be sold has the pace of what was free or drawn until now.
+    # What has only just begun to be sold has the pace of what was drawn until now.
     recent = sum(entry.charged_octets for entry in account.pending)
-    found = [(watch if watch.limit_id in known else replace(watch, near_octets=recent), end) for watch, end in found]
-    account = replace(account, watches=tuple(watch for watch, _ in found))
-    return account, any(is_to_tell(watch, end, sold) for watch, end in found)
+    found, is_near = list[Watch](), False
+    for end in _limits(account, tariff):
+        sold = octets_gone(account, end.limit_id)
+        watch = watched(known.get(end.limit_id), end, sold, at_ms=at_ms)
+        watch = watch if watch.limit_id in known else replace(watch, near_octets=recent)
+        is_near = is_near or is_to_tell(watch, end, sold)
+        found.append(watch)
+    return replace(account, watches=tuple(found)), is_near
 
 
 def tell_budgets(
@@ -268,11 +272,19 @@ def _by_buckets(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reac
     return None
 
 
-def _money_ends(account: AccountState, tariff: Tariff) -> tuple[End, ...]:
-    """The ends of money that are to be told ahead."""
+def _limits(account: AccountState, tariff: Tariff) -> Iterator[End]:
+    """The ends of money, and of what campaigns pay, that are to be told ahead."""
     plan = plan_of(account.standing, tariff)
-    sales = list(_sales(account, plan, tariff)) if declares(plan.prices) else []
-    return tuple(ends_of(account, sales)) if sales else ()
+    if declares(plan.prices) and (sales := list(_sales(account, plan, tariff))):
+        yield from ends_of(account, sales)
+    if _has_bounded_campaign(plan):
+        open_rules = (rule for rule, blocks, _ in _met(account, plan) if not blocks)
+        yield from campaign_ends(account, (rule for rule in open_rules if rule.rule.gate_status == "open"))
+
+
+def _has_bounded_campaign(plan: Plan) -> bool:
+    campaigns = (line.rule.campaign for line in plan.lines)
+    return any(item is not None and item.overshoot_tolerance_octets is not None for item in campaigns)
 
 
 def _sales(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[Sale]:
@@ -347,7 +359,8 @@ def _awaits(account: AccountState, tariff: Tariff) -> bool:
     """Whether something is foretold, or may have to be."""
     if account.foretold or account.watches or any(bucket.quota_octets for bucket in account.buckets):
         return True
-    return declares(plan_of(account.standing, tariff).prices)
+    plan = plan_of(account.standing, tariff)
+    return declares(plan.prices) or _has_bounded_campaign(plan)
 
 
 def _foretell(
@@ -361,7 +374,7 @@ def _foretell(
     told_ids = {update.rule_id for update in told}
     known = [text for text in account.foretold if _rule_foretold(text) not in told_ids]
     coming = [*_bucket_ends_coming(account, tariff, cause=cause)]
-    account, of_money = _money_ends_coming(account, tariff, cause=cause)
+    account, of_money = _limits_coming(account, tariff, cause=cause)
     coming += of_money
     foretold = [text for item in coming for text in item.texts()]
     ahead_of = {text.rpartition("#")[0] for text in foretold}
@@ -383,7 +396,6 @@ def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState
     """The account with the quotas that are told now, by the name of their end."""
     if not left:
         return account
-    sold = octets_sold(account)
     return replace(
         account,
         buckets=tuple(
@@ -391,7 +403,9 @@ def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState
             for bucket in account.buckets
         ),
         watches=tuple(
-            told_anew(watch, left[watch.limit_id], sold) if watch.limit_id in left else watch
+            told_anew(watch, left[watch.limit_id], octets_gone(account, watch.limit_id))
+            if watch.limit_id in left
+            else watch
             for watch in account.watches
         ),
     )
@@ -409,23 +423,21 @@ def _bucket_ends_coming(account: AccountState, tariff: Tariff, *, cause: str) ->
             yield _Coming(_end_name(bucket), bucket.remaining, fits, _at_end_of(bucket, account, tariff))
 
 
-def _money_ends_coming(
-    account: AccountState, tariff: Tariff, *, cause: str
-) -> tuple[AccountState, list[_Coming]]:  # fmt: skip
+def _limits_coming(account: AccountState, tariff: Tariff, *, cause: str) -> tuple[AccountState, list[_Coming]]:
     """The account with its watches, and what ends of money that are near will bring."""
     before = {watch.limit_id: watch for watch in account.watches}
-    sold, coming, watches = octets_sold(account), list[_Coming](), list[Watch]()
-    for end in _money_ends(account, tariff):
-        old = before.get(end.limit_id)
+    coming, watches = list[_Coming](), list[Watch]()
+    for end in _limits(account, tariff):
+        old, sold = before.get(end.limit_id), octets_gone(account, end.limit_id)
         watch = with_quota(watched(old, end, sold, at_ms=account.settled_ms), end, sold)
         watches.append(watch)
         if watch.quota_octets:
             fits = watch == old and cause != "corrected"
-            coming.append(_Coming(end.limit_id, end.octets, fits, _at_end_of_money(end, account, tariff)))
+            coming.append(_Coming(end.limit_id, end.octets, fits, _at_limit(end, account, tariff)))
     return replace(account, watches=tuple(watches)), coming
 
 
-def _at_end_of_money(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
+def _at_limit(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
     _, changed = _changes(with_standing(end.then, tariff), tariff, at_ms=account.settled_ms, cause=end.cause)
     return [
         (mark, replace(update, quota_limit_id=end.limit_id, quota_rule_ids=end.rule_ids)) for mark, update in changed

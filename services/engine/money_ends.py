@@ -1,4 +1,6 @@
-"""Where money ends: a price's cap, the subscriber's own limit, a prepaid balance; how far it is until then, in octets.
+"""Where money ends, and what a campaign pays for each subscriber; how far it is until then, in octets.
+
+Money ends at a price's cap, at the subscriber's own limit, with a prepaid balance.
 
 Gateways count octets, so the end of money is told them as octets that can still be sold. Where one price alone sells,
 that is exact. Where several sell from the same money, it is what is surely paid for in whatever parts they sell it: a
@@ -6,7 +8,7 @@ quota that is too large would break the bound, and one that is too small is told
 docs/adr/0004-how-overshoot-is-bounded.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -14,6 +16,7 @@ from msgspec.structs import replace
 from schemas.state import AccountState, Counter
 from services.engine.caps import (
     SPENDING_LIMIT,
+    campaign_counter,
     limit_of,
     octets_under_cap,
     raised_id,
@@ -22,7 +25,7 @@ from services.engine.caps import (
 )
 from services.engine.prices import curve_of
 from services.engine.purses import PAID, credit_of, paid_from
-from services.engine.tariff import CompiledPrice, CompiledPurse
+from services.engine.tariff import CompiledPrice, CompiledPurse, CompiledRule
 
 BALANCE = "balance"
 """The name of a prepaid balance among what can end."""
@@ -46,10 +49,10 @@ class End(NamedTuple):
     """An end of money that is to be told ahead."""
 
     limit_id: str
-    """`price:<offering id>/<price id>` (its cap), `spending_limit` or `balance`."""
+    """`price:<offering>/<price>` (its cap), `spending_limit`, `balance` or `campaign:<campaign>:<subscriber>`."""
     cause: str
     octets: int
-    """What can surely be sold until then; at least 1."""
+    """What can surely be sold, or is paid by the campaign, until then; at least 1."""
     tolerance_octets: int
     interval_ms: int
     rule_ids: tuple[str, ...]
@@ -73,8 +76,35 @@ def ends_of(account: AccountState, sales: Sequence[Sale]) -> Iterator[End]:
         yield from _money_end(tuple(prices.values()), account, sales)
 
 
-def octets_sold(account: AccountState) -> int:
-    """All octets sold in the cycle; connections, which are counted alike, make it no smaller."""
+def campaign_ends(account: AccountState, rules: Iterable[CompiledRule]) -> Iterator[End]:
+    """The ends of what campaigns with a tolerance pay for a subscriber, of the sponsored `rules` in force.
+
+    The rules of an account change when all its members have had theirs, and how they share what is left nobody knows:
+    an account of several members hears of it when it has come.
+    """
+    found: dict[str, list[CompiledRule]] = {}
+    for rule in rules:
+        if rule.campaign is not None and rule.campaign.overshoot_tolerance_octets is not None:
+            found.setdefault(rule.campaign.id, []).append(rule)
+    if len(account.subscriber_ids) != 1:
+        return
+    for campaign_id, sponsored in found.items():
+        campaign, name = sponsored[0].campaign, campaign_counter(campaign_id, account.subscriber_ids[0])
+        used, most = used_of(name, account.counters), campaign.per_subscriber_octets if campaign else None
+        if campaign is None or most is None or used.octets >= most:
+            continue
+        then = _with(account, replace(used, octets=most))
+        bound = campaign.overshoot_tolerance_octets or 0, campaign.reporting_interval_s * 1_000
+        yield End(name, "campaign_cap", most - used.octets, *bound, tuple(rule.rule.id for rule in sponsored), then)
+
+
+def octets_gone(account: AccountState, limit_id: str) -> int:
+    """Octets of the cycle that have gone towards an end: paid by the campaign, or sold at any price.
+
+    Connections, which are counted like octets sold, make it no smaller.
+    """
+    if limit_id.startswith("campaign:"):
+        return used_of(limit_id, account.counters).octets
     return sum(counter.octets for counter in account.counters if counter.counter_id.startswith("price:"))
 
 

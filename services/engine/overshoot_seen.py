@@ -14,7 +14,7 @@ import msgspec
 from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord
 from schemas.state import AccountState
-from services.engine.caps import SPENDING_LIMIT
+from services.engine.caps import SPENDING_LIMIT, campaign_counter
 from services.engine.money_ends import BALANCE
 from services.engine.outcome import Outcome
 from services.engine.tariff import Tariff, Traffic
@@ -133,7 +133,7 @@ class OvershootMeter:
         if decision.rule_id not in entry.rule_ids:
             return 0
         if entry.key.campaign_id:
-            return decision.octets - decision.sponsored_octets - decision.not_charged_octets
+            return decision.octets - decision.not_charged_octets
         return _sold(decision) + decision.blocked_octets
 
     def _foretold(self, outcome: Outcome, update: PolicyUpdate, quota_octets: int, now_ms: int) -> None:
@@ -155,7 +155,7 @@ class OvershootMeter:
         """Forget the ends of money that were foretold for a rule; what still is, is told after this."""
         ends = self._heard.get(account_id, {})
         for end_id, entry in list(ends.items()):
-            if entry.key.price_id and rule_id in entry.rule_ids and not entry.over:
+            if not entry.key.allowance_id and rule_id in entry.rule_ids and not entry.over:
                 del ends[end_id]
 
     def _buckets_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
@@ -185,10 +185,11 @@ class OvershootMeter:
         rule = self._tariff.rules.get(decision.rule_id)
         if rule is None or rule.campaign is None or not decision.sponsored_octets:
             return
-        told = [update for update in outcome.updates if update.rule_id == decision.rule_id]
+        told = [item for item in outcome.updates if item.rule_id == decision.rule_id and item.quota_octets is None]
         if any(update.action == "modify" and update.sponsor_id is None for update in told):
             key, beyond = _Key("", campaign_id=rule.campaign.id), decision.octets - decision.sponsored_octets
-            self._end(outcome, f"campaign:{rule.campaign.id}", _Heard(key, now_ms, -beyond, (decision.rule_id,)))
+            end_id = campaign_counter(rule.campaign.id, decision.subscriber_id)
+            self._end(outcome, end_id, _Heard(key, now_ms, -beyond, (decision.rule_id,)))
 
     def _end(self, outcome: Outcome, end_id: str, unheard: _Heard) -> None:
         """Count an end; `unheard` is what a gateway that had not heard of it before knows now."""
@@ -219,6 +220,8 @@ def _declared(tariff: Tariff) -> Iterator[tuple[_Key, int | None]]:
             yield _Key(offering_id, allowance_id=name), compiled.allowance.overshoot_tolerance_octets
         for price in offering.prices:
             yield _Key(offering_id, price_id=price.price.id), price.price.overshoot_tolerance_octets
+    for campaign in tariff.campaigns.values():
+        yield _Key("", campaign_id=campaign.id), campaign.overshoot_tolerance_octets
 
 
 def _octets_before(flow: FlowRecord, octets: int, at_ms: int) -> int:
@@ -262,7 +265,9 @@ def _price(account: AccountState, decision: PolicyDecision, tariff: Tariff) -> _
 
 
 def _declaring(account: AccountState, limit_id: str, tariff: Tariff) -> _Key | None:
-    """The price whose cap it is, or one of those whose tolerance made limit or balance be told."""
+    """The campaign, the price whose cap it is, or one of those whose tolerance made limit or balance be told."""
+    if limit_id.startswith("campaign:"):
+        return _Key("", campaign_id=limit_id.split(":")[1])
     declared = [(key, name) for key, name in _prices(account, tariff, declared=True)]
     return next((key for key, name in declared if limit_id in (name, SPENDING_LIMIT, BALANCE)), None)
 

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from tests.engine.world import World, catalogue
+from tests.engine.gateway import Gateway
+from tests.engine.world import World, catalogue, ms
 
 RULE = {"id": "sponsored", "precedence": 10, "charging": "sponsored", "campaign": "c",
         "scope": {"applications": ["youtube"]}}  # fmt: skip
@@ -85,3 +87,63 @@ def test_who_joins_while_the_profile_changes_is_told_each_rule_once() -> None:
     world.profile(tier="gold", subscriber_ids=("a1", "b2"))
     installed = [update.subscriber_ids for update in world.updates if update.rule_id == "gold"]
     assert installed == [("a1",), ("b2",)]
+
+
+# -- ahead
+
+START = ms("2026-03-10 12:00")
+MINUTE = 60_000
+BOUNDED = {"overshoot_tolerance_octets": 50}
+
+
+def ahead(world: World) -> list[tuple[str, int | None, str | None, str | None]]:
+    return [
+        (update.rule_id, update.quota_octets, update.sponsor_id, update.quota_limit_id)
+        for update in world.updates
+        if update.quota_octets is not None
+    ]
+
+
+def test_with_a_tolerance_the_end_of_what_a_campaign_pays_is_told_ahead() -> None:
+    world = world_of(campaign=BOUNDED)
+    world.flow(140, "youtube", at=START + MINUTE)
+    assert ahead(world) == []
+    world.flow(120, "youtube", at=START + 10 * MINUTE)
+    assert ahead(world) == [("sponsored", 40, None, "campaign:c:a1")]
+    told_of = world.updates[-1]
+    assert (told_of.gate_status, told_of.cause, told_of.quota_rule_ids) == ("open", "campaign_cap", ("sponsored",))
+    world.flow(40, "youtube", at=START + 11 * MINUTE)
+    assert (world.updates[-1].sponsor_id, world.updates[-1].quota_octets) == (None, None)
+    assert world.account is not None
+    assert (world.account.foretold, world.account.watches) == ((), ())
+
+
+def test_where_nothing_else_pays_a_gateway_closes_the_gate_at_the_octet() -> None:
+    world = world_of(octets=0, campaign=BOUNDED)
+    gateway = Gateway(world)
+    for minute in range(1, 20):
+        gateway.report([("youtube", gateway.passes("sponsored", 35))], START + minute * MINUTE)
+    assert gateway.passed == 300
+    assert world.gates()["sponsored"] == "closed"
+
+
+def test_a_new_cycle_takes_back_what_a_campaign_foretold() -> None:
+    world = world_of(campaign=BOUNDED)
+    world.flow(290, "youtube", at=START + MINUTE)
+    assert len(ahead(world)) == 1
+    world.timer("2026-04-01")
+    assert (world.updates[-1].sponsor_id, world.updates[-1].quota_octets) == ("tube", None)
+    assert world.account is not None
+    assert world.account.foretold == ()
+
+
+def test_of_several_members_the_end_is_told_when_it_has_come() -> None:
+    world = world_of(campaign=BOUNDED, subscriber_ids=("a1", "a2"))
+    world.flow(290, "youtube", at=START + MINUTE)
+    world.flow(290, "youtube", at=START + MINUTE, subscriber_id="a2")
+    assert ahead(world) == []
+
+
+def test_a_tolerance_needs_something_that_ends() -> None:
+    with pytest.raises(ValidationError, match="about per_subscriber_octets, which is not given"):
+        world_of(campaign={**BOUNDED, "per_subscriber_octets": None})

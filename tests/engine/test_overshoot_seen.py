@@ -135,3 +135,13 @@ def test_what_a_campaign_pays_for_each_subscriber_has_no_bound_and_its_overshoot
     (seen,) = play(Run(tariff, subscription=Subscription(("plan",))), (0, 60, 900), (60, 120, 400), (70, 130, 60))
     assert (seen.campaign_id, seen.offering_id, seen.tolerance_octets) == ("c", "", None)
     assert (seen.ended, seen.told_ahead, seen.worst_octets) == (1, 0, 350)
+
+
+def test_what_a_campaign_foretells_is_kept_by_the_gateway_to_the_octet() -> None:
+    campaign = {"id": "c", "sponsor_id": "s", "per_subscriber_octets": 1_000, "overshoot_tolerance_octets": 100}
+    rule = {"id": "sponsored", "charging": "sponsored", "campaign": "c"}
+    tariff = compile_tariff(catalogue({"id": "plan", "rules": ["sponsored"]}, rules=[rule], campaigns=[campaign]))
+    run = Run(tariff, subscription=Subscription(("plan",)))
+    (seen,) = play(run, (0, 60, 400), (60, 120, 550), (120, 180, 900))
+    assert (seen.campaign_id, seen.tolerance_octets) == ("c", 100)
+    assert (seen.ended, seen.told_ahead, seen.worst_octets) == (1, 1, 0)
