@@ -240,7 +240,7 @@ def _cancel(journal: Journal, command: CancelProduct) -> None:
     if product is None:
         raise _RefusedError("unknown_product", f"product_id: {command.product_id!r} is not held; nothing to cancel")
     journal.emit_gathered()
-    micros = give_back(journal, product)
+    product, micros = give_back(journal, product, ordered_ms=command.issued_at_ms)
     end_product(journal, product)
     journal.tell("cancelled", f"{product.offering_id} has ended; nothing is charged for it any more", product=product)
     if micros:

@@ -41,9 +41,10 @@ def charge_fees(
         if fee.micros:
             moved = (journal.move_money(-fee.micros),) if prepaid else ()
             journal.book("fee", product=product, amount=fee.micros, price_id=price.id, movements=moved)
-    recurring = tuple(fee for price, fee in due if price.type == "recurring")
-    if "recurring" in price_types and recurring != product.paid:
-        journal.put(replace(_held(journal.account, product), paid=recurring))
+    # What nobody ordered at this moment is kept to the last price: an order to stop it may still be on its way.
+    kept = tuple(fee for price, fee in due if price.type == "recurring" or _begins_by_itself(product))
+    if "recurring" in price_types and kept != product.paid:
+        journal.put(replace(_held(journal.account, product), paid=kept))
     _count_fees(journal, total)
     return total
 
@@ -65,24 +66,43 @@ def due_fees(
     ]
 
 
-def give_back(journal: Journal, product: Product) -> int:
-    """Give back what a product that is cancelled now has paid for the days to come; returns micros.
+def give_back(journal: Journal, product: Product, *, ordered_ms: int) -> tuple[Product, int]:
+    """Give back what a product that is cancelled now has paid for the days to come; the product after it, and micros.
 
+    All of it, where the cancellation was ordered before the cycle or term began that was paid for, and came after.
     Never more than was paid: it is a share of that, not of the price.
     """
+    begun_ms = _begun_by_itself_ms(journal.account, product)
     zone = journal.account.time_zone
     tomorrow_ms = add_days(journal.at_ms, 1, time_zone=zone)
     total = 0
+    kept = []
     for fee in product.paid:
         days = days_between(fee.from_ms, fee.until_ms, time_zone=zone)
         left = min(days, days_between(tomorrow_ms, fee.until_ms, time_zone=zone))
         micros = fee.micros * left // days if days and fee.gives_back else 0
+        if ordered_ms < begun_ms <= fee.from_ms:
+            micros = fee.micros
+        else:
+            kept.append(fee)
         if micros:
             moved = (journal.move_money(micros),) if journal.account.payment == "prepaid" else ()
             journal.book("refund", product=product, amount=-micros, price_id=fee.price_id, movements=moved)
         total += micros
     _count_fees(journal, -total)
-    return total
+    return replace(product, paid=tuple(kept)), total
+
+
+def _begins_by_itself(product: Product) -> bool:
+    """Whether it was not an order that began the product's present term: a renewal, or the end of a trial."""
+    return bool(product.first_ms) or product.trial == "over"
+
+
+def _begun_by_itself_ms(account: AccountState, product: Product) -> int:
+    """When the product was last charged for anything but an order; 0 for never."""
+    cycle_ms = account.cycle_start_ms if product.start_ms < account.cycle_start_ms else 0
+    term_ms = product.start_ms if product.first_ms else 0
+    return max(cycle_ms, term_ms, product.trial_end_ms if product.trial == "over" else 0)
 
 
 def days_of_cycle(account: AccountState, product: Product, from_ms: int) -> tuple[int, int]:
@@ -171,6 +191,9 @@ def _paid(price: FlatPrice, product: Product, from_ms: int, account: AccountStat
         micros = price.amount * days // whole
     if product.end_ms is not None:
         until = min(until, product.end_ms)
+    if price.type == "one_time":
+        # It is for no days.
+        until = from_ms
     return PaidFee(price.id, micros, from_ms, until, price.refund == "daily")
 
 

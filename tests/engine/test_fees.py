@@ -72,6 +72,52 @@ def test_a_cancellation_gives_back_what_is_declared(refund: str, back: list[str]
     assert amounts(world) == back
 
 
+@pytest.mark.parametrize("refund", ["none", "daily"])
+def test_a_cancellation_of_before_the_cycle_that_comes_after_its_beginning_costs_nothing(refund: str) -> None:
+    """Who has cancelled in time is not charged for a month since the order took a minute."""
+    plan = {**PLAN, "prices": [{**DAILY, "refund": refund}]}
+    world = World(catalogue(plan, BETTER), at="2026-03-01", payment="prepaid")
+    world.credit("100")
+    world.activate("plan", "p")
+    world.timer("2026-04-01 00:00")
+    assert world.balance() == micros("38")
+    world.cancel("p", at="2026-03-31 23:59")
+    assert world.balance() == micros("69")
+    assert amounts(world) == ["31", "31", "-31"]
+    # And the day has not been paid for by it, either.
+    world.activate("better", at="2026-04-01 08:00")
+    assert amounts(world)[3:] == ["62"]
+
+
+def test_a_cancellation_of_before_the_cycle_gives_back_no_fee_of_before_it() -> None:
+    """Of a product that could not pay for the cycle, what it had paid for the one before stays paid."""
+    world = World(catalogue(PLAN), at="2026-03-01", payment="prepaid")
+    world.credit("31")
+    world.activate("plan", "p")
+    world.timer("2026-04-01 00:00")
+    world.cancel("p", at="2026-03-31 23:59")
+    assert world.balance() == 0
+
+
+@pytest.mark.parametrize(("trial", "begins"), [(None, "2026-03-08 12:00"), (7, "2026-03-08 12:00")])
+def test_a_cancellation_of_before_a_term_that_comes_after_its_beginning_costs_nothing(
+    trial: int | None, begins: str
+) -> None:
+    fees = [{"id": "once", "type": "one_time", "amount": "3"}, {**DAILY, "refund": "none"}]
+    week = {"id": "week", "term_days": 7, "renewal": "automatic", "trial_days": trial, "prices": fees}
+    world = World(catalogue(week), at="2026-03-01 12:00", payment="prepaid")
+    world.credit("100")
+    world.activate("week", "p")
+    if trial:
+        world.confirm("p")
+    paid = world.balance()
+    world.timer(begins)
+    assert world.balance() == paid - micros("10")
+    world.cancel("p", at="2026-03-08 11:59")
+    assert world.balance() == paid
+    assert world.money() == micros("100") - paid
+
+
 def test_prepaid_money_comes_back_to_the_balance() -> None:
     world = World(catalogue(PLAN), at="2026-03-01 00:00", payment="prepaid")
     world.credit("31")
