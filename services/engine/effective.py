@@ -26,7 +26,7 @@ from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
 from services.engine.standing import draw_order, standing_of, with_standing
-from services.engine.tariff import CompiledOffering, CompiledRule, Reach, Tariff
+from services.engine.tariff import CompiledOffering, CompiledPrice, CompiledRule, Reach, Tariff
 
 
 def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tuple[PccRule, ...]:
@@ -255,8 +255,18 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     by_buckets = _by_buckets(rule, plan, tariff, taken)
     if by_buckets is not None:
         return by_buckets or closed
-    payers = (price for price in plan.prices if _serves(price.reach, rule, taken, tariff))
+    payers = _selling(rule, plan, tariff, taken)
     return closed or not any(can_pay(price, account, means) for price in payers)
+
+
+def _selling(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> Iterator[CompiledPrice]:
+    """The prices that some traffic of the rule is sold at; behind one for all of it, no other comes into play."""
+    for price in plan.prices:
+        if _serves(price.reach, rule, taken, tariff):
+            yield price
+            # What goes by the kind of traffic is passed over where that is in doubt.
+            if not price.reach.by_kind and covers(price.reach, rule.reach):
+                return
 
 
 def _by_buckets(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> bool | None:
@@ -298,8 +308,8 @@ def _sales(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[Sale]:
         reserve = max((reserve_of(price, account) for price in connections), default=0)
         paying = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
         means = Means(0, credit_of(account, paying) if account.purses else 0)
-        prices = [price for price in plan.prices if _serves(price.reach, rule, taken, tariff)]
-        open_prices = tuple(price for price in prices if can_pay(price, account, means))
+        selling = _selling(rule, plan, tariff, taken)
+        open_prices = tuple(price for price in selling if can_pay(price, account, means))
         yield Sale(rule.rule.id, open_prices, tuple(p for p in paying if covers(p.reach, rule.reach)), reserve)
 
 

@@ -65,6 +65,14 @@ def test_the_gate_closes_with_an_empty_prepaid_balance_and_opens_with_a_top_up()
     assert (world.gates(), world.updates[-1].cause) == ({"default": "open"}, "credited")
 
 
+def test_a_price_that_is_never_asked_keeps_no_gate_open() -> None:
+    dearer = {"id": "dearer", "amount": "5", "per_octets": 100}
+    world = world_of({"usage_prices": [PRICE, dearer]})
+    world.flow(200)
+    assert world.flow(1).blocked_octets == 1
+    assert world.gates() == {"default": "closed"}
+
+
 STEPS = {"amount": "1", "per_octets": 100, "whole_units": True}
 MUSIC_BY_THE_OCTET = {"id": "music", "amount": "0.01", "per_octets": 1, "scope": {"applications": ["spotify"]}}
 VIDEO_RULE = {"id": "video", "scope": {"applications": ["netflix"]}}

@@ -231,6 +231,12 @@ def test_two_prices_of_one_balance_have_the_quota_of_the_dearer_one() -> None:
     assert ahead(made)[-1][2] == 66
 
 
+def test_a_price_that_is_never_asked_makes_no_quota_smaller() -> None:
+    made = world_of(PRICE, {"id": "dearer", "amount": "5", "per_octets": 1_000}, credit="1")
+    made.flow(900, at=START + MINUTE)
+    assert ahead(made) == [("default", "closed", 100, "balance")]
+
+
 def test_the_end_of_money_that_connections_take_is_told_anew() -> None:
     connection = {"id": "each", "unit": "connection", "amount": "0.25"}
     made = world_of(PRICE, connection, credit="2")
