@@ -5,6 +5,7 @@ commands and flows, once per tariff; the books are kept from the rated usage tha
 records alone, so the same records give the same answer.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Literal, NamedTuple
@@ -39,6 +40,9 @@ from services.engine.usage import emit_usage, without_gathered
 
 FEES = "fees"
 """The category of what is charged for holding a product, not for traffic."""
+
+SALE = {"lifecycle_status": "active", "valid_from_ms": 0, "valid_until_ms": None}
+"""An offering that can be ordered at any time."""
 
 CALL = "call"
 """The service, inside an application, that a blocked flow of is a blocked call."""
@@ -154,6 +158,8 @@ class Run:
         self._instead = instead or {}
         self._without_trial = without_trial
         self._tell = tell
+        self._selling = _on_sale(tariff)
+        """The tariff as it was when its offerings could be ordered."""
         self._accounts: dict[str, bytes] = {}
         self._offset = -1
         self._sponsored = [item for item in tariff.campaigns.values() if item.budget is not None]
@@ -183,7 +189,8 @@ class Run:
         account = self.account(command.account_id)
         if isinstance(command, ActivateProduct):
             command, account = self._ordered(command, account)
-        outcome = apply_command(command, account, self.tariff, at=self._next(COMMANDS), now_ms=now_ms)
+        tariff = self._selling if isinstance(command, ActivateProduct) else self.tariff
+        outcome = apply_command(command, account, tariff, at=self._next(COMMANDS), now_ms=now_ms)
         if isinstance(outcome, Refusal):
             self.refused[outcome.cause] += 1
             return outcome
@@ -318,6 +325,21 @@ class Run:
         # A rule that charges, and octets pass free: an empty bucket throttles, unless a price has reached its cap.
         rule = self.tariff.rules.get(usage.rule_id or "", self.tariff.built_in)
         return usage.free_octets if rule.rule.charging == "charge" else 0
+
+
+def _on_sale(tariff: Tariff) -> Tariff:
+    """The same tariff with all its offerings on sale.
+
+    What was ordered once serves its holder after its sale has ended, and what is to be sold from next month on is tried
+    over the traffic of the last.
+    """
+    off = {
+        name: item for name, item in tariff.offerings.items() if item.offering.model_copy(update=SALE) != item.offering
+    }
+    lifted = {
+        name: dataclasses.replace(item, offering=item.offering.model_copy(update=SALE)) for name, item in off.items()
+    }
+    return dataclasses.replace(tariff, offerings={**tariff.offerings, **lifted}) if lifted else tariff
 
 
 def _octets(usage: RatedUsage | PendingUsage) -> int:

@@ -221,6 +221,19 @@ def test_an_own_service_that_saves_is_marked_without_steering_and_first_with_it(
         assert ("a service of the operator's own" in found.text) == (found.offering_id == "own")
 
 
+def test_a_package_that_is_new_on_sale_is_tried_on_usage_before_and_one_that_is_not_is_no_advice() -> None:
+    usage = flows(("netflix", 5_000), ("netflix", 5_000))
+    new = package("new", allowances=volume(), valid_from_ms=START + MINUTE)
+    assert names(asked(tariff_of(new), usage)) == ["new"]
+    assert names(asked(tariff_of({**new, "valid_from_ms": START + 9 * MINUTE}), usage)) == []
+
+
+def test_who_holds_a_plan_that_is_off_sale_is_advised_by_what_it_costs() -> None:
+    plan = {**PLAN, "lifecycle_status": "retired"}
+    found = asked(tariff_of(package("more", allowances=volume()), plan=plan), flows(("netflix", 5_000)))
+    assert [(item.offering_id, item.saving) for item in found] == [("more", "4")]
+
+
 def test_a_trial_does_not_pass_for_the_price() -> None:
     catalogue = tariff_of(package("video", fee="9", trial_days=30, allowances=volume()))
     assert asked(catalogue, flows(("netflix", 5_000))) == []

@@ -216,15 +216,29 @@ def test_recorded_commands_say_what_an_account_holds_and_what_stands_in_its_plac
     assert held.products[0].offering_id == "better"
 
 
-def test_what_the_new_tariff_refuses_is_counted_by_cause() -> None:
-    retired = catalogue("v2", lifecycle_status="retired")
-    made = simulation(catalogue("v1"), retired, subscription=None)
+@pytest.mark.parametrize(
+    "sale", [{"lifecycle_status": "retired"}, {"lifecycle_status": "in_study"}, {"valid_until_ms": START},
+             {"valid_from_ms": START + 99 * DAY}],
+)  # fmt: skip
+def test_what_is_off_sale_serves_whoever_has_it_and_what_comes_is_tried(sale: dict[str, Any]) -> None:
+    made = simulation(catalogue("v1"), catalogue("v2", **sale), subscription=None)
     common = {"version": "1.0", "account_id": "a", "issued_at_ms": START}
     made.command(ChangeProfile(command_id="c1", **common), arrived_ms=START)
     order = ActivateProduct(command_id="c2", product_id="p", offering_id="plan", **common)
     made.command(order, arrived_ms=START)
     report = play(made, ("a", "tube.com", 2_000))
-    assert (report.refused_commands_present, report.refused_commands_new) == ({}, {"not_on_sale": 1})
+    assert (report.refused_commands_new, report.total_new) == ({}, report.total_present)
+
+
+def test_what_the_new_tariff_refuses_is_counted_by_cause() -> None:
+    for_others = catalogue("v2", eligibility={"segments": ["group"]})
+    made = simulation(catalogue("v1"), for_others, subscription=None)
+    common = {"version": "1.0", "account_id": "a", "issued_at_ms": START}
+    made.command(ChangeProfile(command_id="c1", **common), arrived_ms=START)
+    order = ActivateProduct(command_id="c2", product_id="p", offering_id="plan", **common)
+    made.command(order, arrived_ms=START)
+    report = play(made, ("a", "tube.com", 2_000))
+    assert (report.refused_commands_present, report.refused_commands_new) == ({}, {"not_eligible": 1})
     assert report.total_new.blocked_octets == 2_000
     assert report.winners[0].blocked_octets_change == 2_000
     assert (report.restricted_accounts, report.winning_accounts_restricted) == (1, 1)
