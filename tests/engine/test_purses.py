@@ -114,6 +114,16 @@ def test_what_credit_pays_is_not_spent_by_the_subscriber_but_counts_for_the_cap(
     assert world.flow(5000).charged_octets == 1000
 
 
+def test_what_credit_paid_before_takes_nothing_of_the_limit_later() -> None:
+    world = given_credit()
+    world.limit("1")
+    assert world.flow(1500).charged_octets == 1500
+    decision = world.flow(2500)
+    assert (decision.charged_octets, decision.blocked_octets) == (1500, 1000)
+    assert not world.told("limit_nearing")
+    assert world.told("limit_reached")
+
+
 def test_money_of_a_cycle_is_renewed_and_what_is_left_expires() -> None:
     world = given_credit()
     world.flow(500)
