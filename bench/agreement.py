@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-MODELS = {"charging": "tests.engine.test_reference"}
+MODELS = {"charging": "tests.engine.test_reference", "corrections": "tests.engine.test_reference_corrections"}
 DAYS = 10_000
 BLOCK = 250
 SHOWN = 20

@@ -4,17 +4,18 @@ An AccountCommand is for one account and lies where its key says. A GrantLease i
 the lane's partition by number.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, RatType, Treatment, Version
+from schemas.units import Unit
 from schemas.usage import Movement
 
 COMMAND_MAJOR = "1"
-COMMAND_VERSION = "1.2"
+COMMAND_VERSION = "1.3"
 
 MAX_LINES = 1_000
 """Most rows of usage that one command corrects."""
@@ -23,7 +24,7 @@ MAX_LINES = 1_000
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every command carries. A command id is applied once per account, however often it arrives."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
     command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
     account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
     issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]
@@ -167,6 +168,11 @@ class CorrectedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         tuple[Sponsorship, ...], Meta(description="Campaigns that paid, and may pay again when it is rated again.")
     ] = ()
     timed_octets: Annotated[int, Meta(ge=0, description="Part of charged_octets that buckets of time paid for.")] = 0
+    circumstances: Annotated[str | None, Meta(description="What the catalogue told apart of it, or null.")] = None
+    price_offering_id: Annotated[str | None, Meta(description="Offering that has the price, or null.")] = None
+    connections: Annotated[int, Meta(ge=0, description="Connections that were priced.")] = 0
+    blocked_octets: Annotated[int, Meta(ge=0, description="Octets that did not pass.")] = 0
+    not_charged_octets: Annotated[int, Meta(ge=0, description="Octets that nobody was charged for.")] = 0
 
 
 class RefundUsage(_Command, frozen=True, kw_only=True, tag="refund_usage"):
@@ -202,6 +208,46 @@ class RerateUsage(_Command, frozen=True, kw_only=True, tag="rerate_usage"):
     reason: Annotated[str | None, Meta(description="Why, or null.")] = None
 
 
+class PastBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A bucket of a closed period, with what expired of it."""
+
+    bucket_id: Annotated[Id, Meta(description="`<product id>/<allowance id>`.")]
+    offering_id: Annotated[Id, Meta(description="Offering of the product.")]
+    unit: Annotated[Unit, Meta(description="What its amounts are: octets, or ms in a bucket of time.")]
+    remaining: Annotated[int, Meta(ge=0, description="What expired, less what late usage has drawn of it since.")]
+    granted: Annotated[int, Meta(ge=0, description="What was granted.")]
+    valid_from_ms: Annotated[EpochMs, Meta(description="Start, inclusive.")]
+    valid_until_ms: Annotated[EpochMs, Meta(description="End, exclusive.")]
+
+
+class PastTotal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A running total of a closed period, as it came to by the ledger; see Counter in the state."""
+
+    counter_id: Annotated[str, Meta(description="The counter.")]
+    octets: Annotated[int, Meta(ge=0, description="Octets, connections, or ms.")]
+    amount: Annotated[Decimal, Meta(description="Money charged.")] = "0"
+
+
+class PastPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an account had in a closed period, by the ledger: the lane does not remember it."""
+
+    products: Annotated[tuple[tuple[Id, Id], ...], Meta(description="Products held then: product id, offering id.")]
+    buckets: Annotated[tuple[PastBucket, ...], Meta(description="Buckets that have ended since.")] = ()
+    totals: Annotated[tuple[PastTotal, ...], Meta(description="Running totals of the period.")] = ()
+
+
+class ReleaseLate(_Command, frozen=True, kw_only=True, tag="release_late"):
+    """Settle usage that came after the grace of its period: charge it, in one period or the other, or waive it."""
+
+    line: Annotated[CorrectedUsage, Meta(description="The row that lists it.")]
+    period: Annotated[
+        Literal["past", "present", "none"],
+        Meta(description="Where it is charged: when it happened (with `past`), now, or nowhere."),
+    ]
+    past: Annotated[PastPeriod | None, Meta(description="The period when it happened; null for the others.")] = None
+    reason: Annotated[str | None, Meta(description="Why, or null.")] = None
+
+
 AccountCommand = (
     ChangeProfile
     | ActivateProduct
@@ -217,6 +263,7 @@ AccountCommand = (
     | RefundUsage
     | VoidUsage
     | RerateUsage
+    | ReleaseLate
 )
 """Told apart by the field `type`."""
 

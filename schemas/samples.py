@@ -38,8 +38,12 @@ from schemas.command import (
     Debit,
     EmitUsage,
     GrantLease,
+    PastBucket,
+    PastPeriod,
+    PastTotal,
     RaiseCap,
     RefundUsage,
+    ReleaseLate,
     RerateUsage,
     Reserve,
     SetRenewal,
@@ -179,6 +183,26 @@ COMMANDS = (
     RerateUsage(
         version=COMMAND_VERSION, command_id="cmd-1013", account_id=ACCOUNT, issued_at_ms=EVENING_MS + 600_000,
         lines=(CORRECTED,), reclassified=0, reason="the new catalogue is valid from the first",
+    ),
+    ReleaseLate(
+        version=COMMAND_VERSION, command_id="cmd-1014", account_id=ACCOUNT, issued_at_ms=EVENING_MS + 600_000,
+        line=CorrectedUsage(
+            usage_id="f-5-91-91-0", subscriber_id=SUBSCRIBER, start_ms=EVENING_MS - 40 * topics.DAY_MS,
+            end_ms=EVENING_MS - 40 * topics.DAY_MS + 9_000, category="streaming", catalogue_version=CATALOGUE_NOW,
+            application="youtube", rule_id="video", treatment="not_charged", not_charged_octets=1_000_000,
+        ),
+        period="past",
+        past=PastPeriod(
+            products=(("p-1", "basic"),),
+            buckets=(
+                PastBucket(
+                    bucket_id="p-1/data", offering_id="basic", unit="octets", remaining=4_000_000, granted=10**9,
+                    valid_from_ms=EVENING_MS - 60 * topics.DAY_MS, valid_until_ms=EVENING_MS - 30 * topics.DAY_MS,
+                ),
+            ),
+            totals=(PastTotal(counter_id="price:basic/extra-mb", octets=2_000_000, amount="0.02"),),
+        ),
+        reason="the probe was cut off for two days",
     ),
     GrantLease(
         version=COMMAND_VERSION, command_id="lease:social-spring:5:4", account_id="lane/5",

@@ -184,6 +184,8 @@ class PendingUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ] = 0
     payments: Annotated[tuple[PendingPayment, ...], Meta(description="What purses paid of the money charged.")] = ()
     sponsorships: Annotated[tuple[PendingSponsorship, ...], Meta(description="Campaigns that paid.")] = ()
+    circumstances: Annotated[str, Meta(description="How the traffic was met; see RatedUsage.")] = ""
+    counter_id: Annotated[str | None, Meta(description="Counter of the price used.")] = None
 
 
 class Reservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -214,6 +216,8 @@ class Provisional(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counter_id: Annotated[str | None, Meta(description="Counter of the price used.")] = None
     micros: Annotated[int, Meta(description="Money charged, micro-units.")] = 0
     money: Annotated[int, Meta(description="Micros of it taken from the main balance (prepaid).")] = 0
+    payments: Annotated[tuple[PendingPayment, ...], Meta(description="What purses paid of it.")] = ()
+    blocked_octets: Annotated[int, Meta(description="What nothing could pay for.")] = 0
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):

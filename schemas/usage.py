@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
 
-USAGE_VERSION = "1.2"
+USAGE_VERSION = "1.3"
 
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
@@ -35,7 +35,7 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
     """
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
     usage_id: Annotated[
         Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
     ]
@@ -103,3 +103,12 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     timed_octets: Annotated[
         int, Meta(ge=0, description="Part of charged_octets that buckets of time paid for; their movements are in ms.")
     ] = 0
+    circumstances: Annotated[
+        str | None,
+        Meta(
+            description="How the traffic was met, as far as the catalogue tells that apart: `<radio access>|<zone>|"
+            "<data network>|<congestion level>|<confidence>`, each empty where it is one that no scope names or where "
+            "no rule asks. The confidence may be `suspect`, or `doubted`: not believed. null = nothing is told apart."
+        ),
+    ] = None
+    price_offering_id: Annotated[str | None, Meta(description="Offering that has the price, or null.")] = None

@@ -91,6 +91,31 @@ def rerate(
     rate_again(account_id, since, until, data_dir=data_dir, database_url=database_url, dry_run=dry_run, **fields)
 
 
+@app.command()
+def release(
+    usage_id: UsageArgument,
+    *,
+    charge: Annotated[
+        str, typer.Option(metavar="past|present|none", help="When it happened, now, or not at all: waive it.")
+    ],
+    reason: ReasonOption = None,
+    dry_run: DryRunOption = False,
+    command_id: CommandOption = None,
+    data_dir: DataOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Settle usage that came too late to be charged; `list` shows what did.
+
+    In the past it draws what had expired of the buckets of then, and counts for the caps of its own cycle.
+    """
+    from services.cli.corrections import release_late
+
+    release_late(
+        usage_id, charge, reason=reason, command_id=command_id, dry_run=dry_run, data_dir=data_dir,
+        database_url=database_url,
+    )  # fmt: skip
+
+
 @app.command("list")
 def list_(
     account_id: Annotated[str | None, typer.Argument(metavar="[ACCOUNT_ID]", help="All accounts without.")] = None,

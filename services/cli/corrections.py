@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from services.rating.corrections import (
     CorrectionRefused,
     Kind,
     Order,
+    Period,
     late_usage,
     order,
     ordered,
@@ -46,6 +48,24 @@ def correct_row(
     """Order a refund or a void, and print what was ordered. Raises CorrectionRefused, DatabaseDown."""
     ms = None if seconds is None else seconds * MS_PER_SECOND
     wanted = Order(kind, _name(command_id), usage_id=usage_id, amount=amount, octets=octets, ms=ms, reason=reason)
+    _order(wanted, _database(data_dir, database_url), dry_run=dry_run)
+
+
+def release_late(
+    usage_id: str,
+    charge: str,
+    *,
+    dry_run: bool,
+    data_dir: Path | None,
+    database_url: str | None,
+    command_id: str | None,
+    reason: str | None,
+) -> None:
+    """Order that late usage be settled, and print what was ordered. Raises CorrectionRefused, DatabaseDown."""
+    if charge not in get_args(Period):
+        raise CorrectionRefused(f"--charge: {charge!r} is no period; give past, present or none")
+    period: Period = charge  # type: ignore[assignment]
+    wanted = Order("release", _name(command_id), usage_id=usage_id, period=period, reason=reason)
     _order(wanted, _database(data_dir, database_url), dry_run=dry_run)
 
 
@@ -107,7 +127,9 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
     verb = "would be ordered" if dry_run else "was ordered before" if made.repeated else "is ordered"
     rows = f"{len(made.lines)} rows" if len(made.lines) > 1 else f"row {made.lines[0].usage_id}"
     lines = [f"{made.kind} of {rows} of account {made.account_id} {verb}, command {made.command_id}"]
-    if not made.repeated:
+    if made.kind == "release":
+        lines.append(f"  comes off the list of what was too late: {format_octets(made.octets)} ({made.octets} octets)")
+    elif not made.repeated:
         money = f"{made.amount} {made.currency}".rstrip()
         time = f" and {format_seconds(made.ms)} s" if made.ms else ""
         lines.append(f"  goes back    {money} and {format_octets(made.octets)} ({made.octets} octets){time}")

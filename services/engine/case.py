@@ -25,6 +25,8 @@ class Connection(msgspec.Struct, gc=False):
     number_to: int
     payments: tuple[Paid, ...] = ()
     """What purses gave of it."""
+    counter_id: str | None = None
+    """The price's running total."""
 
 
 class Case(msgspec.Struct, gc=False):

@@ -68,6 +68,13 @@ def charge(case: Case, account: AccountState, tariff: Tariff) -> Charged:
     return Charged(session.account, tuple(session.notifications), session.cause)
 
 
+def charge_connection(case: Case, account: AccountState, tariff: Tariff) -> Charged:
+    """Charge a connection that ended and nothing else; what it cost is in the Case, None where it cost nothing."""
+    session = _Session(case, account, tariff)
+    session.connect()
+    return Charged(session.account, tuple(session.notifications), session.cause)
+
+
 class _Session:
     """One flow on its way down the waterfall."""
 
@@ -89,7 +96,12 @@ class _Session:
             if self._selection is selection:
                 raise RuntimeError(f"rule {selection.rule.rule.id} leaves {left} octets without a payer; this is a bug")
             selection, left = self._selection, self._next_part(left, self._selection)
-        if self._selection.connection is not None and self._case.flow.end_reason != "active":
+        if self._case.flow.end_reason != "active":
+            self.connect()
+
+    def connect(self) -> None:
+        """Charge the connection of the flow, where connections have a price."""
+        if self._selection.connection is not None:
             self._connect(self._selection, self._selection.connection)
 
     def _next_part(self, left: int, selection: Selection) -> int:
@@ -338,7 +350,8 @@ class _Session:
         )
         self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
         money, paid = self._take(micros)
-        self._case.connection = Connection(price.price.id, micros, money, number.octets, number.octets + 1, paid)
+        at = number.octets
+        self._case.connection = Connection(price.price.id, micros, money, at, at + 1, paid, price.counter_id)
         self._turn_by_spend()
         if can_pay(price, self.account) != was_open:
             # A tier has turned for traffic that granted money does not pay for.

@@ -21,6 +21,7 @@ from schemas.command import (
     EmitUsage,
     RaiseCap,
     RefundUsage,
+    ReleaseLate,
     RerateUsage,
     Reserve,
     SetRenewal,
@@ -35,6 +36,7 @@ from services.engine.correction_commands import correct
 from services.engine.effective import hand_over
 from services.engine.fees import give_back, is_on_trial
 from services.engine.journal import Journal, Source
+from services.engine.late_release import release
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import DAY_MS, add_days, is_time_zone
 from services.engine.sale import ineligible, misfit, off_sale
@@ -386,6 +388,12 @@ def _emit(journal: Journal, _command: EmitUsage) -> None:
     journal.emit_gathered()
 
 
+def _release(journal: Journal, command: ReleaseLate) -> None:
+    refusal = release(journal, command)
+    if refusal is not None:
+        raise _RefusedError(*refusal)
+
+
 def _correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) -> None:
     _refuse(correct(journal, command))
 
@@ -436,4 +444,5 @@ _STEPS: dict[type, Callable[[Journal, Any], None]] = {
     RefundUsage: _correct,
     VoidUsage: _correct,
     RerateUsage: _correct,
+    ReleaseLate: _release,
 }

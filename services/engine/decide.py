@@ -132,13 +132,13 @@ def _not_charged(case: Case, note: str) -> None:
 
 def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: Tariff) -> Outcome:
     """Charge a flow to the account as it stood when the flow happened. The ledger hears at once."""
+    if has_failed(case.flow):
+        _not_charged(case, _FAILED)
+        return _told(case, account)
     if is_beyond(account, case.at_ms):
         note = f"the flow is older than {account.past_start_ms or account.cycle_start_ms}, and the grace for it is over"
         _not_charged(case, f"{note}; it is listed for correction")
         return _told_now(case, account, account, cause="late")
-    if has_failed(case.flow):
-        _not_charged(case, _FAILED)
-        return _told(case, account)
     charged = charge(case, view, tariff)
     if case.selection.doubted:
         return _told_as_unknown(case, lambda: _told_late(case, charged, account, tariff))

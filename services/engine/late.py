@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from schemas.state import AccountState, Bucket, Product
+from services.engine.packed import unpacked
 from services.engine.purses import key_of
-from services.engine.standing import draw_order, with_standing
+from services.engine.standing import draw_order, with_standing, without_shares
 from services.engine.tariff import Tariff
 
 GRACE_MS = 86_400_000
@@ -31,7 +32,14 @@ def is_present(account: AccountState, at_ms: int) -> bool:
     """Whether a flow from before the account's last change meets what one from now would meet."""
     if account.lapsed or account.ended or not account.standing.endswith("||"):
         return False
-    return at_ms >= account.cycle_start_ms or at_ms < account.created_ms
+    if account.created_ms <= at_ms < account.cycle_start_ms:
+        return False
+    return not renewed_since(unpacked(account), at_ms)
+
+
+def renewed_since(account: AccountState, at_ms: int) -> set[str]:
+    """Products that are in a later term than at `at_ms`: what the present one grants is not for usage of then."""
+    return {item.product_id for item in account.products if item.first_ms and item.first_ms <= at_ms < item.start_ms}
 
 
 def in_past_cycle(account: AccountState, at_ms: int) -> bool:
@@ -46,7 +54,7 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
     but a term that a product has begun since is not for the term before.
     """
     past = in_past_cycle(account, at_ms)
-    renewed = {item.product_id for item in account.products if item.first_ms and item.first_ms <= at_ms < item.start_ms}
+    renewed = renewed_since(account, at_ms)
     products = [item for item in account.products if _was_held(item, at_ms, past=past)]
     # What has come and gone since was not there; what has come to stay serves usage of the present cycle.
     products += [item for item in account.ended if item.start_ms <= at_ms and _was_held(item, at_ms, past=past)]
@@ -58,7 +66,8 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         account,
         products=tuple(replace(product, status="active") for product in products),
         buckets=tuple(sorted(buckets, key=lambda bucket: draw_order(bucket, tariff))),
-        counters=account.past_counters if past else account.counters,
+        # What members had used of their shares in the term before is not known any more.
+        counters=account.past_counters if past else without_shares(account.counters, renewed),
         purses=tuple(
             purse
             for purse in account.purses
@@ -83,8 +92,12 @@ def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int
     if in_past_cycle(account, at_ms):
         after = replace(after, past_counters=view.counters)
     else:
+        renewed = renewed_since(account, at_ms)
+        others = set(without_shares(account.counters, renewed))
+        shares = tuple(counter for counter in account.counters if counter not in others)
+        counters = (*without_shares(view.counters, renewed), *shares)
         after = replace(
-            after, counters=view.counters, told_blocked=view.told_blocked, next_notification=view.next_notification
+            after, counters=counters, told_blocked=view.told_blocked, next_notification=view.next_notification
         )
     return with_standing(after, tariff)
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from schemas.classification import Classification
 from schemas.flow import FlowRecord
-from schemas.state import AccountState, PendingDraw, Provisional
+from schemas.state import AccountState, PendingDraw, PendingPayment, Provisional
 from services.engine.case import Case
-from services.engine.corrections import Drawn, Line, charge_again, take_back
+from services.engine.corrections import Drawn, Line, charge_again, purses_of, take_all_back
 from services.engine.journal import Journal, Source
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked
@@ -40,8 +40,8 @@ def not_believed(classification: Classification) -> Classification:
 
 
 def kept(account: AccountState, case: Case) -> AccountState:
-    """`account` with a doubted flow kept for correction, if it was charged anything, and not to a money allowance."""
-    if not case.charged or case.payments or case.octets > MAX_GATHERED_OCTETS:
+    """`account` with a doubted flow kept for correction, if it was charged anything."""
+    if not case.charged or case.octets > MAX_GATHERED_OCTETS:
         return account
     flow, template = case.flow, case.selection.template
     entry = Provisional(
@@ -49,7 +49,8 @@ def kept(account: AccountState, case: Case) -> AccountState:
         flow.serving_plmn, flow.congestion_level,
         template.rule_id, case.treatment, template.rating_group, template.catalogue_version, case.charged, case.free,
         tuple(PendingDraw(draw.bucket_id, draw.octets, draw.drawn_ms) for draw in case.draws), case.counter_id,
-        case.micros, case.money,
+        case.micros, case.money, tuple(PendingPayment(item.purse.bucket_id, item.micros) for item in case.payments),
+        case.blocked,
     )  # fmt: skip
     return replace(account, provisional=(*account.provisional, entry)[-MAX_PROVISIONAL:])
 
@@ -72,14 +73,14 @@ def reclassify(
     if not found:
         return None if len(alive) == len(account.provisional) else Outcome(replace(account, provisional=alive))
     account, left = unpacked(account), tuple(entry for entry in alive if entry not in found)
-    wrong = [entry for entry in found if not _would_be_blocked(_then(entry, flow), account, verdict, tariff)]
+    wrong = [entry for entry in found if _can_be_corrected(entry, flow, account, verdict, tariff)]
     journal = Journal(account, tariff, Source.flow(at, CAUSE), at_ms=account.settled_ms, now_ms=now_ms)
     journal.take(replace(account, provisional=left, reclassified=account.reclassified + len(wrong)))
     if wrong:
         journal.emit_gathered()
         lines = [_line(entry, flow, at.partition) for entry in wrong]
-        taken = [take_back(journal, line, verdict) for line in lines]
-        charge_again(journal, taken)
+        again = take_all_back(journal, lines)
+        charge_again(journal, [item._replace(verdict=verdict) for item in again])
     return journal.outcome()
 
 
@@ -93,6 +94,15 @@ def _is_alive(entry: Provisional, account: AccountState, flow: FlowRecord) -> bo
 def _same_flow(entries: tuple[Provisional, ...], flow: FlowRecord) -> tuple[Provisional, ...]:
     key = flow_key(flow)
     return tuple(entry for entry in entries if entry.flow == key and entry.subscriber_id == flow.subscriber_id)
+
+
+def _can_be_corrected(
+    entry: Provisional, flow: FlowRecord, account: AccountState, verdict: Classification, tariff: Tariff
+) -> bool:
+    # Granted money that is gone can neither come back nor become the subscriber's own.
+    if not all(purses_of(account, payment.bucket_id, entry.start_ms) for payment in entry.payments):
+        return False
+    return not _would_be_blocked(_then(entry, flow), account, verdict, tariff)
 
 
 def _would_be_blocked(flow: FlowRecord, account: AccountState, verdict: Classification, tariff: Tariff) -> bool:
@@ -115,4 +125,5 @@ def _line(entry: Provisional, flow: FlowRecord, partition: int) -> Line:
         entry.treatment, entry.rating_group, None, entry.catalogue_version, entry.charged_octets, entry.free_octets, 0,
         tuple(Drawn(draw.bucket_id, draw.unit, draw.amount) for draw in entry.draws), entry.micros, bool(entry.money),
         entry.counter_id, price_id, timed=sum(draw.octets for draw in entry.draws if draw.ms is not None),
+        payments=tuple((payment.bucket_id, payment.micros) for payment in entry.payments), unpaid=entry.blocked_octets,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from services.engine.fees import due_fees
 from services.engine.journal import Journal
 from services.engine.periods import DAY_MS, add_days, next_cycle_end
 from services.engine.sale import ineligible, misfit, off_sale
-from services.engine.standing import share_id
+from services.engine.standing import without_shares
 from services.engine.tariff import CompiledOffering, Tariff
 
 
@@ -85,10 +85,7 @@ def refusal_of(journal: Journal, ending: Ending, product: Product) -> str | None
 
 def fresh_shares(account: AccountState, product: Product) -> AccountState:
     """The account with the shares of its members in the product's allowances whole again, as in one just ordered."""
-    used = share_id(f"{product.product_id}/", "").removesuffix(":")
-    return replace(
-        account, counters=tuple(item for item in account.counters if not item.counter_id.startswith(used))
-    )  # fmt: skip
+    return replace(account, counters=without_shares(account.counters, (product.product_id,)))
 
 
 def keep(journal: Journal, ending: Ending, product: Product) -> None:

@@ -15,6 +15,7 @@ from schemas.classification import Classification
 from schemas.decision import DECISION_VERSION, Loser, PolicyDecision
 from schemas.fields import Treatment
 from schemas.flow import FlowRecord
+from services.engine.circumstances import circumstances_of
 from services.engine.marks import holds, is_spent, mark_of
 from services.engine.standing import ASLEEP, Facts, facts_of
 from services.engine.tariff import (
@@ -90,6 +91,10 @@ class Selection:
     """The bucket that a flow is drawn from without a second look, as long as it lasts; -1 where one is needed."""
     doubted: bool = False
     """True when the verdict is not believed, and the traffic would be treated otherwise if it were."""
+    by_time: bool = False
+    """True when a bucket of time could pay for the traffic, now or when it is filled again."""
+    circumstances: str = ""
+    """How the traffic was met, as far as the tariff tells that apart; see `services.engine.circumstances`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,9 +203,11 @@ def _is_doubted(application: str | None, confidence: int, tariff: Tariff) -> boo
 
 
 def _payers(selection: Selection) -> tuple[object, ...]:
+    by_money = selection.treatment != "free" and selection.bucket_index < 0 and selection.beyond == "price"
     return (
         selection.treatment, selection.rule.campaign, selection.bucket_index, selection.beyond,
-        selection.beyond_index, selection.price,
+        selection.beyond_index, selection.price, selection.connection,
+        selection.purses if by_money or selection.connection is not None else (),
     )  # fmt: skip
 
 
@@ -216,12 +223,19 @@ def _select(plan: Plan, traffic: Traffic, tariff: Tariff) -> Selection:
     share = drawn.allowance.share if drawn else None
     template = _template(winner, losers, treatment, tariff, own_service=traffic.application in tariff.own_services)
     purses = tuple(purse for purse in plan.purses if _reaches(purse.reach, traffic) and traffic.gets(purse.reach))
-    is_plain = drawn is not None and drawn.allowance.unit == "octets" and share is None and connection is None
+    by_time = any(_pays_by_time(slot, traffic) for slot in plan.slots)
+    is_plain = bucket_index >= 0 and not by_time and share is None and connection is None
     whole_index = bucket_index if treatment == "charged" and is_plain else -1
     return Selection(
         winner, losers, treatment, bucket_index, beyond, beyond_index, share, price, connection, purses, template,
-        whole_index,
+        whole_index, by_time=by_time,
     )  # fmt: skip
+
+
+def _pays_by_time(slot: Slot, traffic: Traffic) -> bool:
+    if slot.allowance is None or slot.allowance.allowance.unit == "octets":
+        return False
+    return _reaches(slot.allowance.reach, traffic) and traffic.gets(slot.allowance.reach)
 
 
 def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
@@ -234,11 +248,23 @@ def _look_up(key: tuple[Any, ...], tariff: Tariff) -> Selection:
         if len(tariff.answers) >= MAX_ANSWERS:
             tariff.answers.clear()
         answer = tariff.answers[plan.standing, kind] = select_for(plan, kind, tariff)
+    if word := circumstances_of(seen, tariff, doubted=answer.doubted):
+        answer = _met_so(word, answer, (plan.standing, kind, word), tariff)
     if len(tariff.selections) >= MAX_SELECTIONS:
         tariff.selections.clear()
     # The plan's own text in each key: an account that was just read brings a copy, and a hundred keys would keep it.
     tariff.selections[(plan.standing, *key[1:])] = answer
     return answer
+
+
+def _met_so(word: str, answer: Selection, key: tuple[Any, ...], tariff: Tariff) -> Selection:
+    """The answer for one of the circumstances in which a kind of traffic is met."""
+    found: Selection | None = tariff.met.get(key)
+    if found is None:
+        if len(tariff.met) >= MAX_ANSWERS:
+            tariff.met.clear()
+        found = tariff.met[key] = dataclasses.replace(answer, circumstances=word)
+    return found
 
 
 def _read_standing(standing: str, tariff: Tariff) -> Plan:

@@ -16,29 +16,28 @@ from typing import NamedTuple
 class Span(NamedTuple):
     """The octets of a flow, and how many milliseconds they took; 0 for a flow that is a moment.
 
-    Usage that is charged again can have a knee: `knee_octets` took `knee_ms`, and the rest came after them.
+    Octets that are charged again can be the first ones of a flow: then `flow_octets` and `flow_ms` are all of it, and
+    give the pace.
     """
 
     octets: int
     ms: int
-    knee_octets: int = 0
-    knee_ms: int = 0
+    flow_octets: int = 0
+    flow_ms: int = 0
+
+    def first(self, octets: int) -> "Span":
+        """The first octets of a flow, which end in the millisecond in which the last of them has passed."""
+        return Span(octets, self.ms_for(octets), self.octets, self.ms)
 
     def octets_after(self, ms: int) -> int:
         """Octets that have passed after so many milliseconds."""
         if ms >= self.ms:
             return self.octets
-        if ms < self.knee_ms:
-            return self.knee_octets * ms // self.knee_ms
-        rest = self.octets - self.knee_octets
-        return self.knee_octets + rest * (ms - self.knee_ms) // (self.ms - self.knee_ms)
+        return (self.flow_octets or self.octets) * ms // (self.flow_ms or self.ms)
 
     def ms_for(self, octets: int) -> int:
         """Milliseconds that the first octets take up."""
-        if octets <= self.knee_octets:
-            return -(-octets * self.knee_ms // self.knee_octets) if self.knee_octets else 0
-        rest_ms, rest = self.ms - self.knee_ms, self.octets - self.knee_octets
-        return self.knee_ms - (-(octets - self.knee_octets) * rest_ms // rest)
+        return -(-octets * (self.flow_ms or self.ms) // (self.flow_octets or self.octets or 1))
 
     def part(self, *, from_octets: int, from_ms: int, most_ms: int) -> tuple[int, int]:
         """Milliseconds, at most so many, that a payer by time takes from a place in the flow on, and their octets.

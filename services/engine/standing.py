@@ -5,13 +5,13 @@ such an account, the campaigns that run and the time windows that are open. It c
 account does, and accounts that stand alike share what was worked out for it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from schemas.catalogue import Campaign
-from schemas.state import AccountState, Bucket
+from schemas.state import AccountState, Bucket, Counter
 from services.engine.eligibility import unmet_by
 from services.engine.marks import marks_of, with_notices
 from services.engine.periods import is_open
@@ -45,6 +45,12 @@ def standing_for(account: AccountState, subscriber_id: str) -> str:
 def share_id(bucket_id: str, subscriber_id: str) -> str:
     """The counter of what one member has drawn from a bucket in this cycle."""
     return f"member:{bucket_id}:{subscriber_id}"
+
+
+def without_shares(counters: tuple[Counter, ...], product_ids: Collection[str]) -> tuple[Counter, ...]:
+    """`counters` without what members have drawn from the buckets of some products."""
+    prefixes = tuple(f"member:{product_id}/" for product_id in product_ids)
+    return tuple(counter for counter in counters if not counter.counter_id.startswith(prefixes))
 
 
 def standing_of(account: AccountState, tariff: Tariff, used_up: frozenset[str] = frozenset()) -> str:

@@ -48,6 +48,12 @@ class Map:
             return self._home
         return self._zone_of.get(plmn) or self._zone_of.get(plmn[:3]) or self._rest
 
+    def network_in(self, zone: str) -> str | None:
+        """A serving network that lies in `zone`; None, which stands for home, where the zone is not known."""
+        if zone == self._home:
+            return None
+        return next((plmn for plmn, name in self._zone_of.items() if name == zone), ANY_OTHER)
+
     def networks_of(self, zones: Iterable[str]) -> Networks:
         """The networks of `zones`; all of them where it is empty."""
         wanted = frozenset(zones)
@@ -79,10 +85,14 @@ class Surroundings:
         dnn = network_identifier(flow.dnn) if self._dnns and flow.dnn else None
         return zone, dnn if dnn in self._dnns else None, self._levels[flow.congestion_level or 0]
 
+    def network_in(self, zone: str) -> str | None:
+        """A serving network that lies in `zone`; None where places are not told apart, or for home."""
+        return self._places.network_in(zone) if self._places else None
+
 
 def surroundings_of(catalogue: Catalogue, places: Map) -> Surroundings | None:
     """What `catalogue` looks at around a flow; None when nothing of it does."""
-    scopes = list(_scopes(catalogue))
+    scopes = list(scopes_of(catalogue))
     zones = any(scope.zones for scope in scopes)
     dnns = frozenset(network_identifier(dnn) for scope in scopes for dnn in scope.dnns)
     edges = {rule.min_congestion for rule in catalogue.rules} | {rule.max_congestion + 1 for rule in catalogue.rules}
@@ -96,7 +106,8 @@ def network_identifier(dnn: str) -> str:
     return _OPERATOR_PART.sub("", lower) if lower.endswith(".gprs") else lower
 
 
-def _scopes(catalogue: Catalogue) -> Iterator[Scope]:
+def scopes_of(catalogue: Catalogue) -> Iterator[Scope]:
+    """Every scope of `catalogue`."""
     yield from (rule.scope for rule in catalogue.rules)
     for offering in catalogue.offerings:
         yield from (allowance.scope for allowance in offering.allowances)

@@ -26,9 +26,18 @@ from schemas.catalogue_scopes import Scope, TimeWindow
 from schemas.decision import Qos
 from schemas.state import Bucket
 from schemas.units import format_micros
+from services.engine.concerns import Concerns
 from services.engine.periods import Window
 from services.engine.prices import Curve, curve_of
-from services.engine.surroundings import ALL_NETWORKS, Map, Networks, Surroundings, network_identifier, surroundings_of
+from services.engine.surroundings import (
+    ALL_NETWORKS,
+    Map,
+    Networks,
+    Surroundings,
+    network_identifier,
+    scopes_of,
+    surroundings_of,
+)
 
 BUILT_IN_RULE = PccRule(id="default", name="General data", precedence=100_000, rating_group=1)
 """The rule after all others, so that no flow is without one: general data, charged; blocked where nothing can pay."""
@@ -234,6 +243,8 @@ class Tariff:
     own_services: frozenset[str]
     """Applications that are the operator's own."""
     built_in: CompiledRule
+    concerns: Concerns
+    """What the catalogue tells apart of how traffic comes, by its kind."""
     surroundings: Surroundings | None = None
     """What the catalogue looks at around a flow; None when it looks at nothing there."""
     min_confidence: int = 0
@@ -242,12 +253,14 @@ class Tariff:
     """What `services.engine.select` has worked out for a standing; it only saves work."""
     answers: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """The same for one kind of traffic under a standing."""
+    met: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """The same for one kind of traffic met in one way."""
     selections: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """The answer for traffic as it comes."""
 
     def forget(self) -> None:
         """Empty the memory."""
-        for memory in (self.plans, self.answers, self.selections):
+        for memory in (self.plans, self.answers, self.met, self.selections):
             memory.clear()
 
     def allowance(self, offering_id: str, allowance_id: str) -> CompiledAllowance | None:
@@ -277,6 +290,7 @@ def compile_tariff(catalogue: Catalogue) -> Tariff:
         built_in=_rule(BUILT_IN_RULE, campaigns, places),
         surroundings=surroundings_of(catalogue, places),
         min_confidence=catalogue.min_confidence,
+        concerns=Concerns(catalogue.rules, scopes_of(catalogue), min_confidence=catalogue.min_confidence),
     )
 
 

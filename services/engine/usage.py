@@ -76,18 +76,18 @@ def gather(
 
     `add_draws` is for flows that may have drawn from more than one bucket of volume.
     """
-    selection, treatment, price_id = case.selection, case.treatment, case.price_id
-    rule_id = selection.template.rule_id
-    application, service = case.classification.application, case.classification.service
+    selection, seen, treatment, counter_id = case.selection, case.classification, case.treatment, case.counter_id
+    rule_id, application, service = selection.template.rule_id, seen.application, seen.service
     for index, entry in enumerate(pending):
         if (
             entry.application == application
             and entry.rule_id == rule_id
             and entry.service == service
             and entry.treatment == treatment
-            and entry.price_id == price_id
+            and entry.counter_id == counter_id
             and entry.subscriber_id == case.flow.subscriber_id
-            and entry.category == case.classification.category
+            and entry.category == seen.category
+            and entry.circumstances == selection.circumstances
         ):
             entries = list(pending)
             entries[index] = _added(entry, case, add_draws or _added_draw)
@@ -96,10 +96,18 @@ def gather(
 
 
 def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
-    """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it."""
-    pending = gather(pending, case, _added_draws)
+    """`pending` with one decided flow added, and, in an entry of its own, the connection that ended with it.
+
+    Flows that time could pay for are told one by one: a row of several would not say how long each of them was.
+    """
+    pending = (*pending, _fresh(case)) if case.selection.by_time else gather(pending, case, _added_draws)
     if case.payments:
         pending = _with_payments(pending, case)
+    return gather_connection(pending, case)
+
+
+def gather_connection(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """`pending` with the connection that ended with a flow, if it was counted."""
     if case.connection is None or case.connection.number_to == case.connection.number_from:
         return pending
     fresh = _connected(case, case.connection)
@@ -126,6 +134,7 @@ def _connected(case: Case, ended: Connection) -> PendingUsage:
         treatment="charged",
         sponsor_id=None,
         price_id=ended.price_id,
+        counter_id=ended.counter_id,
         record_count=0,
         charged_octets=0,
         free_octets=0,
@@ -159,21 +168,24 @@ def _payments(paid: tuple[Paid, ...]) -> tuple[PendingPayment, ...]:
 
 def _key(entry: PendingUsage) -> tuple[str | None, ...]:
     return (
-        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.price_id,
+        entry.subscriber_id, entry.rule_id, entry.application, entry.service, entry.category, entry.counter_id,
+        entry.circumstances,
     )  # fmt: skip
 
 
 def _fresh(case: Case) -> PendingUsage:
     flow, classification, template = case.flow, case.classification, case.selection.template
-    return PendingUsage(
+    # With more than thirty arguments in one call, CPython would build a tuple for them first.
+    entry = PendingUsage(
         flow.subscriber_id, template.rule_id, classification.application, classification.service,
         classification.category, case.treatment, template.rating_group, template.sponsor_id, case.price_id,
         template.catalogue_version, case.at.offset, case.at.offset, flow.start_ms, flow.end_ms, 1,
         case.charged, case.free, case.sponsored, case.blocked, case.not_charged, case.micros,
         tuple([PendingDraw(draw.bucket_id, draw.octets, draw.drawn_ms) for draw in case.draws]),
         case.money, _evidence(classification), case.price_from, case.price_to, 0, (),
-        _added_sponsorships((), case.sponsorships),
+        _added_sponsorships((), case.sponsorships), case.selection.circumstances,
     )  # fmt: skip
+    return entry if case.counter_id is None else replace(entry, counter_id=case.counter_id)
 
 
 def _added(entry: PendingUsage, case: Case, add_draws: AddDraws) -> PendingUsage:
@@ -314,6 +326,7 @@ def _priced(row: RatedUsage, account: AccountState, pending: PendingUsage) -> Ra
         row,
         currency=account.currency if pending.price_id else None,
         price_id=pending.price_id,
+        price_offering_id=offering_of(pending.counter_id),
         price_octets_from=pending.price_octets_from,
         price_octets_to=pending.price_octets_to,
         sponsorships=tuple([_sponsorship(paid) for paid in pending.sponsorships]),
@@ -392,7 +405,13 @@ def _common(account: AccountState, pending: PendingUsage, partition: int, now_ms
         treatment=pending.treatment,
         sponsor_id=pending.sponsor_id,
         credit_amount=format_micros(sum(payment.micros for payment in pending.payments)) if pending.payments else "0",
+        circumstances=pending.circumstances or None,
     )
+
+
+def offering_of(counter_id: str | None) -> str | None:
+    """The offering of a price's counter, `price:<offering>/<price>`."""
+    return None if counter_id is None else counter_id.partition(":")[2].partition("/")[0]
 
 
 _BLANK = RatedUsage(

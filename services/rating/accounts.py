@@ -18,6 +18,7 @@ from schemas.command import (
     Credit,
     Debit,
     RefundUsage,
+    ReleaseLate,
     RerateUsage,
     Reserve,
     SetRenewal,
@@ -350,7 +351,7 @@ class _Desk:
         product.update(end_ms=command.issued_at_ms, cancelled_by=command.command_id)
         self._changed_products.append(product)
 
-    def refuse_correction(self, command: RefundUsage | VoidUsage | RerateUsage) -> None:
+    def refuse_correction(self, command: RefundUsage | VoidUsage | RerateUsage | ReleaseLate) -> None:
         """A correction is made from the ledger, which knows what was paid and what was corrected before."""
         raise CommandRefused(command, "type", "corrections are ordered by `smartpipe correct`, which reads the ledger")
 
@@ -372,6 +373,7 @@ _STEPS: dict[type, Callable[[_Desk, Any], None]] = {
     RefundUsage: _Desk.refuse_correction,
     VoidUsage: _Desk.refuse_correction,
     RerateUsage: _Desk.refuse_correction,
+    ReleaseLate: _Desk.refuse_correction,
     ChangeProfile: _Desk.change_profile,
     ActivateProduct: _Desk.activate,
     CancelProduct: _Desk.cancel,

@@ -27,13 +27,14 @@ _SAME = (
     "start_ms", "end_ms", "rated_at_ms", "catalogue_version", "category", "application", "service", "rule_id",
     "rating_group", "treatment", "product_id", "offering_id", "sponsor_id", "record_count", "octets", "charged_octets",
     "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets", "currency", "price_id",
-    "price_octets_from", "price_octets_to", "evidence", "cause", "corrects", "timed_octets",
+    "price_octets_from", "price_octets_to", "evidence", "cause", "corrects", "timed_octets", "connections",
+    "circumstances", "price_offering_id",
 )  # fmt: skip
 """Columns that are named like the fields they hold."""
 
 _WHOLE = re.compile(r"-?[0-9]{1,36}")
 
-_LONGS = ("partition", "first_offset", "last_offset", "ordinal", "rating_group", "record_count")
+_LONGS = ("partition", "first_offset", "last_offset", "ordinal", "rating_group", "record_count", "connections")
 _WHOLES = (
     "octets", "charged_octets", "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets",
     "price_octets_from", "price_octets_to", "timed_octets",
@@ -184,7 +185,8 @@ def _book(usage: RatedUsage, partition: int, record: LogRecord, booked_at_ms: in
     row: Row = {name: getattr(usage, name) for name in _SAME}
     row.update(
         source_partition=usage.partition,
-        amount_micros=_micros(usage.amount),
+        amount_micros=_micros(usage.amount, "amount"),
+        credit_micros=_micros(usage.credit_amount, "credit_amount"),
         log_partition=partition,
         log_offset=record.offset,
         digest=hashlib.blake2b(value, digest_size=16).digest(),
@@ -223,11 +225,11 @@ def _sponsorships(usage: RatedUsage) -> list[Row]:
     return list(rows.values())
 
 
-def _micros(text: str) -> int:
+def _micros(text: str, name: str) -> int:
     try:
         return parse_micros(text)
     except ValueError as error:
-        raise _MalformedError(f"amount: {str(error)[:200]}") from None
+        raise _MalformedError(f"{name}: {str(error)[:200]}") from None
 
 
 def _whole(text: str, name: str) -> int:

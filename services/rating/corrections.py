@@ -9,10 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from schemas.command import COMMAND_VERSION, MAX_LINES, CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
+from schemas.command import (
+    COMMAND_VERSION,
+    MAX_LINES,
+    CorrectedUsage,
+    PastPeriod,
+    RefundUsage,
+    ReleaseLate,
+    RerateUsage,
+    VoidUsage,
+)
 from schemas.decision import Sponsorship
-from schemas.fields import RatType
 from schemas.topics import COMMANDS
 from schemas.units import Unit, format_micros, format_seconds, parse_micros
 from schemas.usage import Movement
@@ -20,16 +29,19 @@ from services.engine.periods import cycle_at
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, reading, writing
 from services.rating.explain_corrections import is_corrected_by
+from services.rating.past import past_period
 from services.rating.repositories import accounts as files
-from services.rating.repositories import catalogue as shelf
 from services.rating.repositories import corrections as orders
 from services.rating.repositories import ledger as books
 from services.rating.repositories import outbox, readings
 from services.rating.repositories.corrections import Row, Stretch
 from services.rating.repositories.ledger import SponsorRefund
 from services.rating.repositories.outbox import OutboxRecord
+from services.rating.rerating import Rerating
 
-Kind = Literal["refund", "void", "rerate"]
+Kind = Literal["refund", "void", "rerate", "release"]
+
+Period = Literal["past", "present", "none"]
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -55,6 +67,8 @@ class Order:
     ms: int | None = None
     """Time of a refund, drawn from buckets of seconds."""
     reason: str | None = None
+    period: Period | None = None
+    """Where late usage that is released is charged: when it happened, now, or nowhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +152,7 @@ class _Desk:
         if profile is None:
             raise CorrectionRefused(f"account: {self.account_id!r} does not exist; mend the id")
         self._profile = profile
+        self._rerating = Rerating(connection, self.account_id, at_ms=at_ms)
 
     def prepare(self) -> Correction:
         """The correction, checked. Raises CorrectionRefused."""
@@ -149,6 +164,8 @@ class _Desk:
         if wanted.kind == "rerate":
             return self._rerate()
         row = self._row()
+        if wanted.kind == "release":
+            return self._release(row)
         if (problem := self._problem(row)) is not None:
             raise CorrectionRefused(f"usage_id: {row['usage_id']!r} {problem}")
         return self._refund(row) if wanted.kind == "refund" else self._made([row], row["amount_micros"], row["octets"])
@@ -181,6 +198,33 @@ class _Desk:
             step = "mend the id; usage that is still gathered is booked within seconds"
             raise CorrectionRefused(f"usage_id: {usage_id!r} is not in the ledger; {step}")
         return row
+
+    def _release(self, row: Row) -> Correction:
+        """A late row off the list. One that is charged in the past needs all that was ordered before it booked."""
+        name = f"usage_id: {row['usage_id']!r}"
+        if row["cause"] != "late" or row["treatment"] != "not_charged":
+            raise CorrectionRefused(f"{name} did not come too late; `smartpipe correct list` shows what did")
+        pending = [item for item in self._orders if item["state"] == "pending"]
+        waiting = [item for item in pending if item["usage_id"] == row["usage_id"]]
+        if self._wanted.period == "past":
+            waiting = waiting or pending
+        if waiting:
+            raise CorrectionRefused(
+                f"{name} has to wait for the correction {waiting[0]['command_id']!r}; try again when it is booked"
+            )
+        settled = [item["usage_id"] for item in self._corrections if item["corrects"] == row["usage_id"]]
+        if settled:
+            raise CorrectionRefused(f"{name} is settled already, see {', '.join(settled)}; nothing is to be done")
+        return self._made([row], 0, row["not_charged_octets"])
+
+    def _past(self, line: CorrectedUsage) -> PastPeriod:
+        row = self._row()
+        zone, day = self._profile["time_zone"] or "UTC", self._profile["cycle_day"] or 1
+        try:
+            return past_period(self._connection, row, span=cycle_at(row["start_ms"], time_zone=zone, cycle_day=day))
+        except orders.TooManyRows as error:
+            rule = f"{error}, too many to sum up its period"
+            raise CorrectionRefused(f"usage_id: {line.usage_id!r}: {rule}; charge it in the present one") from None
 
     def _problem(self, row: Row) -> str | None:
         """Why a row cannot be corrected so: the rule and the next step; None when it can."""
@@ -229,13 +273,33 @@ class _Desk:
         if not micros and not octets and not ms and not sponsored:
             raise CorrectionRefused(f"usage_id: {row['usage_id']!r} has nothing left to refund; nothing is to be done")
         made = self._made([row], micros or 0, octets or 0)
-        return dataclasses.replace(made, ms=ms or 0, sponsored=sponsored)
+        lines = (self._left_of(made.lines[0], money, refunds),)
+        return dataclasses.replace(made, lines=lines, ms=ms or 0, sponsored=sponsored)
 
     def _drawn(self, row: Row, refunds: Sequence[Row], unit: Unit) -> int:
         """What the row drew from buckets of one unit, and refunds have not put back."""
         drawn = -sum(moved["amount"] for moved in self._movements(row) if moved["unit"] == unit)
         back = sum(moved["amount"] for item in refunds for moved in self._movements(item) if moved["unit"] == unit)
         return int(drawn - back)
+
+    def _left_of(self, line: CorrectedUsage, micros: int, refunds: Sequence[Row]) -> CorrectedUsage:
+        """The row with what is left of it after earlier refunds, so that nothing goes back to somebody twice."""
+        back: dict[tuple[str, str], int] = {}
+        for moved in (moved for item in refunds for moved in self._movements(item)):
+            key = moved["bucket_id"], moved["unit"]
+            back[key] = back.get(key, 0) + moved["amount"]
+        left = [
+            replace(moved, amount=str(int(moved.amount) + back.pop((moved.bucket_id, moved.unit), 0)))
+            for moved in line.movements
+        ]
+        charged, timed = (sum(item[name] for item in refunds) for name in ("charged_octets", "timed_octets"))
+        return replace(
+            line,
+            amount=format_micros(micros),
+            movements=tuple(left),
+            charged_octets=line.charged_octets - charged,
+            timed_octets=line.timed_octets - timed,
+        )
 
     def _check(self, name: str, given: int, left: int, shown: Callable[[int], str]) -> None:
         if given < 0:
@@ -249,7 +313,7 @@ class _Desk:
         if stretch is None or stretch.from_ms >= stretch.until_ms:
             raise CorrectionRefused("from: a rerate needs an account and a stretch of time; give --from before --until")
         rows = orders.rows(self._connection, stretch)
-        problems = [(row, self._problem(row) or self._surroundings(row)) for row in rows]
+        problems = [(row, self._problem(row) or self._rerating.obstacle(row, self._movements(row))) for row in rows]
         chosen = [row for row, problem in problems if problem is None]
         left_out = tuple((str(row["usage_id"]), problem) for row, problem in problems if problem is not None)
         if not chosen:
@@ -270,46 +334,15 @@ class _Desk:
 
     def _line(self, row: Row) -> CorrectedUsage:
         same = {name: row[name] for name in CorrectedUsage.__struct_fields__ if name in row}
+        found = self._movements(row)
         moved = tuple(
             Movement(bucket_id=item["bucket_id"], unit=item["unit"], amount=str(item["amount"]),
                      remaining=str(item["remaining"]))
-            for item in self._movements(row)
+            for item in found
         )  # fmt: skip
         amount = format_micros(row["amount_micros"])
-        paid = self._sponsorships(row)
-        return CorrectedUsage(**same, amount=amount, movements=moved, rat_type=self._rat_type(row), sponsorships=paid)
-
-    def _rat_type(self, row: Row) -> RatType | None:
-        """A radio access that all scopes agree with by which the row was rated: the ledger has no other trace of it."""
-        lists = [scope["rat_types"] for scope in self._scopes(row) if scope.get("rat_types")]
-        common = [rat for rat in lists[0] if all(rat in others for others in lists)] if lists else []
-        return common[0] if common else None
-
-    def _surroundings(self, row: Row) -> str | None:
-        """Why a row cannot be rated again: it depended on something that the ledger does not keep."""
-        if not row["record_count"]:
-            return "is of connections, which stay counted where their flows ended; refund it"
-        if any(item["unit"] == "micros" and item["bucket_id"] != "main" for item in self._movements(row)):
-            return "was paid by money that a product granted; credit the account instead"
-        scopes = self._scopes(row)
-        if any(scope.get("rat_types") for scope in scopes) and self._rat_type(row) is None:
-            return "was rated by several kinds of radio access; void or refund it"
-        if any(scope.get("zones") or scope.get("dnns") for scope in scopes):
-            return "was rated by its zone or data network, which the ledger does not keep; void or refund it"
-        return None
-
-    def _scopes(self, row: Row) -> list[dict[str, Any]]:
-        """The scopes, as in the catalogue files, of the row's rule, of the allowances drawn, and of its price."""
-        version = row["catalogue_version"]
-        found = [shelf.find(self._connection, version, "rule", row["rule_id"] or "")]
-        products = files.products_of(self._connection, [self.account_id]).get(self.account_id, [])
-        drawn = {item["bucket_id"] for item in self._movements(row)}
-        for product in products:
-            offering = shelf.find(self._connection, version, "offering", product["offering_id"]) or {}
-            name = product["product_id"]
-            found += [item for item in offering.get("allowances", ()) if f"{name}/{item['id']}" in drawn]
-            found += [item for item in offering.get("usage_prices", ()) if item["id"] == row["price_id"]]
-        return [item.get("scope", {}) for item in found if item]
+        rat_type, paid = self._rerating.rat_type(row, found), self._sponsorships(row)
+        return CorrectedUsage(**same, amount=amount, movements=moved, rat_type=rat_type, sponsorships=paid)
 
     def _movements(self, row: Row) -> list[Row]:
         return readings.movements_of(self._connection, [row["usage_id"]]).get(row["usage_id"], [])
@@ -322,11 +355,15 @@ class _Desk:
             if item["octets"]
         )
 
-    def _command(self, made: Correction) -> RefundUsage | VoidUsage | RerateUsage:
+    def _command(self, made: Correction) -> RefundUsage | VoidUsage | RerateUsage | ReleaseLate:
         common: dict[str, Any] = {
             "version": COMMAND_VERSION, "command_id": made.command_id, "account_id": self.account_id,
             "issued_at_ms": self._at_ms, "reason": self._wanted.reason,
         }  # fmt: skip
+        if made.kind == "release":
+            line, period = made.lines[0], self._wanted.period or "none"
+            past = self._past(line) if period == "past" else None
+            return ReleaseLate(**common, line=line, period=period, past=past)
         if made.kind == "refund":
             common |= {"amount": made.amount, "octets": made.octets, "ms": made.ms, "sponsored": made.sponsored}
             return RefundUsage(**common, line=made.lines[0])
@@ -349,7 +386,8 @@ class _Desk:
 
 
 def _charged(row: Row) -> int:
-    return int(row["charged_octets"] + row["free_octets"] + row["sponsored_octets"])
+    """Octets, or connections of a row that is about nothing else."""
+    return int(row["charged_octets"] + row["free_octets"] + row["sponsored_octets"] + row["connections"])
 
 
 def _micros(amount: str | None) -> int | None:
@@ -361,5 +399,5 @@ def _micros(amount: str | None) -> int | None:
         raise CorrectionRefused(f"amount: {error}") from None
 
 
-def _tag(command: RefundUsage | VoidUsage | RerateUsage) -> str:
+def _tag(command: RefundUsage | VoidUsage | RerateUsage | ReleaseLate) -> str:
     return str(command.__struct_config__.tag)

@@ -24,7 +24,7 @@ _PAID_BY_A_BUNDLE = {"charged", "free", "sponsored"}
 _OCTETS = ("octets", "charged_octets", "free_octets", "sponsored_octets", "blocked_octets", "not_charged_octets")
 _WORDS = (
     "category", "application", "service", "treatment", "rule_id", "rating_group", "sponsor_id", "price_id",
-    "catalogue_version", "record_count", "cause", "corrects",
+    "catalogue_version", "record_count", "cause", "corrects", "circumstances", "price_offering_id",
 )  # fmt: skip
 
 
@@ -83,19 +83,29 @@ def usage_document(row: Row) -> Document:
 
 def usage_sentence(row: Row) -> str:
     """The row in one sentence."""
-    cost = (
-        f" for {format_micros(row['amount_micros'])} {row['currency'] or ''}".rstrip() if row["amount_micros"] else ""
-    )
-    if row["kind"] == "refund" and row["octets"]:
-        what = row["application"] or row["category"] or "traffic"
-        return f"{format_octets(row['octets'])} of {what} taken back{cost}"
+    cost = _cost(row)
+    traffic = row["application"] or row["category"] or "traffic"
+    if row["kind"] == "refund" and (row["octets"] or row["connections"]):
+        return f"{_volume(row)} of {traffic} taken back{cost}"
     if row["kind"] != "usage":
         what = row["offering_id"] or row["product_id"]
         return f"{row['kind']}{f' of {what}' if what else ''}{cost}"
-    what = row["application"] or row["category"] or "traffic"
     word = str(row["treatment"] or "rated").replace("_", " ")
     again = " again" if row["corrects"] else ""
-    return f"{format_octets(row['octets'])} of {what}, {word}{again}{cost}"
+    return f"{_volume(row)} of {traffic}, {word}{again}{cost}"
+
+
+def _volume(row: Row) -> str:
+    number = row["connections"]
+    return f"{number} connection{'s' if number > 1 else ''}" if number else format_octets(row["octets"])
+
+
+def _cost(row: Row) -> str:
+    """What it cost, and how much of that granted money paid."""
+    if not row["amount_micros"]:
+        return ""
+    cost = f" for {format_micros(row['amount_micros'])} {row['currency'] or ''}".rstrip()
+    return f"{cost}, {format_micros(row['credit_micros'])} of it by granted money" if row["credit_micros"] else cost
 
 
 def _rated(row: Row) -> Document:
@@ -121,6 +131,10 @@ def _tag(row: Row) -> str | None:
 def _characteristics(row: Row) -> list[Document]:
     named = [(name, row[name]) for name in _WORDS if row[name] is not None]
     named += [(name, row[name]) for name in _OCTETS if row["kind"] in ("usage", "refund")]
+    if row["connections"]:
+        named.append(("connections", row["connections"]))
+    if row["credit_micros"]:
+        named.append(("credit_amount", format_micros(row["credit_micros"])))
     named.append(("endDate", timestamp(row["end_ms"])))
     return [
         {"name": name, "valueType": "number" if isinstance(value, int) else "string", "value": value}

@@ -262,3 +262,30 @@ def account(stage: Stage) -> AccountState:
     found = stage.state.accounts.get("alice")
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(("charge", "treatment"), [("past", "charged"), ("present", "charged"), ("none", "free")])
+def test_late_usage_is_settled_and_reconciles(tmp_path: Path, charge: str, treatment: str) -> None:
+    now_ms, day_ms = int(time.time() * 1000), 86_400_000
+    made = Stage(tmp_path, now_ms - 70 * day_ms)
+    common = {"version": "1.0", "account_id": "alice", "issued_at_ms": made.now_ms}
+    made.order(
+        ChangeProfile(command_id="k1", **common),
+        ActivateProduct(command_id="k2", product_id="plan", offering_id="smart-general", **common),
+    )
+    made.now_ms = now_ms - 30 * day_ms
+    made.flow(5_000_000, "www.netflix.com")
+    made.turn()
+    made.now_ms = now_ms - 69 * day_ms
+    made.flow(3_000_000, "www.facebook.com")
+    made.now_ms = now_ms
+    made.turn()
+    [listed] = [row.usage_id for row in made.rows() if row.cause == "late" and row.kind == "usage"]
+    assert listed in made.correct("list")
+    with pytest.raises(CorrectionRefused, match="--charge: 'later' is no period"):
+        made.correct("release", listed, "--charge", "later")
+    assert "comes off the list" in made.correct("release", listed, "--charge", charge)
+    again = made.rows()[-1]
+    assert (again.corrects, again.treatment, again.octets) == (listed, treatment, 3_000_000)
+    assert "no flow came too late" in made.correct("list")
+    made.verify()

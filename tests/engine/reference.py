@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from tests.engine.reference_prices import exact_price, long_run, whole
+from tests.engine.reference_times import first_ms_after, first_of_next_month, first_of_this_month
 
 Traffic = dict[str, Any]
 FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
@@ -454,13 +455,25 @@ class Reference:
     def can_connect(self, offered: tuple[str, dict[str, Any]], traffic: Traffic) -> bool:
         """Whether one more connection could be paid, or is free."""
         next_one, present = self.next_connection(offered)
-        cap, limit = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"]), self.cap("limit", self.limit)
-        if cap is not None and next_one > cap:
+        limit = self.cap("limit", self.limit)
+        if self.is_capped(offered, present, next_one):
             return bool(offered[1]["on_cap"] == "free")
         credit = sum(purse["left"] for purse in self.paying(traffic))
         if limit is not None and next_one > present + credit + max(0, limit - self.spent):
             return False
         return not self.prepaid or next_one <= present + credit + self.balance
+
+    def is_capped(self, offered: tuple[str, dict[str, Any]], before: int, after: Fraction) -> bool:
+        """Whether one more, with which the cycle's total costs so much, is beyond the cap. What was spent counts."""
+        offering_id, price = offered
+        cap = self.cap((offering_id, price["id"]), price["cap"])
+        return cap is not None and after > before + max(
+            0, cap - self.spent_on(("price", offering_id, price["id"]), before)
+        )
+
+    def spent_on(self, _key: Any, costs: int) -> int:
+        """What was spent on a price in this cycle: what its total costs, as long as prices do not change."""
+        return costs
 
     def next_connection(self, offered: tuple[str, dict[str, Any]]) -> tuple[Fraction, int]:
         """What the cycle's connections cost with one more, exactly, and what they have cost."""
@@ -472,8 +485,7 @@ class Reference:
         if offered is None:
             return 0
         next_one, present = self.next_connection(offered)
-        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
-        return 0 if cap is not None and next_one > cap else -whole(-next_one) - present
+        return 0 if self.is_capped(offered, present, next_one) else -whole(-next_one) - present
 
     def connect(self, traffic: Traffic) -> None:
         """Charge the connection that ends, if another octet of it would pass."""
@@ -484,8 +496,7 @@ class Reference:
         if copy.deepcopy(self).octet(traffic) == "blocked":
             return
         next_one, present = self.next_connection(offered)
-        cap = self.cap((offered[0], offered[1]["id"]), offered[1]["cap"])
-        if cap is not None and next_one > cap:
+        if self.is_capped(offered, present, next_one):
             return
         self.totals["price", offered[0], offered[1]["id"]] = (
             self.totals.get(("price", offered[0], offered[1]["id"]), 0) + 1
@@ -535,8 +546,8 @@ class Reference:
         sold = self.totals.get(key, 0)
         bill = whole(exact_price(price, sold))
         dearer = exact_price(price, sold + 1)
-        cap, limit = self.cap((offering_id, price["id"]), price["cap"]), self.cap("limit", self.limit)
-        if cap is not None and dearer > cap:
+        limit = self.cap("limit", self.limit)
+        if self.is_capped(offered, bill, dearer):
             return {"block": "blocked", "free": "free"}[price["on_cap"]]
         credit = sum(purse["left"] for purse in self.paying(traffic))
         own = [self.balance] if self.prepaid else []
@@ -561,11 +572,6 @@ def most_of(words: dict[str, Any], octets: str, seconds: str) -> list[int]:
     return given + ([words[seconds] * 1000] if words.get(seconds) is not None else [])
 
 
-def first_ms_after(ms: Fraction) -> int:
-    """The end of the millisecond in which a moment lies; a moment at an end belongs to what ended."""
-    return -whole(-ms)
-
-
 def gives(rule: dict[str, Any]) -> bool:
     """Whether a rule lets somebody else pay, or nobody."""
     given = rule["charging"] != "charge" and rule.get("suspect") != "only"
@@ -577,16 +583,6 @@ def narrow_by_kind(scope: dict[str, Any]) -> bool:
     return any(scope.get(name) for name in ("applications", "categories", "services"))
 
 
-def first_of_this_month(at: datetime) -> datetime:
-    """Midnight UTC."""
-    return datetime(at.year, at.month, 1, tzinfo=UTC)
-
-
 def is_share_in(key: Any, product_id: str) -> bool:
     """Whether a total is what a member has drawn from an allowance of the product."""
     return bool(key[0] == "share") and str(key[1]).startswith(f"{product_id}/")
-
-
-def first_of_next_month(at: datetime) -> datetime:
-    """Midnight UTC."""
-    return datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)

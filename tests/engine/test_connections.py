@@ -238,18 +238,53 @@ def test_a_flow_that_is_booked_anew_is_one_connection() -> None:
     assert world.balance() == micros("0.99")
 
 
-def test_a_row_of_connections_is_refunded_and_neither_voided_nor_rated_again() -> None:
+def lines_of(world: World) -> tuple[CorrectedUsage, ...]:
+    """The rows of connections, as corrections name them."""
+    names = CorrectedUsage.__struct_fields__
+    return tuple(
+        CorrectedUsage(**{name: getattr(row, name) for name in names if hasattr(row, name)}) for row in rows(world)
+    )
+
+
+def test_a_row_of_connections_is_refunded() -> None:
     world = chatting(payment="prepaid")
     world.credit("1")
     world.flow(100, "whatsapp")
-    (row,) = rows(world)
-    names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
-    line = CorrectedUsage(**{name: getattr(row, name) for name in names})
-    for kind, fields in ((VoidUsage, {"line": line}), (RerateUsage, {"lines": (line,)})):
-        with pytest.raises(RefusedError, match="refund_usage"):
-            world.command(kind, **fields, reclassified=0)
-    world.command(RefundUsage, line=line, amount="0.01")
+    world.command(RefundUsage, line=lines_of(world)[0], amount="0.01")
     assert world.balance() == micros("1")
+
+
+def test_connections_that_are_voided_have_not_been() -> None:
+    world = chatting(payment="prepaid")
+    world.credit("1")
+    for _ in range(3):
+        world.flow(100, "whatsapp")
+    assert world.account is not None
+    (line,) = lines_of(world)
+    assert line.connections == 3
+    world.command(VoidUsage, line=line, reclassified=0)
+    refund = world.usage[-1]
+    assert (refund.connections, refund.octets, refund.amount) == (3, 0, f"-{line.amount}")
+    assert world.balance() == micros("1")
+    assert not [item for item in world.account.counters if item.octets]
+
+
+def test_connections_are_rated_again_under_a_new_tariff_and_stay_as_many() -> None:
+    world = chatting()
+    for _ in range(3):
+        world.flow(100, "whatsapp")
+    dear = {**CHAT, "amount": "0.05"}
+    for number, (price, amount, treatment) in enumerate(
+        [([dear], "0.15", "charged"), ([], "0", "free"), ([dear], "0.15", "charged")]
+    ):
+        plan = {**PLAN, "usage_prices": [item for item in PLAN["usage_prices"] if item["id"] != "chat"] + price}
+        world.publish(catalogue(plan, version=f"v{number}"))
+        line = [item for item in lines_of(world) if item.connections][-1]
+        world.command(RerateUsage, lines=(line,), reclassified=0)
+        refund, again = world.usage[-2:]
+        assert (refund.kind, refund.connections, again.connections) == ("refund", 3, 3)
+        assert (again.amount, again.treatment, again.corrects) == (amount, treatment, line.usage_id)
+    assert world.money() == micros("0.15")
 
 
 def test_rules_turn_by_what_connections_cost() -> None:
@@ -265,3 +300,23 @@ def test_a_price_without_a_product_is_none() -> None:
     world = World(catalogue(PLAN))
     with pytest.raises(RefusedError, match="no_cap"):
         world.raise_cap("chat")
+
+
+def test_a_connection_that_turns_out_free_keeps_how_it_came() -> None:
+    home = {"id": "home", "home": True, "plmns": ["00101"]}
+    zones = [home, {"id": "eu", "plmns": ["262"]}]
+    plan = {"id": "plan", "kind": "base_plan", "usage_prices": [{**CHAT, "scope": {"zones": ["eu"]}}]}
+    world = World(catalogue({**plan, "allowances": [{"id": "data", "octets": 1000}]}, zones=zones))
+    world.activate("plan", "p")
+    world.flow(100, serving_plmn="26201")
+    free = {**plan, "allowances": [{"id": "data", "octets": 1000}], "usage_prices": [], "rules": ["eu"]}
+    rule = {"id": "eu", "charging": "free", "scope": {"zones": ["eu"]}}
+    for made, amount in (
+        (catalogue(free, rules=[rule], zones=zones, version="free"), "0"),
+        (catalogue({**free, "rules": [], "usage_prices": plan["usage_prices"]}, zones=zones, version="back"), "0.01"),
+    ):
+        lines = lines_of(world)[-1:]
+        world.publish(made)
+        world.command(RerateUsage, lines=lines, reclassified=0)
+        paid = rows(world)[-1]
+        assert (paid.kind, paid.circumstances, paid.amount) == ("usage", "|eu|||", amount)

@@ -202,6 +202,47 @@ def test_what_is_voided_is_not_corrected_by_a_better_verdict_too() -> None:
     assert sum(row.kind == "refund" for row in one.usage) == 1
 
 
+def test_what_began_at_the_same_moment_keeps_its_order() -> None:
+    one = world()
+    for app in ("netflix", "youtube") * 6:
+        one.flow(90, app)
+        one.emit()
+    told = rows(one)
+    rerate(one, told)
+    again = [row.corrects for row in one.usage if row.kind == "usage" and row.corrects]
+    assert again == [row.usage_id for row in told]
+
+
+def test_a_part_of_what_a_campaign_paid_beside_stays_counted() -> None:
+    rule = {"id": "gift", "charging": "sponsored", "campaign": "c", "scope": APPS}
+    one = world(rule, campaigns=[{"id": "c", "sponsor_id": "s", "per_subscriber_octets": 100}])
+    one.flow(150, "facebook")
+    one.emit()
+    one.command(RefundUsage, line=line(rows(one)[-1]), octets=50)
+    assert ("campaign:c:a1", 100, 0) in holdings(one.account)[2]
+    one.flow(150, "facebook")
+    one.emit()
+    assert one.usage[-1].sponsored_octets == 0
+
+
+def test_what_came_last_is_taken_back_first_whatever_the_order_of_the_order() -> None:
+    """So each row gets back what it cost, though tiers lie between them."""
+    price = {"id": "data", "amount": "2", "per_octets": 100, "tiers": [{"above": 100, "amount": "1"}]}
+    one = World(catalogue({"id": "plan", "kind": "base_plan", "usage_prices": [price]}))
+    one.activate("plan", "p")
+    for minute in (1, 2, 3):
+        one.flow(100, at=f"2026-03-10 13:0{minute}")
+        one.emit()
+    first, second, third = rows(one)
+    told = len(one.usage)
+    one.command(RerateUsage, lines=tuple(map(line, (second, first, third))), reclassified=0)
+    made = [(row.kind, row.corrects, row.amount) for row in one.usage[told:]]
+    assert made == [
+        ("refund", third.usage_id, "-1"), ("refund", second.usage_id, "-1"), ("refund", first.usage_id, "-2"),
+        ("usage", first.usage_id, "2"), ("usage", second.usage_id, "1"), ("usage", third.usage_id, "1"),
+    ]  # fmt: skip
+
+
 def test_blocked_octets_stay_blocked() -> None:
     one = world({"id": "gate", "gate_status": "closed", "scope": APPS})
     one.flow(300, "facebook")
@@ -209,6 +250,120 @@ def test_blocked_octets_stay_blocked() -> None:
     one.publish(tariff(version="v2"))
     rerate(one, rows(one))
     assert not [row for row in one.usage if row.corrects and row.octets]
+
+
+PLACES = {"zones": [{"id": "home", "home": True}, {"id": "eu", "plmns": ["262"]}, {"id": "far", "rest": True}]}
+MET: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"zones": ["eu"]}, {"serving_plmn": "26201"}, "|eu|||"),
+    ({"zones": ["eu"]}, {"serving_plmn": "31041"}, "|far|||"),
+    ({"zones": ["eu"]}, {}, "|home|||"),
+    ({"dnns": ["ims"]}, {"dnn": "IMS.mnc001.mcc262.gprs"}, "||ims||"),
+    ({"dnns": ["ims"]}, {"dnn": "internet"}, "||||"),
+    ({"rat_types": ["NR"]}, {"rat": "NR"}, "NR||||"),
+    ({"rat_types": ["NR"]}, {"rat": "UTRA"}, "||||"),
+]
+
+
+@pytest.mark.parametrize(("scope", "flow", "met"), MET)
+def test_usage_says_how_it_came_and_is_rated_again_as_that(
+    scope: dict[str, Any], flow: dict[str, Any], met: str
+) -> None:
+    one = world({"id": "there", "charging": "free", "scope": scope}, **PLACES)
+    one.flow(300, "facebook", **flow)
+    one.emit()
+    assert one.usage[-1].circumstances == met
+    told = one.usage[-1]
+    rerate(one, [told])
+    again = one.usage[-1]
+    assert (again.treatment, again.rule_id, again.circumstances) == (told.treatment, told.rule_id, told.circumstances)
+    one.publish(tariff({"id": "there", "charging": "charge", "scope": scope}, version="v2", **PLACES))
+    rerate(one, [again])
+    assert (one.usage[-1].treatment, one.usage[-1].rule_id) == ("charged", told.rule_id)
+
+
+def test_usage_is_charged_again_as_sure_as_it_was() -> None:
+    one = world({"id": "sure", "charging": "free", "min_confidence": 60, "scope": APPS})
+    for confidence, treatment in ((40, "charged"), (90, "free")):
+        one.flow(100, "facebook", confidence=confidence)
+        one.emit()
+        rerate(one, one.usage[-1:])
+        assert one.usage[-1].treatment == treatment
+    assert [row.circumstances for row in rows(one)] == ["||||31", "||||60"]
+
+
+def test_doubted_usage_is_not_rated_again() -> None:
+    one = world({"id": "free", "charging": "free", "scope": APPS})
+    one.flow(100, "facebook", suspect=True)
+    one.emit()
+    assert one.usage[-1].circumstances == "||||doubted"
+    with pytest.raises(RefusedError, match=f"doubted: usage_id: '{one.usage[-1].usage_id}' was not believed"):
+        rerate(one, one.usage[-1:])
+    void(one, one.usage[-1])
+    assert one.left("p/data") == 1000
+
+
+@pytest.mark.parametrize("word", ["", "NR", "|||||", "||||101", "|||x|", "||||sure"])
+def test_circumstances_that_are_none_are_refused(word: str) -> None:
+    one = world()
+    one.flow(100)
+    one.emit()
+    if not word:
+        rerate(one, rows(one))
+        return
+    with pytest.raises(RefusedError, match="circumstances: usage_id"):
+        void(one, rows(one)[0], line=line(rows(one)[0], circumstances=word))
+
+
+def test_a_tariff_that_tells_nothing_apart_says_nothing() -> None:
+    one = world()
+    one.flow(300, rat="NR", dnn="ims", serving_plmn="26201")
+    one.emit()
+    assert one.usage[-1].circumstances is None
+
+
+def test_traffic_of_two_places_is_gathered_in_two_rows() -> None:
+    one = world({"id": "jam", "min_congestion": 4, "scope": {"zones": ["eu"]}}, **PLACES)
+    for plmn, level in (("26201", 0), ("26202", 3), ("31041", 9), ("26201", 9)):
+        one.flow(10, serving_plmn=plmn, congestion_level=level)
+    one.emit()
+    gathered = [(row.circumstances, row.octets) for row in one.usage if row.kind == "usage"]
+    assert gathered == [("|eu|||", 20), ("|far||4|", 10), ("|eu||4|", 10)]
+
+
+def test_a_price_is_known_by_its_offering() -> None:
+    """Two offerings may have a price of the same name, and each counts for itself."""
+    more = {"id": "more", "usage_prices": [{"id": "extra", "amount": "0.5", "per_octets": 1, "scope": APPS}]}
+    price = {"id": "extra", "amount": "0.1", "per_octets": 1}
+    one = World(catalogue({"id": "plan", "kind": "base_plan", "usage_prices": [price]}, more))
+    one.activate("plan", "p")
+    one.activate("more", "m")
+    for app in ("netflix", "facebook"):
+        one.flow(10, app)
+    one.emit()
+    general, narrow = rows(one)
+    assert [row.price_offering_id for row in (general, narrow)] == ["plan", "more"]
+    void(one, narrow)
+    assert holdings(one.account)[2] == [("price:plan/extra", 10, 1_000_000)]
+
+
+def test_octets_go_back_into_the_bucket_that_was_drawn_last() -> None:
+    rollover = {"percent": 100}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [{"id": "data", "octets": 100, "rollover": rollover}]}
+    one = World(catalogue(plan), at="2026-03-31 12:00")
+    one.activate("plan", "p")
+    one.timer("2026-04-01 00:00")
+    one.flow(110)
+    one.emit()
+    void(one, rows(one)[-1])
+    assert one.left("p/data") == 200
+    one.flow(110)
+    one.emit()
+    one.command(RefundUsage, line=line(rows(one)[-1]), octets=10)
+    assert one.account is not None
+    assert sorted((bucket.rolled, bucket.remaining) for bucket in one.account.buckets) == [
+        (False, 100),
+        (True, 0),
+    ]
 
 
 def test_octets_of_a_pass_that_has_just_ended_serve_what_is_rated_again() -> None:

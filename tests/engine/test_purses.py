@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.catalogue import ProductOffering
-from schemas.command import CorrectedUsage, RefundUsage, VoidUsage
+from schemas.command import CorrectedUsage, RefundUsage, RerateUsage, VoidUsage
 from schemas.decision import PolicyDecision
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
 
@@ -166,26 +166,83 @@ def test_a_late_flow_is_paid_by_credit_that_was_there() -> None:
     assert world.flow(1, at=ms("2026-03-31 11:00")).blocked_octets == 1
 
 
+def line_of(world: World) -> CorrectedUsage:
+    """The last row, as a correction of it names it."""
+    row = world.usage[-1]
+    names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
+    return CorrectedUsage(**{name: getattr(row, name) for name in names})
+
+
 def test_what_granted_money_paid_does_not_come_back_as_the_subscribers_own() -> None:
     world = given_credit(payment="prepaid")
     world.flow(500)
     world.emit()
-    row = world.usage[-1]
-    names = [name for name in CorrectedUsage.__struct_fields__ if hasattr(row, name)]
-    line = CorrectedUsage(**{name: getattr(row, name) for name in names})
+    line = line_of(world)
+    world.command(RefundUsage, line=line, amount="0.2")
+    assert (left(world), world.balance()) == ([("promo/gift", micros("1.7"))], 0)
+    world.command(RefundUsage, line=line, amount="0.3")
     with pytest.raises(RefusedError, match="granted_money"):
-        world.command(RefundUsage, line=line, amount="0.5")
-    with pytest.raises(RefusedError, match="granted_money"):
-        world.command(VoidUsage, line=line, reclassified=0)
-    assert world.balance() == 0
+        world.command(RefundUsage, line=line, amount="0.1")
+    refunds = [(row.amount, row.credit_amount) for row in world.usage if row.kind == "refund"]
+    assert refunds == [("-0.2", "-0.2"), ("-0.3", "-0.3")]
+    assert (left(world), world.balance()) == ([("promo/gift", micros("2"))], 0)
 
 
-def test_a_doubted_flow_that_granted_money_paid_for_stays_as_it_was_charged() -> None:
+def test_a_rerate_of_what_granted_money_paid_is_paid_by_it_again() -> None:
+    world = given_credit(payment="prepaid")
+    world.credit("1")
+    for volume in (1500, 1000):
+        world.flow(volume)
+        world.emit()
+    before = left(world), world.balance(), world.money()
+    assert before == ([("promo/gift", 0)], micros("0.5"), micros("2.5"))
+    world.command(RerateUsage, lines=(line_of(world),), reclassified=0)
+    assert (left(world), world.balance(), world.money()) == before
+    refund, again = world.usage[-2:]
+    assert (refund.amount, refund.credit_amount) == ("-1", "-0.5")
+    assert (again.amount, again.credit_amount) == ("1", "0.5")
+
+
+def test_money_that_is_gone_is_neither_given_back_nor_charged_again() -> None:
+    gift = {"id": "gift", "amount": "2", "validity": "once", "valid_days": 3}
+    world = given_credit({"id": "promo", "money_allowances": [gift]}, payment="prepaid")
+    world.flow(500)
+    world.emit()
+    line = line_of(world)
+    world.timer("2026-03-13 12:00")
+    for kind, fields in ((VoidUsage, {"line": line}), (RerateUsage, {"lines": (line,)})):
+        with pytest.raises(RefusedError, match=f"granted_money: usage_id: '{line.usage_id}' was paid by money of"):
+            world.command(kind, **fields, reclassified=0)
+
+
+def test_doubt_that_decides_whose_money_pays_is_doubt() -> None:
+    gift = {"id": "gift", "amount": "2", "scope": {"applications": ["whatsapp"]}}
+    world = given_credit({"id": "promo", "money_allowances": [gift]})
+    for suspect, application, pays in ((True, None, "0"), (False, "whatsapp", "0.1")):
+        world.flow(100, "whatsapp", suspect=suspect)
+        world.emit()
+        assert (world.usage[-1].application, world.usage[-1].credit_amount) == (application, pays)
+
+
+def test_the_end_of_doubt_gives_granted_money_back() -> None:
     pack = {"id": "pack", "octets": 1000, "scope": {"applications": ["whatsapp"]}}
     world = given_credit(plan={**PLAN, "allowances": [pack]}, payment="prepaid")
     world.flow(100, "whatsapp", suspect=True)
+    assert left(world) == [("promo/gift", micros("1.9"))]
     world.flow(100, "whatsapp")
-    assert (left(world), world.balance()) == ([("promo/gift", micros("1.9"))], 0)
+    assert (left(world), world.balance()) == ([("promo/gift", micros("2"))], 0)
+    refund = next(row for row in world.usage if row.kind == "refund")
+    assert (refund.amount, refund.credit_amount) == ("-0.1", "-0.1")
+
+
+def test_the_end_of_doubt_leaves_what_was_paid_by_granted_money_that_is_gone() -> None:
+    pack = {"id": "pack", "octets": 1000, "scope": {"applications": ["whatsapp"]}}
+    world = given_credit(plan={**PLAN, "allowances": [pack]}, payment="prepaid")
+    world.flow(100, "whatsapp", suspect=True)
+    world.cancel("promo")
+    world.flow(100, "whatsapp")
+    assert [row for row in world.usage if row.kind == "refund"] == []
+    assert (world.balance(), world.left("plan/pack")) == (0, 900)
 
 
 def test_names_are_not_shared_with_allowances_of_octets() -> None:

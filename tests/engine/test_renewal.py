@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.catalogue import ProductOffering
-from schemas.command import SetRenewal
+from schemas.command import CorrectedUsage, RerateUsage, SetRenewal, VoidUsage
 from schemas.usage import RatedUsage
 from services.engine.tariff import compile_tariff
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
@@ -330,3 +330,51 @@ def test_each_term_is_paid_once_and_grants_once(credit: int, hours: list[int], v
     assert world.balance() == micros(str(credit - 3 * paid))
     assert sum(row.kind == "grant" for row in world.usage) == paid
     assert ("p1" in held(world)) == (terms == paid)
+
+
+# -- corrections of what an earlier term paid for
+
+
+def corrected(row: RatedUsage) -> CorrectedUsage:
+    shared = set(CorrectedUsage.__struct_fields__) & set(RatedUsage.__struct_fields__)
+    return CorrectedUsage(**{name: getattr(row, name) for name in shared})
+
+
+def usage(world: World) -> RatedUsage:
+    world.emit()
+    return [row for row in world.usage if row.kind == "usage"][-1]
+
+
+def test_what_one_term_paid_for_does_not_come_back_in_the_next() -> None:
+    world = world_of()
+    world.flow(700)
+    row = usage(world)
+    world.timer("2026-03-17 12:00")
+    world.flow(900)
+    world.command(VoidUsage, line=corrected(row), reclassified=0)
+    assert world.left("p1/data") == 100
+
+
+def test_what_one_term_paid_for_is_charged_again_to_that_term() -> None:
+    world = world_of()
+    world.flow(700)
+    row = usage(world)
+    world.timer("2026-03-17 12:00")
+    world.command(RerateUsage, lines=(corrected(row),), reclassified=0)
+    assert [(moved.bucket_id, moved.amount) for moved in usage(world).movements] == [("p1/data", "-700")]
+    assert world.left("p1/data") == 1000
+
+
+def test_granted_money_of_one_term_is_gone_in_the_next() -> None:
+    gift = {"id": "gift", "amount": "2"}
+    price = {"id": "beyond", "amount": "1", "per_octets": 100}
+    world = world_of({**WEEK, "allowances": [], "money_allowances": [gift], "usage_prices": [price]})
+    world.flow(100)
+    row = usage(world)
+    world.timer("2026-03-17 12:00")
+    world.flow(100)
+    for kind, lines in ((VoidUsage, {"line": corrected(row)}), (RerateUsage, {"lines": (corrected(row),)})):
+        with pytest.raises(RefusedError, match="granted_money"):
+            world.command(kind, **lines, reclassified=0)
+    assert world.account is not None
+    assert [purse.remaining_micros for purse in world.account.purses] == [micros("1")]

@@ -161,15 +161,31 @@ def test_a_part_of_a_cycle_grants_its_share() -> None:
     assert world.left("p1/time") == 10_000
 
 
-def test_the_ledger_hears_milliseconds_and_what_they_carried() -> None:
+def test_the_ledger_hears_milliseconds_and_what_they_carried_call_by_call() -> None:
     world = world_of({**CALLS, "seconds": 10}, DATA)
     call(world, 4_000, 100)
     call(world, 12_000, 600)
-    row = rows(world)[-1]
+    first, row = rows(world)
     assert [(moved.bucket_id, moved.unit, moved.amount, moved.remaining) for moved in row.movements] == [
-        ("p1/calls", "ms", "-10000", "0"), ("p1/data", "octets", "-300", "9700"),
+        ("p1/calls", "ms", "-6000", "0"), ("p1/data", "octets", "-300", "9700"),
     ]  # fmt: skip
-    assert (row.charged_octets, row.timed_octets, row.record_count) == (700, 400, 2)
+    assert (row.charged_octets, row.timed_octets, row.record_count) == (600, 300, 1)
+    assert (first.charged_octets, first.timed_octets, first.record_count) == (100, 100, 1)
+
+
+def test_what_time_cannot_pay_for_is_gathered() -> None:
+    world = world_of(CALLS, DATA)
+    for _ in range(3):
+        world.flow(100, "whatsapp", service="chat", lasts=1_000)
+        call(world, 1_000, 100)
+    assert [(row.service, row.record_count) for row in rows(world)] == [("chat", 3), *[("call", 1)] * 3]
+
+
+def test_calls_are_told_one_by_one_when_time_is_used_up_too() -> None:
+    world = world_of({**CALLS, "seconds": 1}, DATA)
+    for _ in range(3):
+        call(world, 1_000, 100)
+    assert [row.record_count for row in rows(world)] == [1, 1, 1]
 
 
 def test_a_late_call_draws_the_bucket_of_its_time() -> None:
@@ -211,7 +227,8 @@ def test_a_void_brings_all_back() -> None:
     world = world_of({**CALLS, "seconds": 10}, DATA, plan={"usage_prices": [PRICE]})
     call(world, 4_000, 100)
     call(world, 12_000, 20_000)
-    world.command(VoidUsage, line=corrected(rows(world)[-1]), reclassified=0)
+    for row in rows(world):
+        world.command(VoidUsage, line=corrected(row), reclassified=0)
     assert (world.left("p1/calls"), world.left("p1/data")) == (10_000, 10_000)
     assert world.account is not None
     assert not world.account.counters
@@ -222,8 +239,54 @@ def test_rating_again_under_the_same_catalogue_changes_nothing() -> None:
     for lasts, volume in ((1_000, 100), (3_000, 50), (9_000, 900)):
         call(world, lasts, volume)
     before = (world.left("p1/calls"), world.left("p1/data"), world.money())
-    world.command(RerateUsage, lines=(corrected(rows(world)[-1]),), reclassified=0)
+    world.command(RerateUsage, lines=tuple(map(corrected, rows(world))), reclassified=0)
     assert (world.left("p1/calls"), world.left("p1/data"), world.money()) == before
+
+
+def test_what_was_blocked_lends_no_time_to_what_passed() -> None:
+    stops = {**CALLS, "seconds": 10, "on_exhausted": "block"}
+    world = world_of(stops, {**DATA, "octets": 400, "priority": 1, "scope": CALLS["scope"]})
+    # Four tenths by volume, half by time, and the last tenth does not pass.
+    call(world, 20_000, 1_000)
+    assert (world.left("p1/calls"), world.left("p1/data")) == (0, 0)
+    row = rows(world)[-1]
+    assert (row.charged_octets, row.timed_octets, row.blocked_octets) == (900, 500, 100)
+    world.tariff = compile_tariff(catalogue({"id": "plan", "kind": "base_plan",
+                                             "allowances": [{**stops, "seconds": 60}, {**DATA, "priority": 200}]},
+                                            version="next"))  # fmt: skip
+    world.timer("2026-03-10 13:00")
+    world.command(RerateUsage, lines=(corrected(row),), reclassified=0)
+    again = [moved for moved in world.usage[-1].movements if moved.unit == "ms"]
+    assert [moved.amount for moved in again] == ["-10000"]
+
+
+def test_a_call_that_is_rated_again_twice_keeps_its_pace() -> None:
+    """What passed of it ended before its interval did, and its new row says so."""
+    prepaid = {"plan": {"usage_prices": [PRICE]}, "payment": "prepaid"}
+    world = world_of({**CALLS, "seconds": 10}, **prepaid)
+    world.credit("0.2")
+    call(world, 20_000, 1_000)
+    row = rows(world)[-1]
+    assert (row.charged_octets, row.blocked_octets, row.end_ms - row.start_ms) == (700, 300, 20_000)
+    for _ in range(2):
+        world.command(RerateUsage, lines=(corrected(rows(world)[-1]),), reclassified=0)
+        row = rows(world)[-1]
+        assert (row.charged_octets, row.timed_octets, row.end_ms - row.start_ms) == (700, 500, 14_000)
+
+
+def test_flows_in_one_row_are_not_paid_by_time_together() -> None:
+    plan = {"id": "plan", "allowances": [DATA]}
+    world = World(catalogue(plan, {"id": "pack", "allowances": [{**CALLS, "seconds": 60, "validity": "once"}]}))
+    world.activate("plan", "p1")
+    call(world, 30_000, 600)
+    call(world, 30_000, 600)
+    line = corrected(rows(world)[-1])
+    world.activate("pack", "p2")
+    with pytest.raises(RefusedError, match=f"several_flows: usage_id: '{line.usage_id}' holds 2 flows"):
+        world.command(RerateUsage, lines=(line,), reclassified=0)
+    assert (world.left("p1/data"), world.left("p2/calls")) == (8_800, 60_000)
+    world.command(VoidUsage, line=line, reclassified=0)
+    assert world.left("p1/data") == 10_000
 
 
 def test_octets_are_rated_again_as_seconds_under_a_catalogue_that_has_them() -> None:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from services.engine.spans import Span
 
-SPANS = st.tuples(st.integers(1, 10**12), st.integers(0, 10**9)).map(lambda given: Span(*given))
+WHOLE = st.tuples(st.integers(1, 10**12), st.integers(0, 10**9)).map(lambda given: Span(*given))
+SPANS = st.tuples(WHOLE, st.integers(1, 100)).map(lambda given: given[0].first(-(-given[0].octets * given[1] // 100)))
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,14 @@ def test_what_pays_after_volume_begins_where_that_ended(span: Span, share: int, 
     assert 0 <= part <= span.octets - octets
 
 
-def test_usage_that_is_charged_again_keeps_the_pace_of_what_was_paid_for_by_time() -> None:
-    span = Span(1_000, 90_000, knee_octets=400, knee_ms=60_000)
-    assert [span.octets_after(ms) for ms in (30_000, 60_000, 75_000, 90_000)] == [200, 400, 700, 1_000]
-    assert [span.ms_for(octets) for octets in (200, 400, 700, 1_000)] == [30_000, 60_000, 75_000, 90_000]
-    assert span.part(from_octets=0, from_ms=0, most_ms=60_000) == (60_000, 400)
+def test_the_first_octets_of_a_flow_keep_its_pace() -> None:
+    span = Span(1_000, 90_000).first(400)
+    assert (span.octets, span.ms) == (400, 36_000)
+    assert [span.octets_after(ms) for ms in (9_000, 18_000, 36_000, 90_000)] == [100, 200, 400, 400]
+    assert span.part(from_octets=100, from_ms=0, most_ms=60_000) == (27_000, 300)
+
+
+def test_the_first_octets_end_in_a_millisecond_of_the_flow() -> None:
+    assert Span(3, 10).first(1) == Span(1, 4, flow_octets=3, flow_ms=10)
+    assert Span(3, 10).first(1).octets_after(3) == 0
+    assert Span(3, 10).first(3).ms == 10

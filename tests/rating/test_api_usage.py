@@ -37,6 +37,17 @@ def test_a_row_of_the_ledger_is_rated_usage(shop):
     assert (named["octets"], named["treatment"], named["catalogue_version"]) == (2_000_000, "charged", "v1")
 
 
+def test_connections_and_granted_money_are_shown(client, engine):
+    chat = {"octets": 0, "charged_octets": 0, "record_count": 0, "movements": (), "application": "whatsapp"}
+    money = {"amount": "0.04", "credit_amount": "0.03", "currency": "EUR", "price_id": "chat"}
+    book(engine, rated(70, connections=4, circumstances="NR||||", price_offering_id="basic", **chat, **money))
+    document = client.get(f"{USAGE}/f-0-70-70-0").json()
+    assert document["description"] == "4 connections of whatsapp, charged for 0.04 EUR, 0.03 of it by granted money"
+    named = {item["name"]: item["value"] for item in document["usageCharacteristic"]}
+    shown = (named["connections"], named["credit_amount"], named["circumstances"], named["price_offering_id"])
+    assert shown == (4, "0.03", "NR||||", "basic")
+
+
 @pytest.mark.parametrize(
     ("query", "count"),
     [

@@ -19,7 +19,7 @@ from services.rating.repositories.corrections import Stretch
 from services.rating.repositories.ledger import sponsored_sums
 from tests.rating.catalogues import catalogue
 from tests.rating.seeds import book, seed
-from tests.rating.usage_records import RATED_AT_MS, moved, rated
+from tests.rating.usage_records import RATED_AT_MS, granted, moved, rated
 
 DRAWN, PRICED, BLOCKED = "f-0-11-11-0", "f-0-12-12-0", "f-0-13-13-0"
 DAY_MS = 86_400_000
@@ -192,14 +192,134 @@ def test_the_access_that_a_rule_is_for_is_kept(shop):
     assert ask(shop, "void", "f-0-70-70-0").lines[0].rat_type == "UTRA"
 
 
-def test_a_row_that_was_rated_by_its_place_is_not_rated_again(shop):
-    zone = {"id": "away", "precedence": 10, "scope": {"zones": ["eu"]}}
+WHOLE = Stretch("acc-1", RATED_AT_MS - 60_000, RATED_AT_MS + 60_000)
+AWAY = {"id": "away", "precedence": 10, "scope": {"zones": ["eu"]}}
+EU = [{"id": "eu", "name": "EU", "plmns": ["20801"]}]
+
+
+def publish(shop, version, rule, zones=()):
+    """A catalogue in which the pack of the account has one rule more."""
     parts = catalogue().model_dump(mode="json", exclude_defaults=True)
-    away = {"zones": [{"id": "eu", "name": "EU", "plmns": ["20801"]}], "rules": [*parts["rules"], zone]}
-    publish_catalogue(shop, catalogue("v2", **away))
+    offerings = [{**item, "rules": [*item.get("rules", ()), rule["id"]]} for item in parts["offerings"]]
+    more = {"rules": [*parts["rules"], rule], "offerings": offerings, "zones": list(zones)}
+    publish_catalogue(shop, catalogue(version, **more))
+
+
+def left_out(shop, **fields):
+    """What a rerate leaves out, beside a row of the newest catalogue, of which all is known."""
+    book(shop, rated(75, catalogue_version="v2", circumstances="||||"))
+    made = ask(shop, "rerate", stretch=WHOLE, dry_run=True, **fields)
+    return dict(made.left_out), [line.usage_id for line in made.lines]
+
+
+def test_a_row_says_how_its_traffic_came_and_is_rated_again_as_that(shop):
+    publish(shop, "v2", AWAY, EU)
+    book(
+        shop, rated(70, catalogue_version="v2", rule_id="away", circumstances="|eu|||", price_offering_id="stream-pack")
+    )
+    [line] = [line for line in ask(shop, "rerate", stretch=WHOLE).lines if line.usage_id == "f-0-70-70-0"]
+    assert (line.circumstances, line.price_offering_id) == ("|eu|||", "stream-pack")
+
+
+def test_a_row_from_before_rows_said_it_is_rated_again_for_the_access_of_its_rule(shop):
+    call = {"application": "whatsapp", "category": "voip_im", "rule_id": "no-voip-3g", "movements": ()}
+    book(shop, rated(70, **call))
+    [line] = [line for line in ask(shop, "rerate", stretch=WHOLE).lines if line.usage_id == "f-0-70-70-0"]
+    assert (line.circumstances, line.rat_type) == (None, "UTRA")
+
+
+def test_a_row_that_does_not_tell_its_place_is_not_rated_by_it(shop):
+    publish(shop, "v2", AWAY, EU)
     book(shop, rated(70, catalogue_version="v2", rule_id="away"))
-    made = ask(shop, "rerate", stretch=Stretch("acc-1", RATED_AT_MS - 60_000, RATED_AT_MS + 60_000))
-    assert ("f-0-70-70-0", "was rated by its zone") in [(name, why[:21]) for name, why in made.left_out]
+    out, _ = left_out(shop)
+    assert out["f-0-70-70-0"] == "was rated by its zone or data network, and does not say which; void or refund it"
+
+
+@pytest.mark.parametrize(
+    ("scope", "flows", "out"),
+    [
+        ({}, 2, True),
+        ({"applications": ["netflix"]}, 2, True),
+        ({"categories": ["voip_im"], "services": ["call"]}, 2, False),
+        ({}, 1, False),
+    ],
+)
+def test_flows_in_one_row_are_not_rated_again_where_time_could_pay(shop, scope, flows, out):
+    book(shop, rated(70, record_count=flows))
+    parts = catalogue().model_dump(mode="json", exclude_defaults=True)
+    minutes = {"id": "minutes", "seconds": 60, "scope": scope}
+    offerings = [
+        {**item, "allowances": [*item.get("allowances", ()), minutes]} if item["id"] == "stream-pack" else item
+        for item in parts["offerings"]
+    ]
+    publish_catalogue(shop, catalogue("v2", offerings=offerings))
+    why = "holds 2 flows and not how long each of them was, and catalogue 'v2' pays for them by time; void or refund it"
+    assert left_out(shop)[0].get("f-0-70-70-0") == (why if out else None)
+
+
+def test_time_that_is_refunded_in_parts_brings_no_octet_back_twice(shop):
+    movements = (moved("prod-2/minutes", -100, 0, "ms"),)
+    book(shop, rated(70, movements=movements, timed_octets=1000))
+    ask(shop, "refund", "f-0-70-70-0", ms=60)
+    back = {"octets": 600, "charged_octets": 600, "timed_octets": 600}
+    book(shop, refunded(71, "f-0-70-70-0", "c-1", movements=(moved("prod-2/minutes", 60, 60, "ms"),), **back))
+    line = ask(shop, "refund", "f-0-70-70-0", name="c-2").lines[0]
+    assert (line.charged_octets, line.timed_octets, [item.amount for item in line.movements]) == (400, 400, ["-40"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "zones", "met", "what"),
+    [
+        (AWAY, EU, "UTRA||||", "zone"),
+        (AWAY, EU, None, "zone"),
+        ({"id": "ims", "precedence": 10, "scope": {"dnns": ["ims"]}}, (), "UTRA||||", "data network"),
+        ({"id": "ims", "precedence": 10, "scope": {"dnns": ["ims"]}}, (), "UTRA||ims||", None),
+        ({"id": "nr", "precedence": 10, "scope": {"rat_types": ["NR"]}}, (), "||||", "radio access"),
+        ({"id": "nr", "precedence": 10, "scope": {"rat_types": ["NR"]}}, (), "UTRA||||", None),
+        ({"id": "jam", "precedence": 10, "min_congestion": 4}, (), "UTRA||||", "congestion level"),
+    ],
+)
+def test_what_the_new_catalogue_asks_for_must_be_known_of_a_row(shop, rule, zones, met, what):
+    book(shop, rated(70, circumstances=met))
+    publish(shop, "v2", rule, zones)
+    out, lines = left_out(shop)
+    if what is None:
+        assert "f-0-70-70-0" in lines
+    else:
+        why = f"catalogue 'v2' asks for its {what}, which 'v1' did not tell apart"
+        assert out["f-0-70-70-0"] == f"cannot be rated again: {why}; void or refund it"
+
+
+def test_connections_are_rated_again_and_voided(shop):
+    nothing = {"octets": 0, "charged_octets": 0, "record_count": 0, "movements": ()}
+    book(shop, rated(70, connections=4, amount="0.04", currency="EUR", price_id="chat", **nothing))
+    assert "f-0-70-70-0" in left_out(shop)[1]
+    assert ask(shop, "void", "f-0-70-70-0").lines[0].connections == 4
+
+
+def test_a_row_that_granted_money_paid_is_rated_again_while_the_money_is_there(shop):
+    for number, until_ms in ((70, RATED_AT_MS + 3_600_000), (71, RATED_AT_MS + 1)):
+        name = f"prod-{number}/gift"
+        grant = msgspec.structs.replace(
+            moved(name, 2_000_000, 2_000_000, "micros"), valid_from_ms=RATED_AT_MS - DAY_MS, valid_until_ms=until_ms
+        )
+        book(shop, granted(0, 100 + number, movements=(grant,), usage_id=f"c-0-{number}-{number}-9"))
+        paid = moved(name, -20_000, 1_980_000, "micros")
+        book(shop, rated(number, amount="0.02", credit_amount="0.02", currency="EUR", movements=(paid,)))
+    out, lines = left_out(shop)
+    assert "f-0-70-70-0" in lines
+    assert out["f-0-71-71-0"] == "was paid by money of 'prod-71/gift', which is gone; credit the account instead"
+
+
+def test_a_refund_after_a_refund_goes_back_to_who_has_not_had_it(shop):
+    own, gift = moved("main", -10_000, 990_000, "micros"), moved("prod-2/gift", -10_000, 0, "micros")
+    book(shop, rated(70, amount="0.02", credit_amount="0.01", currency="EUR", movements=(gift, own)))
+    ask(shop, "refund", "f-0-70-70-0", amount="0.01")
+    back = (moved("main", 10_000, 1_000_000, "micros"),)
+    book(shop, refunded(80, "f-0-70-70-0", "c-1", amount="-0.01", currency="EUR", movements=back))
+    ask(shop, "refund", "f-0-70-70-0", name="c-2")
+    line = sent(shop)[-1].line
+    assert (line.amount, [item.amount for item in line.movements]) == ("0.01", ["-10000", "0"])
 
 
 def test_a_correction_that_does_not_come_from_the_ledger_is_refused(shop):

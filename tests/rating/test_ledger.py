@@ -113,15 +113,18 @@ async def test_a_row_keeps_every_field_of_its_record(engine, settings):
     log = FakeLog()
     record = rated(
         3, amount="1.25", currency="EUR", price_id="oob", price_octets_from=10, price_octets_to=2**65,
-        service="video", sponsor_id="s", cause="why", octets=2**66,
+        service="video", sponsor_id="s", cause="why", octets=2**66, connections=7, credit_amount="0.75",
+        circumstances="NR|eu||4|60", price_offering_id="plan",
     )  # fmt: skip
     log.add(USAGE, b"acc-1", encoded(record), partition=1)
     async with running(engine, log, settings):
         await _caught_up(engine, log)
     [row] = _rows(engine, usage)
-    for name in ("usage_id", "application", "service", "price_octets_to", "octets", "evidence", "start_ms", "currency"):
+    for name in ("usage_id", "application", "service", "price_octets_to", "octets", "evidence", "start_ms", "currency",
+                 "connections", "circumstances", "price_offering_id"):  # fmt: skip
         assert row[name] == getattr(record, name), name
     assert (row["amount_micros"], row["log_partition"], row["log_offset"]) == (1_250_000, 1, 0)
+    assert row["credit_micros"] == 750_000
 
 
 async def test_a_restarted_ledger_goes_on_where_the_rows_end(engine, settings):

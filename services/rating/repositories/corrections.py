@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, case, func, select
 
 from services.engine.reclassify import CAUSE as RECLASSIFIED
-from services.rating.models import corrections, refused_commands, usage
+from services.rating.models import buckets, corrections, refused_commands, usage
 
 MAX_ROWS = 10_000
 """Most rows that one look brings."""
 
 Row = dict[str, Any]
+
+
+class TooManyRows(Exception):  # noqa: N818 - a state of affairs
+    """More rows than one look brings, so that a sum of them would be wrong."""
 
 
 class Stretch(NamedTuple):
@@ -42,7 +46,29 @@ def rows(connection: Connection, wanted: Stretch) -> list[Row]:
     for column, value in ((table.application, wanted.application), (table.category, wanted.category)):
         if value is not None:
             query = query.where(column == value)
-    return [dict(found) for found in connection.execute(_first(query, table.start_ms, table.usage_id)).mappings()]
+    order = (table.start_ms, table.rated_at_ms, table.source_partition, table.first_offset, table.ordinal)
+    return [dict(found) for found in connection.execute(_first(query, *order)).mappings()]
+
+
+def rows_of(
+    connection: Connection, account_id: str, kinds: Sequence[str], span: tuple[int, int] | None = None
+) -> list[Row]:
+    """Rows of an account and of some kinds, all or those that began within `span`. Raises TooManyRows."""
+    table = usage.c
+    query = select(usage).where(table.account_id == account_id, table.kind.in_(kinds))
+    if span is not None:
+        query = query.where(table.start_ms >= span[0], table.start_ms < span[1])
+    found = [dict(item) for item in connection.execute(query.limit(MAX_ROWS + 1)).mappings()]
+    if len(found) > MAX_ROWS:
+        raise TooManyRows(f"{account_id!r} has more than {MAX_ROWS} rows of {', '.join(kinds)} there")
+    return found
+
+
+def bucket_ends(connection: Connection, account_id: str) -> dict[tuple[str, str], int | None]:
+    """When the bucket granted last under each id and unit ends, or has ended."""
+    table = buckets.c
+    query = select(table.bucket_id, table.unit, table.valid_until_ms).where(table.account_id == account_id)
+    return {(item.bucket_id, item.unit): item.valid_until_ms for item in connection.execute(query)}
 
 
 def ordered(connection: Connection, account_id: str) -> list[Row]:
@@ -74,9 +100,13 @@ def reclassified(connection: Connection, account_id: str) -> int:
 
 
 def late(connection: Connection, account_id: str | None) -> list[Row]:
-    """Rows of flows that came too late to be charged, newest first; at most MAX_ROWS."""
+    """Rows of flows that came too late to be charged and are not settled, newest first; at most MAX_ROWS."""
     table = usage.c
-    query = select(usage).where(table.cause == "late", table.kind == "usage", table.treatment == "not_charged")
+    settled = usage.alias()
+    query = select(usage).where(
+        table.cause == "late", table.kind == "usage", table.treatment == "not_charged",
+        ~select(settled.c.usage_id).where(settled.c.corrects == table.usage_id).exists(),
+    )  # fmt: skip
     if account_id is not None:
         query = query.where(table.account_id == account_id)
     return [dict(found) for found in connection.execute(_first(query, table.end_ms.desc(), table.usage_id)).mappings()]
