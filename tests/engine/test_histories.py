@@ -9,11 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schemas.catalogue import UsagePrice
-from schemas.state import AccountState
-from services.engine.outcome import Outcome
 from services.engine.prices import curve_of
 from services.engine.tariff import Tariff
 from tests.engine.arbitrary import compiled, flows, parts, slow_data, tariffs, world_of
+from tests.engine.recorded import Recorded, Successor
 from tests.engine.world import RefusedError, World, catalogue
 
 payments = st.sampled_from(["prepaid", "postpaid"])
@@ -28,23 +27,6 @@ steps = st.lists(
     min_size=1,
     max_size=14,
 )  # fmt: skip
-
-
-class Recorded(World):
-    """A World that keeps the octets of each outcome; as a successor it reads its state from them before each step."""
-
-    def __init__(self, tariff: Tariff, *, successor: bool, payment: str) -> None:
-        self.octets: list[bytes] = []
-        self.successor = successor
-        super().__init__(tariff, payment=payment)
-
-    def take(self, outcome: Outcome) -> Outcome:
-        self.octets.append(msgspec.msgpack.encode(outcome))
-        super().take(outcome)
-        if self.successor:
-            self.tariff.forget()
-            self.account = msgspec.msgpack.decode(msgspec.msgpack.encode(outcome.account), type=AccountState)
-        return outcome
 
 
 def live(world: World, drawn: list[tuple[str, int, int]], sent: list[dict[str, Any]]) -> None:
@@ -77,8 +59,8 @@ def test_a_replay_is_bit_identical_through_the_changelog_after_every_record(
 ) -> None:
     """Flows, late flows, commands, timers and renewals: the same octets from a state in memory and from one read."""
     histories = []
-    for successor in (False, True):
-        world = Recorded(tariff, successor=successor, payment=payment)
+    for kind in (Recorded, Successor):
+        world = kind(tariff, payment=payment)
         world.credit("0.75")
         world.activate("one")
         world.activate("two")

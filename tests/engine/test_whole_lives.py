@@ -8,13 +8,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.state import AccountState
-from services.engine.outcome import Outcome
 from tests.engine.lives import Life, bill
+from tests.engine.recorded import Recorded, Successor
 from tests.engine.world import World, micros
 
 seeds = st.integers(0, 10**9)
@@ -45,30 +43,6 @@ PACKAGE_RULES: list[dict[str, Any]] = [
 def test_in_how_many_records_a_flow_comes_changes_nothing(seed: int) -> None:
     """Of a flow in one moment, or one that passes evenly; a single octet of others may be on the far side of an end."""
     assert bill(Life(seed).live()) == bill(Life(seed, split=True).live())
-
-
-class Recorded(World):
-    """A World that keeps the octets of each outcome; as a successor it reads its state from them before each step."""
-
-    successor = False
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        self.octets: list[bytes] = []
-        super().__init__(*args, **more)
-
-    def take(self, outcome: Outcome) -> Outcome:
-        self.octets.append(msgspec.msgpack.encode(outcome))
-        super().take(outcome)
-        if self.successor:
-            self.tariff.forget()
-            self.account = msgspec.msgpack.decode(msgspec.msgpack.encode(outcome.account), type=AccountState)
-        return outcome
-
-
-class Successor(Recorded):
-    """Remembers nothing but what the changelog has."""
-
-    successor = True
 
 
 @given(seeds)
