@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from schemas.command import COMMAND_VERSION
 from schemas.lease import LeaseRequest
 from schemas.topics import COMMANDS, LEASE_REQUESTS
 from services.engine.leases import Budget, LaneLease
@@ -106,7 +107,7 @@ async def test_an_ask_is_answered_in_the_lane_that_asked(sponsored, settings, me
         await granted(log, 0, 1, 0)
     [[], [grant], []] = grants(log)
     assert grant == {
-        "type": "grant_lease", "version": "1.2", "command_id": "lease:cup:1:1", "account_id": "lane/1",
+        "type": "grant_lease", "version": COMMAND_VERSION, "command_id": "lease:cup:1:1", "account_id": "lane/1",
         "issued_at_ms": NOW_MS, "campaign_id": "cup", "sequence": 1, "octets": 1_000, "granted_octets": 1_000,
         "ask_again_ms": 0,
     }  # fmt: skip
