@@ -71,7 +71,11 @@ def test_a_package_for_something_else_changes_no_charge(seed: int) -> None:
 @given(seeds)
 @lives
 def test_a_rule_that_becomes_free_makes_no_bill_dearer(seed: int) -> None:
-    """As long as no rule waits for a bucket or an amount, which is a tier by another name, and no money runs out."""
+    """As long as no rule waits for a bucket or an amount, which is a tier by another name, and no money runs out.
+
+    Nor is the catalogue another one meanwhile: octets that one version sells for nothing bring the next one's price
+    nearer to its cheaper tier, or into a unit that is paid for, and what was free does not.
+    """
     dear, cheap = (_Unlimited(seed, changes=change, payment="postpaid") for change in (_plain, _freer(seed)))
     assert _usage_micros(cheap.live()) <= _usage_micros(dear.live())
 
@@ -138,6 +142,9 @@ class _Unlimited(Life):
     def _raise(self, fields: dict[str, Any]) -> None:
         pass
 
+    def _publish(self, fields: dict[str, Any]) -> None:
+        pass
+
 
 def _with_package(tariff: dict[str, Any]) -> None:
     tariff["offerings"] = [PACKAGE, *tariff["offerings"]]
@@ -147,6 +154,10 @@ def _with_package(tariff: dict[str, Any]) -> None:
 def _plain(tariff: dict[str, Any]) -> None:
     for rule in tariff["rules"]:
         rule.update(bucket=None, spend=None)
+    for allowance in (item for offering in tariff["offerings"] for item in offering["allowances"]):
+        if allowance["on_exhausted"] == "block":
+            # A limit, too: what is free leaves its octets to others, which would have been stopped.
+            allowance["on_exhausted"] = "continue"
 
 
 def _freer(seed: int) -> Callable[[dict[str, Any]], None]:
