@@ -33,8 +33,8 @@ from schemas.units import format_micros, parse_micros
 from services.engine.caps import LIFTED, SPENDING_LIMIT, cap_of, limit_of, marks_of, raised_id
 from services.engine.charge import BALANCE_MARK
 from services.engine.correction_commands import correct
-from services.engine.effective import hand_over
 from services.engine.fees import give_back, is_on_trial
+from services.engine.installed import hand_over
 from services.engine.journal import Journal, Source
 from services.engine.late_release import release
 from services.engine.outcome import Outcome, Position, Refusal

@@ -16,7 +16,7 @@ from schemas.state import AccountState, Bucket, PendingUsage
 from schemas.units import format_micros
 from services.engine.case import Case
 from services.engine.charge import Charged, charge
-from services.engine.effective import look_at_money, money_turns, settle
+from services.engine.installed import look_at_money, money_turns, settle
 from services.engine.late import drawn_from_lapsed, in_past_cycle, is_beyond, is_present, merged, view_of
 from services.engine.outcome import Outcome, Position
 from services.engine.packed import unpacked

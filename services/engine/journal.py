@@ -15,8 +15,8 @@ from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import Unit, format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
-from services.engine.effective import settle
 from services.engine.identity import short
+from services.engine.installed import settle
 from services.engine.late import lapse
 from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position

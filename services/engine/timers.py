@@ -12,7 +12,7 @@ from schemas.catalogue_allowances import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
 from services.engine.credits import expire_money, grant_money
-from services.engine.effective import reminder_ms, renewal_reminder_ms
+from services.engine.due import reminder_ms, renewal_reminder_ms
 from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
 from services.engine.late import grace_is_over, swept

@@ -29,7 +29,7 @@ from schemas.units import parse_micros
 from services.engine.classify import SubscriberMemory
 from services.engine.commands import apply_command
 from services.engine.decide import decide
-from services.engine.effective import tell_budgets
+from services.engine.installed import tell_budgets
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.timers import joined, on_timer
 from services.engine.unknowns import NOTHING, UnknownNames, Volume

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from schemas.decision import PolicyUpdate
 from services.engine.decide import decide
-from services.engine.effective import settle
+from services.engine.installed import settle
 from services.engine.outcome import Position
 from services.engine.overshoot import octets_in_interval
 from services.engine.tariff import Tariff, compile_tariff

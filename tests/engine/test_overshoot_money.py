@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from schemas.decision import PolicyUpdate
 from services.engine.decide import decide
-from services.engine.effective import settle
+from services.engine.installed import settle
 from services.engine.outcome import Position
 from tests.engine.gateway import Gateway, within
 from tests.engine.world import World, catalogue, classification, flow_record, ms

@@ -36,7 +36,8 @@ from schemas.units import parse_octets, parse_seconds
 from schemas.usage import RatedUsage
 from services.engine.commands import apply_command
 from services.engine.decide import decide
-from services.engine.effective import effective_rules, tell_budgets
+from services.engine.effective import effective_rules
+from services.engine.installed import tell_budgets
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.packed import PackedAccount, unpacked
 from services.engine.tariff import Tariff, compile_tariff

@@ -1,0 +1,162 @@
+"""What gateways are told ahead: the end of a bucket or of money, as a quota, and the rules that apply after it.
+
+Usage is told after it happened, so whoever waits for an end hears of it late. See `services.engine.overshoot` for when
+an end is near enough, and docs/adr/0004-how-overshoot-is-bounded.md for the bound.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from schemas.decision import PolicyUpdate
+from schemas.state import AccountState, Bucket, Watch
+from services.engine.effective import has_bounded_campaign, limits_ahead, rules_in_force
+from services.engine.money_ends import End, declares, octets_gone
+from services.engine.overshoot import told_anew, watched, with_quota
+from services.engine.scopes import meet
+from services.engine.select import plan_of
+from services.engine.standing import with_standing
+from services.engine.tariff import Tariff
+from services.engine.updates import changes_of, drafted, numbered, removal, rule_of
+
+
+def awaits(account: AccountState, tariff: Tariff) -> bool:
+    """Whether something is foretold, or may have to be."""
+    if account.foretold or account.watches or any(bucket.quota_octets for bucket in account.buckets):
+        return True
+    plan = plan_of(account.standing, tariff)
+    return declares(plan.prices) or has_bounded_campaign(plan)
+
+
+def foretell(
+    account: AccountState, tariff: Tariff, told: tuple[PolicyUpdate, ...], *, cause: str
+) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Tell what each end that has a quota will bring, and take back what no longer follows from one.
+
+    A rule that was just `told` without a quota has nothing foretold any more, whatever the end. What is foretold
+    already, with a quota that still fits, is not told again.
+    """
+    told_ids = {update.rule_id for update in told}
+    known = [text for text in account.foretold if rule_foretold(text) not in told_ids]
+    coming = [*_bucket_ends_coming(account, tariff, cause=cause)]
+    account, of_money = _limits_coming(account, tariff, cause=cause)
+    coming += of_money
+    foretold = [text for item in coming for text in item.texts()]
+    ahead_of = {text.rpartition("#")[0] for text in foretold}
+    stale = {rule_foretold(text) for text in known if text.rpartition("#")[0] not in ahead_of}
+    # A rule that is told as it stands has lost what other ends will bring it, too.
+    known = [text for text in known if rule_foretold(text) not in stale]
+    anew = [
+        item
+        for item in coming
+        if item.changes and not (item.fits and item.texts() == [t for t in known if t.startswith(f"{item.name}|")])
+    ]
+    drafts = _taken_back(account, tariff, stale, cause=cause)
+    drafts += [replace(update, quota_octets=item.left) for item in anew for _, update in item.changes]
+    account = _with_quotas(account, {item.name: item.left for item in anew})
+    return numbered(replace(account, foretold=tuple(foretold)), drafts)
+
+
+def rule_foretold(text: str) -> str:
+    """The rule that a text of `AccountState.foretold` is about."""
+    return rule_of(text.rpartition("|")[2])
+
+
+class _Coming(NamedTuple):
+    """What one end will bring."""
+
+    name: str
+    """Of the end, as `AccountState.foretold` has it."""
+    left: int
+    """Octets until then."""
+    fits: bool
+    """Whether the quota that gateways have of it, if any, is what is left."""
+    changes: list[tuple[str, PolicyUpdate]]
+
+    def texts(self) -> list[str]:
+        """What is foretold of it."""
+        return [f"{self.name}|{mark}" for mark, _ in self.changes]
+
+
+def _bucket_ends_coming(account: AccountState, tariff: Tariff, *, cause: str) -> Iterator[_Coming]:
+    for bucket in account.buckets:
+        if bucket.quota_octets and bucket.remaining:
+            # What a correction has put back, a gateway has counted all the same.
+            fits = bucket.remaining <= bucket.quota_octets and cause != "corrected"
+            yield _Coming(_end_name(bucket), bucket.remaining, fits, _at_end_of(bucket, account, tariff))
+
+
+def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
+    """What the end of `bucket` would change for a gateway, each with its rule's mark then; nothing without a bound."""
+    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    if compiled is None or compiled.allowance.overshoot_tolerance_octets is None:
+        return []
+    emptied = tuple(replace(item, remaining=0) if item is bucket else item for item in account.buckets)
+    then = with_standing(replace(account, buckets=emptied), tariff)
+    _, changed = changes_of(then, tariff, at_ms=account.settled_ms, cause="exhausted")
+    users = tuple(
+        rule.rule.id
+        for rule, barred in rules_in_force(account, tariff)
+        if not barred and rule.rule.charging != "free" and meet(compiled.reach, rule.reach, tariff.category_of)
+    )
+    if not users:
+        # Nothing draws from it as things stand, so it comes to no end.
+        return []
+    return [(mark, replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users)) for mark, update in changed]
+
+
+def _limits_coming(account: AccountState, tariff: Tariff, *, cause: str) -> tuple[AccountState, list[_Coming]]:
+    """The account with its watches, and what ends of money that are near will bring."""
+    before = {watch.limit_id: watch for watch in account.watches}
+    coming, watches = list[_Coming](), list[Watch]()
+    for end in limits_ahead(account, tariff):
+        old, sold = before.get(end.limit_id), octets_gone(account, end.limit_id)
+        watch = with_quota(watched(old, end, sold, at_ms=account.settled_ms), end, sold)
+        watches.append(watch)
+        if watch.quota_octets:
+            fits = watch == old and cause != "corrected"
+            coming.append(_Coming(end.limit_id, end.octets, fits, _at_limit(end, account, tariff)))
+    return replace(account, watches=tuple(watches)), coming
+
+
+def _at_limit(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
+    _, changed = changes_of(with_standing(end.then, tariff), tariff, at_ms=account.settled_ms, cause=end.cause)
+    return [
+        (mark, replace(update, quota_limit_id=end.limit_id, quota_rule_ids=end.rule_ids)) for mark, update in changed
+    ]
+
+
+def _taken_back(account: AccountState, tariff: Tariff, rule_ids: set[str], *, cause: str) -> list[PolicyUpdate]:
+    """Tell rules as they stand now: what was foretold for them is then no longer awaited."""
+    at_ms = account.settled_ms
+    in_force = {rule.rule.id: (rule, barred) for rule, barred in rules_in_force(account, tariff)}
+    return [
+        drafted(account, "modify", in_force[rule_id][0], barred=in_force[rule_id][1], at_ms=at_ms, cause=cause)
+        if rule_id in in_force
+        else removal(account, rule_id, at_ms, cause)
+        for rule_id in sorted(rule_ids)
+    ]
+
+
+def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState:
+    """The account with the quotas that are told now, by the name of their end."""
+    if not left:
+        return account
+    return replace(
+        account,
+        buckets=tuple(
+            replace(bucket, quota_octets=left[_end_name(bucket)]) if _end_name(bucket) in left else bucket
+            for bucket in account.buckets
+        ),
+        watches=tuple(
+            told_anew(watch, left[watch.limit_id], octets_gone(account, watch.limit_id))
+            if watch.limit_id in left
+            else watch
+            for watch in account.watches
+        ),
+    )
+
+
+def _end_name(bucket: Bucket) -> str:
+    return f"{bucket.bucket_id}@{bucket.valid_from_ms}"

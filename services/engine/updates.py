@@ -1,0 +1,88 @@
+"""What a gateway is told when the rules in force are not those it has: each rule that came, changed or went."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from schemas.decision import UPDATE_VERSION, PolicyUpdate
+from schemas.state import AccountState
+from services.engine.effective import rules_in_force
+from services.engine.identity import short
+from services.engine.tariff import CompiledRule, Tariff
+
+
+def changes_of(
+    account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
+) -> tuple[tuple[str, ...], list[tuple[str, PolicyUpdate]]]:
+    """The marks of the rules in force, and what differs from those installed, each with the mark of its rule."""
+    in_force = list(rules_in_force(account, tariff))
+    marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+    if marks == account.installed_rules:
+        return marks, []
+    before = {rule_of(mark): mark for mark in account.installed_rules}
+    changed = [
+        (mark, drafted(account, _action(rule, before), rule, barred=barred, at_ms=at_ms, cause=cause))
+        for (rule, barred), mark in zip(in_force, marks, strict=True)
+        if before.get(rule.rule.id) != mark
+    ]
+    gone = before.keys() - {rule.rule.id for rule, _ in in_force}
+    changed += [(f"{rule_id}#", removal(account, rule_id, at_ms, cause)) for rule_id in sorted(gone)]
+    return marks, changed
+
+
+def rule_of(mark: str) -> str:
+    """The rule of a mark of `AccountState.installed_rules`."""
+    return mark.partition("#")[0]
+
+
+def numbered(account: AccountState, drafts: list[PolicyUpdate]) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
+    """Give each update its number of the account."""
+    first, name = account.next_update, short(account.account_id)
+    updates = tuple(replace(draft, update_id=f"{name}:{first + n}") for n, draft in enumerate(drafts))
+    return replace(account, next_update=first + len(updates)), updates
+
+
+def removal(account: AccountState, rule_id: str, at_ms: int, cause: str) -> PolicyUpdate:
+    """The update that takes a rule away; `numbered` gives it its id."""
+    return PolicyUpdate(
+        version=UPDATE_VERSION, update_id="-", account_id=account.account_id, subscriber_ids=account.subscriber_ids,
+        action="remove", rule_id=rule_id, at_ms=at_ms, cause=cause, catalogue_version=account.catalogue_version,
+    )  # fmt: skip
+
+
+def drafted(
+    account: AccountState, action: str, rule: CompiledRule, *, barred: bool, at_ms: int, cause: str
+) -> PolicyUpdate:
+    """The update that installs or changes a rule, its gate closed where it is `barred`; `numbered` gives it its id."""
+    return PolicyUpdate(
+        version=UPDATE_VERSION,
+        update_id="-",
+        account_id=account.account_id,
+        subscriber_ids=account.subscriber_ids,
+        action=action,  # type: ignore[arg-type]
+        rule_id=rule.rule.id,
+        at_ms=at_ms,
+        cause=cause,
+        catalogue_version=account.catalogue_version,
+        precedence=rule.rule.precedence,
+        rating_group=rule.rule.rating_group,
+        gate_status="closed" if barred else rule.rule.gate_status,
+        applications=rule.rule.scope.applications,
+        categories=rule.rule.scope.categories,
+        qos=rule.qos,
+        sponsor_id=rule.campaign.sponsor_id if rule.campaign else None,
+        services=rule.rule.scope.services,
+        rat_types=rule.rule.scope.rat_types,
+        plmns=rule.networks.wanted,
+        except_plmns=rule.networks.unwanted,
+        dnns=rule.rule.scope.dnns,
+        min_congestion=rule.rule.min_congestion,
+        max_congestion=rule.rule.max_congestion,
+        suspect=rule.rule.suspect,
+        redirect_url=rule.rule.redirect_url,
+        steering=rule.rule.steering,
+    )
+
+
+def _action(rule: CompiledRule, before: Mapping[str, str]) -> str:
+    return "modify" if rule.rule.id in before else "install"
