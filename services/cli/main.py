@@ -321,6 +321,45 @@ def recommend_(
     sys.exit(print_recommendations(answer, as_json=json_))
 
 
+@app.command("explain")
+def explain_(
+    usage_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="A row of the ledger, e.g. f-3-120-188-0, or a decision, 3-121."),
+    ] = None,
+    *,
+    flows_: FlowsOption = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="ID", help="With --flows: the flow record to explain; the last by default.")
+    ] = None,
+    accounts: AccountsOption = None,
+    subscribe: SubscribeOption = None,
+    time_zone: ZoneOption = "UTC",
+    json_: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+    catalogue: CatalogueOption = None,
+    data_dir: DataOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Say why something was charged as it was: which rule, why not the others, who paid, and how it was rounded.
+
+    By ID from the ledger, as the API does; or, with --flows, of a recorded flow under catalogue files, without any
+    service: the records before it are played first. Exit code 1 when a line of a file could not be read.
+    """
+    if (usage_id is None) == (flows_ is None):
+        raise typer.BadParameter("give one of ID, from the ledger, and --flows FILE")
+    if usage_id is not None and (record or accounts or subscribe or catalogue):
+        raise typer.BadParameter("--record, --accounts, --subscribe and --catalogue go with --flows FILE")
+    settings = _settings(None, data_dir, database_url)
+    from services.cli.explain import Question, explain_booked, explain_recorded, print_answer
+    from services.cli.simulate import subscription_of
+
+    if usage_id is not None:
+        sys.exit(print_answer(explain_booked(usage_id, settings), as_json=json_))
+    subscription = subscription_of(subscribe or [], time_zone)
+    question = Question(flows_ or "-", record, accounts, subscription, catalogue)
+    sys.exit(print_answer(explain_recorded(question, settings), as_json=json_))
+
+
 @app.command()
 def verify(
     *,

@@ -29,10 +29,14 @@ class Curve(NamedTuple):
 
     def micros(self, octets: int) -> int:
         """Micros for the first `octets` of a cycle, rounded down; the cap is not looked at."""
+        return self.shares(octets) // self.unit_octets
+
+    def shares(self, octets: int) -> int:
+        """The same before rounding: micros times the octets of a unit."""
         counted = -(-octets // self.unit_octets) * self.unit_octets if self.whole_units else octets
         if len(self.steps) == 1:
-            return counted * self.steps[0].amount // self.unit_octets
-        return (self._volume(counted) if self.volume else self._graduated(counted)) // self.unit_octets
+            return counted * self.steps[0].amount
+        return self._volume(counted) if self.volume else self._graduated(counted)
 
     def octets_within(self, micros: int) -> int | None:
         """The most octets whose exact price is within `micros`; None when any number is.

@@ -181,6 +181,26 @@ def select(standing: str, classification: Classification, flow: FlowRecord, tari
     return _look_up(key, tariff) if found is None else found
 
 
+def weigh(standing: str, traffic: Traffic, tariff: Tariff) -> Iterator[tuple[CompiledRule, str | None]]:
+    """Each rule that a standing brings, by precedence, with the reason why it does not apply to `traffic`, or None.
+
+    The first one without a reason is the one that `select` finds. The built-in rule comes last and always applies.
+    For explanations: nothing is remembered.
+    """
+    for line in plan_of(standing, tariff).lines:
+        yield line.rule, line.unmet or _miss(line.rule, traffic)
+
+
+def traffic_of(classification: Classification, flow: FlowRecord, tariff: Tariff) -> Traffic:
+    """What of a flow the conditions of `tariff` look at."""
+    confidence = -1 if classification.suspect else classification.confidence
+    seen = Traffic(
+        classification.application, classification.category, classification.service, flow.rat_type, confidence,
+        *(tariff.surroundings.of(flow) if tariff.surroundings is not None else ()),
+    )  # fmt: skip
+    return seen._replace(doubted=_is_doubted(classification.application, confidence, tariff))
+
+
 def is_believed(classification: Classification, tariff: Tariff) -> bool:
     """Whether a verdict may decide what its traffic costs. One that names no application claims nothing."""
     confidence = -1 if classification.suspect else classification.confidence

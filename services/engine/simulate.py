@@ -204,7 +204,7 @@ class Run:
         account = _decode_packed(raw) if raw is not None else self._subscribed(flow, now_ms)
         if account is None:
             return None
-        leases = self._budgets_left(now_ms)
+        leases = self.budgets_left(now_ms)
         outcome = decide(flow, classification, account, self.tariff, at=self._next(FLOWS), now_ms=now_ms, leases=leases)
         for paid in outcome.decision.sponsorships if outcome.decision else ():
             self._drawn[paid.campaign_id] += paid.budget_octets
@@ -215,7 +215,7 @@ class Run:
             group.caps_reached += sum(note.kind == "cap_reached" for note in outcome.notifications)
         return outcome
 
-    def _budgets_left(self, now_ms: int) -> dict[str, int] | None:
+    def budgets_left(self, now_ms: int) -> dict[str, int] | None:
         """What is left of campaigns' budgets, as one lane that needs no slices would have it; None without budgets."""
         if not self._sponsored:
             return None

@@ -5,18 +5,20 @@ Pure: the row and the catalogue version that it names come in, a document for pe
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field
 
 from schemas.catalogue import PccRule, ProductOffering, UsagePrice
-from schemas.fields import MAX_CONGESTION
 from schemas.topics import DECISIONS, FLOWS, USAGE
 from schemas.units import format_micros, format_octets
+from services.engine.prices import curve_of
 from services.engine.reclassify import CAUSE as RECLASSIFIED
 from services.engine.tariff import BUILT_IN_RULE, CompiledPrice, Reach, Traffic
 from services.rating.documents import Document, TmfModel, present, timestamp
 from services.rating.explain_corrections import correction_notes
+from services.rating.explain_reasons import OF_EACH_FLOW, may_have_failed, outside_text, precedence_text
 from services.rating.published import Published
 from services.rating.tmf_balance import bucket_names, quantity, value_text
 from services.rating.tmf_catalogue import scope_text
@@ -46,9 +48,6 @@ _EVIDENCE = {
     "behaviour": "the behaviour of the flow",
 }
 
-_OF_EACH_FLOW = frozenset({"rat_type", "zone", "dnn"})
-"""Conditions on what differs from flow to flow, so that a row of many flows cannot say which of them failed."""
-
 _TREATMENTS = {
     "charged": "The account pays: from its buckets, and beyond them by the out-of-bundle price.",
     "free": "Nobody pays: the rule gives this traffic for free, or an exhausted pack lets it pass slowly.",
@@ -75,6 +74,8 @@ class Facts:
     booked_until_ms: int | None
     corrections: Sequence[Row] = ()
     """Rows of the ledger that correct this one, oldest first."""
+    sponsorships: Sequence[Row] = ()
+    """What campaigns paid for, or got back."""
 
 
 class ExplainedOctets(TmfModel):
@@ -139,6 +140,17 @@ class ExplainedBucket(TmfModel):
     text: str
 
 
+class ExplainedCampaign(TmfModel):
+    """A campaign that paid, or that got something back."""
+
+    campaign_id: str
+    name: str | None = None
+    sponsor_id: str | None = None
+    octets: int
+    budget_octets: int = Field(description="Those of them that came from its budget.")
+    text: str
+
+
 class ExplainedInterval(TmfModel):
     """Out-of-bundle octets of the billing cycle before and after this usage."""
 
@@ -194,6 +206,7 @@ class Explanation(TmfModel):
     rule: ExplainedRule | None = None
     losers: tuple[ExplainedLoser, ...] = ()
     buckets: tuple[ExplainedBucket, ...] = ()
+    campaigns: tuple[ExplainedCampaign, ...] = ()
     price: ExplainedPrice | None = None
     source: ExplainedSource
     notes: tuple[str, ...] = ()
@@ -222,6 +235,7 @@ def explain(facts: Facts) -> Document:
             "rule": _rule(facts) if row["rule_id"] else None,
             "losers": list(_losers(facts)) if row["rule_id"] else [],
             "buckets": [_bucket(facts, movement) for movement in facts.movements],
+            "campaigns": [_campaign(facts, paid) for paid in facts.sponsorships],
             "price": _price(facts),
             "source": _source(facts),
             "notes": list(_notes(facts)),
@@ -323,32 +337,13 @@ def _losers(facts: Facts) -> Iterator[Document]:
 def _why_not(rule: PccRule, winner: PccRule, row: Row) -> tuple[str, str]:
     traffic = Traffic(row["application"], row["category"] or "other", row["service"], None)
     missed = Reach.of(rule.scope).miss(traffic)
-    if missed and missed not in _OF_EACH_FLOW:
-        return missed, f"it covers {scope_text(rule.scope)}, and this traffic is outside"
+    if missed and missed not in OF_EACH_FLOW:
+        return missed, outside_text(rule)
     if rule.precedence > winner.precedence:
-        return "precedence", f"its precedence {rule.precedence} is higher than {winner.precedence}; the lowest wins"
+        return "precedence", precedence_text(rule, winner)
     if missed:
         return missed, f"it covers {scope_text(rule.scope)} only"
-    return next(_may_have_failed(rule))
-
-
-def _may_have_failed(rule: PccRule) -> Iterator[tuple[str, str]]:
-    """Conditions that a row of many flows cannot be held against, the likeliest first."""
-    if rule.bucket:
-        percent = f" ({rule.bucket.percent} %)" if rule.bucket.percent else ""
-        text = f"it applies while {rule.bucket.allowance} is {rule.bucket.state}{percent}"
-        yield f"bucket_not_{rule.bucket.state}", text
-    if rule.spend:
-        yield "spend", "it applies while a certain amount is spent in the billing cycle"
-    if rule.subscribers:
-        yield "subscriber", "it is for certain accounts only, by profile, products or age"
-    if rule.charging == "sponsored":
-        yield "campaign_not_running", f"its campaign {rule.campaign} was not running, or its cap was reached"
-    if rule.min_congestion or rule.max_congestion < MAX_CONGESTION:
-        yield "congestion", f"it applies at congestion levels {rule.min_congestion} to {rule.max_congestion}"
-    if rule.suspect == "only":
-        yield "not_suspect", "it is for traffic whose evidence disagrees"
-    yield "confidence", f"it needs a confidence of {rule.min_confidence} and no contradicting evidence"
+    return next(may_have_failed(rule))
 
 
 def _bucket(facts: Facts, movement: Row) -> Document:
@@ -363,6 +358,23 @@ def _bucket(facts: Facts, movement: Row) -> Document:
         **{key: quantity(amount, unit, currency)["amount"] for key, amount in amounts.items()},
         "text": _movement_text(facts, movement),
     }
+
+
+def _campaign(facts: Facts, paid: Row) -> Document:
+    campaign = facts.published.campaigns.get(paid["campaign_id"]) if facts.published else None
+    sponsor = f" of {campaign.sponsor_id}" if campaign else ""
+    done = "got back" if facts.row["kind"] == "refund" else "paid for"
+    of_budget = f", {format_octets(paid['budget_octets'])} of them from its budget" if paid["budget_octets"] else ""
+    return present(
+        {
+            "campaignId": paid["campaign_id"],
+            "name": campaign.name or None if campaign else None,
+            "sponsorId": campaign.sponsor_id if campaign else None,
+            "octets": paid["octets"],
+            "budgetOctets": paid["budget_octets"],
+            "text": f"campaign {paid['campaign_id']}{sponsor} {done} {format_octets(paid['octets'])}{of_budget}",
+        }
+    )
 
 
 def _movement_text(facts: Facts, movement: Row) -> str:
@@ -397,7 +409,7 @@ def _price(facts: Facts) -> Document | None:
         document["interval"] = {"octetsFrom": row["price_octets_from"], "octetsTo": row["price_octets_to"]}
     document["definition"] = price.model_dump(mode="json", exclude_defaults=True) if price else None
     document["calculation"] = _calculation(row, price)
-    document["rounding"] = ROUNDING
+    document["rounding"] = _rounding(row["price_octets_to"], price)
     return present(document)
 
 
@@ -424,6 +436,20 @@ def _calculation(row: Row, price: UsagePrice | None) -> str:
             "since other traffic of the account was priced in between"
         )
     return text
+
+
+def _rounding(end: int | None, price: UsagePrice | None) -> str:
+    """The rule, and what it did to the cycle's total here."""
+    if end is None or price is None:
+        return ROUNDING
+    curve = curve_of(price)
+    micros, rest = divmod(curve.shares(end), curve.unit_octets)
+    if not rest:
+        return f"{ROUNDING}; here nothing had to be rounded"
+    # Twelve places: micro-units, and six more.
+    exact = Decimal(curve.shares(end) * 10**6 // curve.unit_octets).scaleb(-12)
+    dots = "..." if curve.shares(end) * 10**6 % curve.unit_octets else ""
+    return f"{ROUNDING}; here the total {exact:f}{dots} became {format_micros(micros)}"
 
 
 def _source(facts: Facts) -> Document:

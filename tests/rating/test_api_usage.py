@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from schemas.decision import Sponsorship
 from services.rating.catalogue_store import publish_catalogue
 from services.rating.explain import Explanation
 from services.rating.tmf_usage import UsageDocument
@@ -181,6 +182,31 @@ def test_a_row_with_a_reclassified_flow_says_so_and_the_correction_says_what_it_
     assert _explain(client, "f-0-70-70-0")["summary"].startswith("300 B of other taken back")
     assert "charges again" in _explain(client, "f-0-71-71-0")["notes"][-1]
     assert "correctedBy" not in _explain(client, "f-0-64-64-0")
+
+
+def test_the_campaign_that_paid_is_named_with_what_came_from_its_budget(client, engine):
+    campaign = {"id": "cup", "name": "Cup final", "sponsor_id": "tube", "budget": {"octets": "1 GB"}}
+    publish_catalogue(engine, catalogue(campaigns=[campaign]))
+    paid = (Sponsorship(campaign_id="cup", octets=1_000, budget_octets=1_000),)
+    sponsored = {"treatment": "sponsored", "charged_octets": 0, "sponsored_octets": 1_000, "octets": 1_000}
+    book(engine, rated(61, sponsorships=paid, movements=(), **sponsored))
+    assert _explain(client, "f-0-61-61-0")["campaigns"] == [
+        {"campaignId": "cup", "name": "Cup final", "sponsorId": "tube", "octets": 1_000, "budgetOctets": 1_000,
+         "text": "campaign cup of tube paid for 1.0 kB, 1.0 kB of them from its budget"},
+    ]  # fmt: skip
+    back = rated(62, kind="refund", sponsorships=paid, movements=(), corrects="f-0-61-61-0", **sponsored)
+    book(engine, back)
+    assert "got back 1.0 kB" in _explain(client, "f-0-62-62-0")["campaigns"][0]["text"]
+
+
+def test_a_total_that_was_rounded_says_what_it_was(client, engine):
+    offering = {"id": "basic", "name": "Basic", "kind": "base_plan",
+                "usage_prices": [{"id": "oob", "amount": "1", "per_octets": 3_000}]}  # fmt: skip
+    publish_catalogue(engine, catalogue(offerings=[offering], rules=[]))
+    money = {"currency": "EUR", "amount": "0.166666", "price_id": "oob", "movements": ()}
+    book(engine, rated(63, price_octets_from=0, price_octets_to=500, octets=500, charged_octets=500, **money))
+    rounding = _explain(client, "f-0-63-63-0")["price"]["rounding"]
+    assert rounding.endswith("here the total 0.166666666666... became 0.166666")
 
 
 def test_blocked_traffic_is_explained(shop):

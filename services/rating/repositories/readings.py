@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, func, or_, select
 
-from schemas.topics import USAGE
+from schemas.topics import FLOWS, USAGE
 from services.rating.models import account_members, buckets, movements, sponsorships, usage
 from services.rating.repositories import ledger as books
 from services.rating.repositories.accounts import of_person
@@ -97,6 +97,17 @@ def find_usage(connection: Connection, wanted: UsageFilter, *, offset: int, limi
     if wanted.until_ms is not None:
         query = query.where(table.start_ms < wanted.until_ms)
     return _page(connection, query, (table.end_ms.desc(), table.usage_id), offset, limit)
+
+
+def usage_around(connection: Connection, partition: int, offset: int, *, limit: int) -> list[Row]:
+    """Usage rows of flow records of one partition, from a first to a last one between which `offset` lies."""
+    table = usage.c
+    query = select(usage).where(
+        table.source_topic == FLOWS, table.source_partition == partition, table.kind == "usage",
+        table.first_offset <= offset, table.last_offset >= offset,
+    )  # fmt: skip
+    order = (table.last_offset - table.first_offset, table.usage_id)
+    return [dict(row) for row in connection.execute(query.order_by(*order).limit(limit)).mappings()]
 
 
 def corrections(connection: Connection, account_id: str) -> list[Row]:

@@ -9,8 +9,8 @@ from pydantic import Field
 from schemas.units import format_micros
 from services.rating.database import Connection, reading
 from services.rating.documents import Document, TmfModel, present, timestamp
-from services.rating.explain import Explanation, Facts, explain
-from services.rating.explain_corrections import is_corrected_by
+from services.rating.explain import Explanation, explain
+from services.rating.explain_facts import facts_of, row_called
 from services.rating.repositories import accounts, readings
 from services.rating.repositories.readings import BucketFilter, Row, UsageFilter
 from services.rating.routes.context import Context, ContextDep
@@ -150,33 +150,12 @@ def explanation(request: Request, context: ContextDep, usage_id: Annotated[str, 
     """Why a row of the ledger is what it is."""
     check_names(request, ())
     with reading(context.engine) as connection:
-        page = readings.find_usage(connection, UsageFilter(usage_id=usage_id), offset=0, limit=1)
-        if not page.rows:
+        row = row_called(connection, usage_id)
+        if row is None:
             hint = f"{BASE}/accounts/<account id>/usage lists an account's; usage still gathered is not booked yet"
             raise not_found("usage", usage_id, hint)
-        facts = _facts(context, connection, page.rows[0])
+        facts = facts_of(connection, context.published, row)
     return JSONResponse(explain(facts), headers=NO_STORE)
-
-
-def _facts(context: Context, connection: Connection, row: Row) -> Facts:
-    account_id = row["account_id"]
-    products = accounts.products_of(connection, [account_id]).get(account_id, [])
-    return Facts(
-        row=row,
-        movements=readings.movements_of(connection, [row["usage_id"]]).get(row["usage_id"], []),
-        published=context.published.version(connection, row["catalogue_version"]),
-        held=[product["offering_id"] for product in products if _held(product, row)],
-        products={product["product_id"]: product["offering_id"] for product in products},
-        command=accounts.command(connection, row["cause"]) if row["cause"] else None,
-        booked_until_ms=readings.booked_until_ms(connection, account_id),
-        corrections=[item for item in readings.corrections(connection, account_id) if is_corrected_by(row, item)],
-    )
-
-
-def _held(product: Row, row: Row) -> bool:
-    # A late flow is decided with what the account holds by then, so the beginning is held against the rating.
-    ended = product["end_ms"] is not None and product["end_ms"] < row["start_ms"]
-    return not ended and product["start_ms"] <= max(row["end_ms"], row["rated_at_ms"])
 
 
 def _require_account(connection: Connection, account_id: str) -> None:
