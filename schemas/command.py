@@ -15,16 +15,20 @@ from schemas.units import Unit
 from schemas.usage import Movement
 
 COMMAND_MAJOR = "1"
-COMMAND_VERSION = "1.3"
+COMMAND_VERSION = "1.4"
 
 MAX_LINES = 1_000
 """Most rows of usage that one command corrects."""
 
 
+TakesEffect = Literal["now", "cycle_end"]
+"""When an order takes effect: as it is issued, or at the end of the billing cycle in which it is."""
+
+
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every command carries. A command id is applied once per account, however often it arrives."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.4.")]
     command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
     account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
     issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]
@@ -63,13 +67,22 @@ class ActivateProduct(_Command, frozen=True, kw_only=True, tag="activate_product
     renews: Annotated[
         bool | None, Meta(description="Whether it begins another term at the end of each; null = as its offering says.")
     ] = None
+    takes_effect: Annotated[
+        TakesEffect, Meta(description="`cycle_end` = it begins with the next billing cycle, and `start_ms` is null.")
+    ] = "now"
+    replaces: Annotated[
+        Id | None, Meta(description="Product whose place it takes: that one ends when this one begins; null = none.")
+    ] = None
 
 
 class CancelProduct(_Command, frozen=True, kw_only=True, tag="cancel_product"):
-    """Cancel a product at once: its buckets expire, nothing is charged after it."""
+    """Cancel a product, at once or when the cycle ends: its buckets expire, nothing is charged after it."""
 
     product_id: Annotated[Id, Meta(description="The product to end.")]
     reason: Annotated[str | None, Meta(description="The subscriber's reason, or null.")] = None
+    takes_effect: Annotated[
+        TakesEffect, Meta(description="`cycle_end` = with the billing cycle, or its term where that ends before.")
+    ] = "now"
 
 
 class Credit(_Command, frozen=True, kw_only=True, tag="credit"):
@@ -123,6 +136,10 @@ class RaiseCap(_Command, frozen=True, kw_only=True, tag="raise_cap"):
     price_id: Annotated[Id | None, Meta(description="The price whose cap is meant; null = the spending limit.")] = None
     amount: Annotated[
         Decimal | None, Meta(description="The new cap for this cycle, above the present one; null = none this cycle.")
+    ] = None
+    offering_id: Annotated[
+        Id | None,
+        Meta(description="Offering that has the price; needed where several held ones have one so named."),
     ] = None
 
 

@@ -94,6 +94,9 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     first_ms: Annotated[
         int, Meta(description="Begin of the first of its terms, which they are counted from; 0 = this is the first.")
     ] = 0
+    follows: Annotated[
+        str, Meta(description="Product that ends when this one begins; empty = none, or this one has begun.")
+    ] = ""
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -432,18 +432,19 @@ class _Session:
             return
         cap = cap_of(price, self.account) if price.price.on_cap == "block" else None
         spent = self._counter(price.counter_id).micros
-        self._tell_near(price.counter_id, "cap_nearing", spent, cap, price.price.id)
+        self._tell_near(price.counter_id, "cap_nearing", spent, cap, price)
         self._tell_near(SPENDING_LIMIT, "limit_nearing", spent_micros(self.account.counters), limit_of(self.account))
 
-    def _tell_near(self, name: str, kind: str, spent: int, most: int | None, price_id: str | None = None) -> None:
+    def _tell_near(
+        self, name: str, kind: str, spent: int, most: int | None, price: CompiledPrice | None = None
+    ) -> None:
         if most is None or spent * 100 < most * NEARING_PERCENT:
             return
-        what = f"the cap of price {price_id}" if price_id else "your limit"
+        what = f"the cap of price {price.price.id}" if price else "your limit"
         spent_text = f"{format_micros(spent)} of {self._money(most)} are spent"
         detail = f"{spent_text}, {what}; beyond it nothing passes until you raise it"
-        self._tell_once(
-            marks_of(name)[0], kind, detail, percent=NEARING_PERCENT, price_id=price_id, asks_for="raise_cap"
-        )
+        of_price = {"price_id": price.price.id, "offering_id": price.offering_id} if price else {}
+        self._tell_once(marks_of(name)[0], kind, detail, percent=NEARING_PERCENT, asks_for="raise_cap", **of_price)
 
     def _capped(self, part: int, rest: int, price: CompiledPrice) -> None:
         cap, free = cap_of(price, self.account) or 0, price.price.on_cap == "free"
@@ -452,7 +453,7 @@ class _Session:
         detail = f"{note} until the next cycle{'' if free else ', or until you raise the cap'}"
         told = self._tell_once(
             marks_of(price.counter_id)[1], "cap_reached", detail, percent=100, price_id=price.price.id,
-            asks_for=None if free else "raise_cap",
+            offering_id=price.offering_id, asks_for=None if free else "raise_cap",
         )  # fmt: skip
         if told or part:
             self.cause = "cap_reached"
@@ -501,16 +502,12 @@ class _Session:
         return True
 
     def _tell(self, kind: str, detail: str, *, bucket: Bucket | Purse | None = None, **more: Any) -> None:
+        about: dict[str, Any] = {} if bucket is None else {
+            "product_id": bucket.product_id, "offering_id": bucket.offering_id, "bucket_id": bucket.bucket_id,
+        }  # fmt: skip
+        subscriber_id = self._case.flow.subscriber_id
         self.account, notification = notify(
-            self.account,
-            kind,
-            detail,
-            at_ms=self._case.at_ms,
-            subscriber_id=self._case.flow.subscriber_id,
-            product_id=bucket.product_id if bucket else None,
-            offering_id=bucket.offering_id if bucket else None,
-            bucket_id=bucket.bucket_id if bucket else None,
-            **more,
+            self.account, kind, detail, at_ms=self._case.at_ms, subscriber_id=subscriber_id, **about, **more
         )
         self.notifications.append(notification)
 

@@ -33,15 +33,16 @@ from schemas.units import format_micros, parse_micros
 from services.engine.caps import LIFTED, SPENDING_LIMIT, cap_of, limit_of, marks_of, raised_id
 from services.engine.charge import BALANCE_MARK
 from services.engine.correction_commands import correct
-from services.engine.fees import give_back, is_on_trial
+from services.engine.fees import is_on_trial
 from services.engine.installed import hand_over
 from services.engine.journal import Journal, Source
 from services.engine.late_release import release
+from services.engine.leaving import end_by_order, end_dependents, end_with_cycle
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import DAY_MS, add_days, is_time_zone
 from services.engine.sale import ineligible, misfit, off_sale
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
-from services.engine.timers import advance, end_product, event_time_ms, joined, resume_suspended, start_product
+from services.engine.timers import advance, event_time_ms, joined, resume_suspended, start_product
 
 RECENT_COMMANDS = 16
 """How many of an account's last command ids are remembered: the horizon within which a repeated one does nothing."""
@@ -155,24 +156,55 @@ def _change_members(journal: Journal, before: AccountState) -> None:
 
 
 def _activate(journal: Journal, command: ActivateProduct) -> None:
-    offering = _orderable(journal, command)
-    start_ms = max(command.start_ms or journal.at_ms, journal.account.cycle_start_ms)
+    start_ms = _start_of(journal, command)
+    replaced = _replaced(journal.account, command)
+    offering = _orderable(journal, command, start_ms)
     if start_ms > journal.now_ms + MAX_START_AHEAD_DAYS * DAY_MS:
         detail = f"start_ms: {start_ms} is more than {MAX_START_AHEAD_DAYS} days ahead; state it in ms since 1970 UTC"
         raise _RefusedError("start_ms", detail)
     waits = start_ms > journal.at_ms
     product = _ordered(journal.account, command, offering, start_ms)
     if waits:
-        product = replace(product, status="pending_active")
+        product = replace(product, status="pending_active", follows=command.replaces or "")
     first_end_ms = product.trial_end_ms or product.end_ms
     if first_end_ms is not None and first_end_ms <= journal.at_ms:
         days = offering.offering.trial_days if product.trial else offering.offering.term_days
         raise _RefusedError("ended", f"start_ms: {start_ms} + {days} days is over already; order it from now")
     journal.emit_gathered()
+    if replaced is not None and not waits:
+        why = "has ended, for another takes its place"
+        end_by_order(journal, replaced, ordered_ms=command.issued_at_ms, why=why)
     journal.account = replace(journal.account, products=(*journal.account.products, product))
     if not waits:
         _begin(journal, product, offering)
+        end_dependents(journal, ordered_ms=command.issued_at_ms)
     journal.settle("activated")
+
+
+def _start_of(journal: Journal, command: ActivateProduct) -> int:
+    """When the product begins; what was ordered for the end of a cycle that is over by now begins with the present."""
+    account = journal.account
+    if command.takes_effect == "now":
+        return max(command.start_ms or journal.at_ms, account.cycle_start_ms)
+    if command.start_ms is not None:
+        detail = f"start_ms: {command.start_ms} is given, and takes_effect is cycle_end; give one of them"
+        raise _RefusedError("start_ms", detail)
+    return account.cycle_start_ms if _came_after_the_cycle(journal, command) else account.cycle_end_ms
+
+
+def _came_after_the_cycle(journal: Journal, command: ActivateProduct | CancelProduct) -> bool:
+    """Whether the cycle at whose end it takes effect was over before it came."""
+    return command.issued_at_ms < journal.account.cycle_start_ms
+
+
+def _replaced(account: AccountState, command: ActivateProduct) -> Product | None:
+    if command.replaces is None:
+        return None
+    product = next((item for item in account.products if item.product_id == command.replaces), None)
+    if product is None or product.status == "pending_active":
+        state = "is not held" if product is None else "has not begun"
+        raise _RefusedError("replaces", f"replaces: {command.replaces!r} {state}; name a product that is in use")
+    return product
 
 
 def _ordered(
@@ -204,15 +236,16 @@ def _begin(journal: Journal, product: Product, offering: CompiledOffering) -> No
         journal.tell("receipt", f"{format_micros(micros)} {journal.tariff.currency} charged", product=product)
 
 
-def _orderable(journal: Journal, command: ActivateProduct) -> CompiledOffering:
-    """The offering, if the account may hold it now."""
+def _orderable(journal: Journal, command: ActivateProduct, start_ms: int) -> CompiledOffering:
+    """The offering, if the account may hold it from its start on."""
     offering = journal.tariff.offerings.get(command.offering_id)
     if offering is None:
         detail = f"offering_id: {command.offering_id!r} is not in catalogue {journal.tariff.version}; publish it first"
         raise _RefusedError("unknown_offering", detail)
     _refuse(off_sale(offering, journal.at_ms) or ineligible(offering, journal.account, journal.at_ms))
     _check_product(journal.account, command, offering)
-    _refuse(misfit(offering, journal.account, journal.tariff))
+    at_ms = max(start_ms, journal.at_ms)
+    _refuse(misfit(offering, journal.account, journal.tariff, at_ms=at_ms, replaced_id=command.replaces))
     return offering
 
 
@@ -232,7 +265,8 @@ def _check_product(account: AccountState, command: ActivateProduct, offering: Co
         detail = f"products: {MAX_PRODUCTS} are held, which is the limit; cancel one first"
         raise _RefusedError("too_many_products", detail)
     most = offering.offering.max_held
-    if most is not None and sum(product.offering_id == command.offering_id for product in account.products) >= most:
+    others = [product for product in account.products if product.product_id != command.replaces]
+    if most is not None and sum(product.offering_id == command.offering_id for product in others) >= most:
         detail = f"offering_id: {command.offering_id!r} can be held {most} times, and is; cancel one first"
         raise _RefusedError("max_held", detail)
 
@@ -242,11 +276,16 @@ def _cancel(journal: Journal, command: CancelProduct) -> None:
     if product is None:
         raise _RefusedError("unknown_product", f"product_id: {command.product_id!r} is not held; nothing to cancel")
     journal.emit_gathered()
-    product, micros = give_back(journal, product, ordered_ms=command.issued_at_ms)
-    end_product(journal, product)
-    journal.tell("cancelled", f"{product.offering_id} has ended; nothing is charged for it any more", product=product)
-    if micros:
-        journal.tell("receipt", f"{format_micros(micros)} {journal.tariff.currency} given back", product=product)
+    # What has not begun, or is suspended, serves nothing until the cycle's end; and an end that is over is now.
+    if (
+        command.takes_effect == "cycle_end"
+        and product.status == "active"
+        and not _came_after_the_cycle(journal, command)
+    ):
+        end_with_cycle(journal, product)
+    else:
+        end_by_order(journal, product, ordered_ms=command.issued_at_ms)
+        end_dependents(journal)
     journal.settle("cancelled")
 
 
@@ -303,32 +342,43 @@ def _set_limit(journal: Journal, command: SetSpendingLimit) -> None:
 
 def _raise_cap(journal: Journal, command: RaiseCap) -> None:
     micros = LIFTED if command.amount is None else _amount(command.amount)
-    present = _present_caps(journal, command.price_id)
+    present = _present_caps(journal, command)
     if not present:
         what = (
             "there is no spending limit" if command.price_id is None else f"no cap of {command.price_id!r} blocks now"
         )
         raise _RefusedError("no_cap", f"price_id: {what}; there is nothing to raise")
-    if micros != LIFTED and micros <= max(present.values()):
-        highest = format_micros(max(present.values()))
-        raise _RefusedError("amount", f"amount: {command.amount} is not above the present cap of {highest}; give more")
+    if len(present) > 1:
+        names = ", ".join(name.removeprefix("price:").partition("/")[0] for name in present)
+        detail = f"offering_id: null, and each of {names} has a cap of price {command.price_id!r}; name one of them"
+        raise _RefusedError("ambiguous_cap", detail)
+    [(name, cap)] = present.items()
+    if micros != LIFTED and micros <= cap:
+        detail = f"amount: {command.amount} is not above the present cap of {format_micros(cap)}; give more"
+        raise _RefusedError("amount", detail)
     journal.emit_gathered()
-    for name in present:
-        _raise(journal, name, micros)
+    _raise(journal, name, micros)
     what = "your limit" if command.price_id is None else f"the cap of price {command.price_id}"
     most = "lifted" if micros == LIFTED else f"{format_micros(micros)} {journal.tariff.currency}"
     journal.tell("receipt", f"{what} is {most} until the cycle ends")
     journal.settle("cap_raised")
 
 
-def _present_caps(journal: Journal, price_id: str | None) -> dict[str, int]:
+def _present_caps(journal: Journal, command: RaiseCap) -> dict[str, int]:
     """What can be raised under this name, and where it stands: the own limit, or caps that block, of products held."""
     account = journal.account
-    if price_id is None:
+    if command.price_id is None:
+        if command.offering_id is not None:
+            detail = f"offering_id: {command.offering_id!r} is given without a price_id; name its price"
+            raise _RefusedError("price_id", detail)
         limit = limit_of(account)
         return {} if limit is None else {SPENDING_LIMIT: limit}
-    offerings = [journal.tariff.offerings.get(product.offering_id) for product in account.products]
-    prices = [price for offering in offerings if offering for price in offering.prices if price.price.id == price_id]
+    held = {product.offering_id for product in account.products}
+    wanted = held if command.offering_id is None else held & {command.offering_id}
+    offerings = [journal.tariff.offerings.get(offering_id) for offering_id in sorted(wanted)]
+    prices = [
+        price for offering in offerings if offering for price in offering.prices if price.price.id == command.price_id
+    ]
     caps = {price.counter_id: cap_of(price, account) for price in prices if price.price.on_cap == "block"}
     return {name: cap for name, cap in caps.items() if cap is not None}
 

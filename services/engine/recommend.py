@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from schemas.catalogue import Application
 from schemas.classification import Classification
-from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct, CancelProduct
+from schemas.command import COMMAND_VERSION, AccountCommand, ActivateProduct
 from schemas.flow import FlowRecord
 from schemas.state import AccountState, Product
 from schemas.topics import COMMANDS
@@ -276,18 +276,11 @@ def _change(
     names = {offering.offering.id, *(item.offering.id for item in others if item is not None)}
     if any(item and item.offering.requires and names.isdisjoint(item.offering.requires) for item in others):
         return None
-    leave = CancelProduct(
-        version=COMMAND_VERSION, command_id=f"{PRODUCT_ID}-0", account_id=account.account_id, issued_at_ms=now_ms,
-        product_id=held.product_id,
-    )  # fmt: skip
-    at = Position(COMMANDS, 0, 0)
-    left = apply_command(leave, account, tariff, at=at, now_ms=now_ms)
-    if isinstance(left, Refusal):
-        return None
-    without_trial = replace(left.account, tried=(*left.account.tried, offering.offering.id))
-    order = _order(account.account_id, offering.offering.id, now_ms)
-    begun = apply_command(order, without_trial, tariff, at=at, now_ms=now_ms)
-    return None if isinstance(begun, Refusal) else _fees(left) + _fees(begun)
+    # A new offering's trial is no saving: whoever changes pays from the first day.
+    without_trial = replace(account, tried=(*account.tried, offering.offering.id))
+    order = replace(_order(account.account_id, offering.offering.id, now_ms), replaces=held.product_id)
+    begun = apply_command(order, without_trial, tariff, at=Position(COMMANDS, 0, 0), now_ms=now_ms)
+    return None if isinstance(begun, Refusal) else _fees(begun)
 
 
 def _fees(outcome: Outcome) -> int:

@@ -70,7 +70,7 @@ def refusal_of(journal: Journal, ending: Ending, product: Product) -> str | None
     refusal = (
         off_sale(offering, journal.at_ms)
         or ineligible(offering, account, journal.at_ms)
-        or misfit(offering, account, journal.tariff)
+        or misfit(offering, account, journal.tariff, at_ms=journal.at_ms)
     )
     if refusal is not None:
         return refusal.detail

@@ -1,6 +1,6 @@
 """Whether an account may hold an offering: it is on sale, for such an account, and goes with what is held already."""
 
-from schemas.state import AccountState
+from schemas.state import AccountState, Product
 from services.engine.eligibility import unmet_by
 from services.engine.outcome import Refusal
 from services.engine.tariff import CompiledOffering, Tariff
@@ -30,10 +30,16 @@ def ineligible(offering: CompiledOffering, account: AccountState, at_ms: int) ->
     return Refusal("not_eligible", detail)
 
 
-def misfit(offering: CompiledOffering, account: AccountState, tariff: Tariff) -> Refusal | None:
-    """Why it does not go with what is held: requirements, exclusions, one plan to stand on; None when it does."""
+def misfit(
+    offering: CompiledOffering, account: AccountState, tariff: Tariff, *, at_ms: int, replaced_id: str | None = None
+) -> Refusal | None:
+    """Why it does not go with what is held: requirements, exclusions, one plan to stand on; None when it does.
+
+    It begins at `at_ms`: what has ended by then, or ends for it, is not in its way and is nothing to stand on.
+    """
     wanted = offering.offering
-    held = [tariff.offerings.get(product.offering_id) for product in account.products]
+    staying = [item for item in account.products if item.product_id != replaced_id and not _is_over(item, at_ms)]
+    held = [tariff.offerings.get(product.offering_id) for product in staying]
     others = [compiled.offering for compiled in held if compiled is not None]
     if wanted.requires and not any(other.id in wanted.requires for other in others):
         detail = f"offering_id: {wanted.id!r} requires one of {', '.join(wanted.requires)}; order that first"
@@ -46,3 +52,7 @@ def misfit(offering: CompiledOffering, account: AccountState, tariff: Tariff) ->
             detail = f"offering_id: base plan {other.id!r} is held; cancel it before {wanted.id!r}"
             return Refusal("base_plan_held", detail)
     return None
+
+
+def _is_over(product: Product, at_ms: int) -> bool:
+    return product.end_ms is not None and product.end_ms <= at_ms and not product.renews

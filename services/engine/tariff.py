@@ -174,6 +174,11 @@ class CompiledPrice:
     curve: Curve | None = None
     """The price's curve, when it is made ready."""
 
+    @property
+    def offering_id(self) -> str:
+        """The offering that has it."""
+        return self.counter_id.removeprefix("price:").partition("/")[0]
+
     def amount_up_to(self, octets: int) -> int:
         """Micros for the first `octets` of a cycle; the cap is not looked at, see `services.engine.caps`.
 

@@ -4,7 +4,7 @@ Time passes for an account in two ways that end in the same place: a flow or com
 something due brings it about first (`advance`), and where no record comes, a timer does, by the wall clock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -16,8 +16,9 @@ from services.engine.due import reminder_ms, renewal_reminder_ms
 from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
 from services.engine.late import grace_is_over, swept
+from services.engine.leaving import end_dependents, end_product, end_replaced
 from services.engine.outcome import Outcome
-from services.engine.periods import cycle_at, next_cycle_end
+from services.engine.periods import add_days, cycle_at, next_cycle_end
 from services.engine.renewal import (
     Ending,
     ending_of,
@@ -136,18 +137,6 @@ def _begin_term(journal: Journal, ending: Ending) -> bool:
     return False
 
 
-def end_product(journal: Journal, product: Product, *, kept: Sequence[Bucket] = ()) -> None:
-    """Remove a product; what is left in its buckets expires, but for `kept`. Late flows may find it for a while."""
-    owe_rent(journal, product, journal.at_ms)
-    expire_money(journal, [purse for purse in journal.account.purses if purse.product_id == product.product_id])
-    mine = [bucket for bucket in journal.account.buckets if bucket.product_id == product.product_id]
-    journal.expire([bucket for bucket in mine if bucket not in kept])
-    account = journal.account
-    others = tuple(held for held in account.products if held.product_id != product.product_id)
-    over = () if product.status == "pending_active" else (replace(product, end_ms=journal.at_ms),)
-    journal.account = replace(account, products=others, ended=(*account.ended, *over))
-
-
 def _begin_trial(journal: Journal, product: Product, offering: CompiledOffering) -> None:
     tried = (*journal.account.tried, product.offering_id)[-MAX_TRIED:]
     journal.account = replace(journal.account, tried=tried)
@@ -181,8 +170,12 @@ def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) ->
     if grace_is_over(journal.account, journal.at_ms):
         close_rent(journal)
     journal.account = swept(journal.account, journal.at_ms)
+    replaced = end_replaced(journal)
     ended, endings = _end_products(journal)
-    causes = ["expired"] if ended + _end_trials(journal) + _end_buckets(journal, endings) else []
+    ended += _end_trials(journal) + replaced
+    # What will be renewed at this moment, or be left without its plan, is not charged for another cycle first.
+    ended += end_dependents(journal, staying={ending.product.offering_id for ending in endings})
+    causes = ["expired"] if ended + _end_buckets(journal, endings) else []
     if _renew_cycle(journal):
         causes = ["reset"]
     if _begin_terms(journal, endings):
@@ -192,6 +185,8 @@ def _step(account: AccountState, tariff: Tariff, partition: int, now_ms: int) ->
     _remind_of_renewals(journal)
     if _start_products(journal):
         causes.append("activated")
+    if end_dependents(journal):
+        causes.append("expired")
     journal.settle(causes[0] if causes else "calendar")
     return journal.outcome()
 
@@ -325,6 +320,8 @@ def _renew_cycle(journal: Journal) -> bool:
 
 
 def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, Rollover]] = ()) -> bool:
+    if product.follows:
+        return _begin_after_all(journal, product)
     offering = journal.tariff.offerings.get(product.offering_id)
     types = () if is_on_trial(product) else ("recurring",)
     if offering is not None and charge_fees(journal, product, offering, types, from_ms=journal.at_ms) is None:
@@ -337,6 +334,22 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
         renewed = [item for item in offering.allowances.values() if item.allowance.validity == "cycle"]
         journal.grant(product, renewed, days=days_of_cycle(journal.account, product, journal.at_ms))
         grant_money(journal, product, offering, ("cycle",))
+    return True
+
+
+def _begin_after_all(journal: Journal, product: Product) -> bool:
+    """Begin a product that took another's place when the balance did not cover it; its term is counted from now."""
+    offering = journal.tariff.offerings.get(product.offering_id)
+    term_days = offering.offering.term_days if offering else None
+    begun = replace(product, status="active", start_ms=journal.at_ms, follows="")
+    if term_days is not None:
+        begun = replace(begun, end_ms=add_days(journal.at_ms, term_days, time_zone=journal.account.time_zone))
+    before = journal.account
+    journal.put(begun)
+    if start_product(journal, begun) is None:
+        journal.account = before
+        return False
+    journal.tell("activated", f"product {product.product_id} ({product.offering_id}) begins", product=begun)
     return True
 
 
@@ -358,11 +371,16 @@ def _start_products(journal: Journal) -> bool:
         if product.status == "pending_active" and product.start_ms <= journal.at_ms
     ]
     for product in waiting:
-        _set_status(journal, product, "active")
-        if start_product(journal, product) is not None:
+        begun = replace(product, status="active", follows="")
+        journal.put(begun)
+        if start_product(journal, begun) is not None:
             journal.tell("activated", f"product {product.product_id} ({product.offering_id}) begins", product=product)
+        elif product.follows:
+            # Whoever changed a plan is not left without one: it waits, as a plan does that cannot be renewed.
+            journal.put(product)
+            _suspend(journal, product)
         else:
-            end_product(journal, product)
+            end_product(journal, begun)
             journal.tell("refused", f"product {product.product_id}: the balance does not cover it", product=product)
     return bool(waiting)
 

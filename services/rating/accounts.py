@@ -27,7 +27,7 @@ from schemas.command import (
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
 from services.engine.commands import MAX_START_AHEAD_DAYS
-from services.engine.periods import DAY_MS, add_days, days_between, is_time_zone
+from services.engine.periods import DAY_MS, add_days, cycle_at, days_between, is_time_zone
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
@@ -213,8 +213,9 @@ class _Desk:
             )
         if any(product["product_id"] == command.product_id for product in mine):
             raise CommandRefused(command, "product_id", f"{command.product_id!r} was used before; use a new id")
-        self._check_company(command, offering)
-        start_ms = command.start_ms if command.start_ms is not None else command.issued_at_ms
+        start_ms = self._start_ms(command)
+        replaced = self._replaced(command)
+        self._check_company(command, offering, start_ms)
         if start_ms > self.at_ms + MAX_START_AHEAD_DAYS * DAY_MS:
             detail = f"{start_ms} is more than {MAX_START_AHEAD_DAYS} days ahead; give ms since 1970 UTC"
             raise CommandRefused(command, "start_ms", detail)
@@ -228,8 +229,49 @@ class _Desk:
             "ordered_by": command.command_id,
             "cancelled_by": None,
         }
+        if replaced is not None:
+            self._end(replaced, start_ms, command)
         mine.append(row)
         self._changed_products.append(row)
+        if replaced is not None:
+            self._end_dependents(command, replaced["offering_id"], start_ms)
+
+    def _start_ms(self, command: ActivateProduct) -> int:
+        if command.takes_effect == "now":
+            return command.start_ms if command.start_ms is not None else command.issued_at_ms
+        if command.start_ms is not None:
+            detail = f"{command.start_ms} is given, and takes_effect is cycle_end; give one of them"
+            raise CommandRefused(command, "start_ms", detail)
+        return self._cycle_end_ms(command)
+
+    def _cycle_end_ms(self, command: ActivateProduct | CancelProduct) -> int:
+        account = self._accounts[command.account_id]
+        zone, day = account["time_zone"] or "UTC", account["cycle_day"] or 1
+        return cycle_at(command.issued_at_ms, time_zone=zone, cycle_day=day)[1]
+
+    def _replaced(self, command: ActivateProduct) -> Row | None:
+        if command.replaces is None:
+            return None
+        mine = self._products[command.account_id]
+        product = next((item for item in mine if item["product_id"] == command.replaces), None)
+        if product is None or (product["end_ms"] is not None and product["end_ms"] <= command.issued_at_ms):
+            state = "was never ordered" if product is None else "has ended"
+            raise CommandRefused(command, "replaces", f"{command.replaces!r} {state}; name a product that is in use")
+        return product
+
+    def _end(self, product: Row, end_ms: int, command: AccountCommand) -> None:
+        product.update(end_ms=end_ms, cancelled_by=command.command_id)
+        self._changed_products.append(product)
+
+    def _end_dependents(self, command: AccountCommand, gone: str, at_ms: int) -> None:
+        """What requires an offering that ends, and has nothing else to stand on, ends with it."""
+        running = [item for item in self._products[command.account_id] if _is_running(item, at_ms)]
+        held = {item["offering_id"] for item in running}
+        for product in running:
+            offering = self._offerings.get(product["offering_id"])
+            if offering and gone in offering.requires and not held & set(offering.requires):
+                self._end(product, at_ms, command)
+                self._end_dependents(command, offering.id, at_ms)
 
     def _on_sale(self, command: ActivateProduct) -> ProductOffering:
         offering = self._offerings.get(command.offering_id)
@@ -251,11 +293,13 @@ class _Desk:
             )
         return offering
 
-    def _check_company(self, command: ActivateProduct, wanted: ProductOffering) -> None:
+    def _check_company(self, command: ActivateProduct, wanted: ProductOffering, start_ms: int) -> None:
+        """What has ended when it begins, or ends for it, is not in its way and is nothing to stand on."""
+        begins_ms = max(start_ms, command.issued_at_ms)
         running = [
             product["offering_id"]
             for product in self._products[command.account_id]
-            if product["end_ms"] is None or product["end_ms"] > command.issued_at_ms
+            if _is_running(product, begins_ms) and product["product_id"] != command.replaces
         ]
         held = set(running)
         if wanted.max_held is not None and running.count(wanted.id) >= wanted.max_held:
@@ -348,8 +392,24 @@ class _Desk:
             raise CommandRefused(command, "product_id", f"{command.product_id!r} was never ordered; mend the id")
         if product["end_ms"] is not None and product["end_ms"] <= command.issued_at_ms:
             raise CommandRefused(command, "product_id", f"{command.product_id!r} has ended; there is nothing to cancel")
-        product.update(end_ms=command.issued_at_ms, cancelled_by=command.command_id)
-        self._changed_products.append(product)
+        has_begun = product["start_ms"] <= command.issued_at_ms
+        if not has_begun:
+            self._call_off(command.account_id, product)
+        later = command.takes_effect == "cycle_end" and has_begun
+        end_ms = self._cycle_end_ms(command) if later else command.issued_at_ms
+        if product["end_ms"] is not None:
+            end_ms = min(end_ms, product["end_ms"])
+        self._end(product, end_ms, command)
+        self._end_dependents(command, product["offering_id"], end_ms)
+
+    def _call_off(self, account_id: str, product: Row) -> None:
+        """A product that was to be replaced by one that never begins goes on, until it ends by itself."""
+        for other in self._products[account_id]:
+            offering = self._offerings.get(other["offering_id"])
+            if other["cancelled_by"] == product["ordered_by"] and offering is not None:
+                end_ms = self._end_ms(account_id, offering, other["start_ms"], renews=True)
+                other.update(end_ms=end_ms, cancelled_by=None)
+                self._changed_products.append(other)
 
     def refuse_correction(self, command: RefundUsage | VoidUsage | RerateUsage | ReleaseLate) -> None:
         """A correction is made from the ledger, which knows what was paid and what was corrected before."""
@@ -383,6 +443,10 @@ _STEPS: dict[type, Callable[[_Desk, Any], None]] = {
     Debit: _Desk.move_money,
     Reserve: _Desk.move_money,
 }
+
+
+def _is_running(product: Row, at_ms: int) -> bool:
+    return product["end_ms"] is None or product["end_ms"] > at_ms
 
 
 def _subscribers(commands: Sequence[AccountCommand]) -> set[str]:

@@ -5,107 +5,21 @@ month, and event time never goes back. Volumes must be small: every octet looks 
 """
 
 import copy
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+from tests.engine.reference_holdings import ReferenceHoldings, most_of
 from tests.engine.reference_prices import exact_price, long_run, whole
-from tests.engine.reference_times import first_ms_after, first_of_next_month, first_of_this_month
+from tests.engine.reference_times import first_ms_after
 
 Traffic = dict[str, Any]
 FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
 WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
-class Reference:
+class Reference(ReferenceHoldings):
     """One account. `flow` says what became of each octet; the rest is what the account then holds."""
-
-    def __init__(self, tariff: dict[str, Any], categories: dict[str, str], payment: str, at: datetime) -> None:
-        self.offerings = {item["id"]: item for item in tariff["offerings"]}
-        self.rules = {item["id"]: item for item in tariff["rules"]}
-        self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
-        self.zones = tariff.get("zones", [])
-        self.min_confidence = tariff["min_confidence"]
-        self.categories = categories
-        self.prepaid = payment == "prepaid"
-        self.balance = 0
-        self.billed = 0
-        self.products: list[dict[str, Any]] = []
-        self.lots: list[dict[str, Any]] = []
-        self.purses: list[dict[str, Any]] = []
-        self.totals: dict[Any, int] = {}
-        self.limit: int | None = None
-        self.raised: dict[Any, int | None] = {}
-        self.spent = 0
-        self.left: list[tuple[str, Any]] = []
-        self.clock = 0
-        self.paid_to: int | None = None
-        self.now = at
-        self.cycle_end = first_of_next_month(at)
-
-    # -- what can happen
-
-    def credit(self, micros: int, at: datetime) -> None:
-        self.pass_time(at)
-        self.balance += micros
-        for product in self.products:
-            if product["suspended"] and self.pay(product, ["recurring"]):
-                product["suspended"] = False
-                self.grant(product, ["cycle"])
-
-    def buy(self, offering_id: str, product_id: str, at: datetime, *, renews: bool = True) -> bool:
-        self.pass_time(at)
-        term = self.offerings[offering_id].get("term_days")
-        product = {
-            "id": product_id, "offering": offering_id, "start": at, "suspended": False,
-            "end": at + timedelta(days=term) if term else None, "renews": renews,
-        }  # fmt: skip
-        if not self.pay(product, ["one_time", "recurring"]):
-            return False
-        self.products.append(product)
-        self.grant(product, ["cycle", "once"])
-        return True
-
-    def cancel(self, product_id: str, at: datetime) -> None:
-        self.pass_time(at)
-        for product in self.products:
-            if product["id"] == product_id:
-                self.give_back(product)
-                self.leave(product)
-        self.products = [product for product in self.products if product["id"] != product_id]
-        self.lots = [lot for lot in self.lots if lot["product"] != product_id]
-        self.purses = [purse for purse in self.purses if purse["product"] != product_id]
-
-    def set_renewal(self, product_id: str, renews: bool, at: datetime) -> None:
-        self.pass_time(at)
-        for product in self.products:
-            if product["id"] == product_id:
-                product["renews"] = renews
-
-    def set_limit(self, micros: int | None, at: datetime) -> None:
-        self.pass_time(at)
-        self.limit = micros
-        self.raised.pop("limit", None)
-
-    def raise_cap(self, price_id: str | None, micros: int | None, at: datetime) -> bool:
-        """False where nothing can be raised, or the new cap is not above the present ones."""
-        self.pass_time(at)
-        present = {}
-        if price_id is None and self.cap("limit", self.limit) is not None:
-            present["limit"] = self.cap("limit", self.limit)
-        for product in self.products:
-            for price in self.offerings[product["offering"]].get("usage_prices", []):
-                key = (product["offering"], price["id"])
-                if price["id"] == price_id and price["on_cap"] == "block" and self.cap(key, price["cap"]) is not None:
-                    present[key] = self.cap(key, price["cap"])
-        if not present or (micros is not None and any(cap is not None and micros <= cap for cap in present.values())):
-            return False
-        self.raised |= dict.fromkeys(present, micros)
-        return True
-
-    def cap(self, key: Any, declared: int | None) -> int | None:
-        """What a cap is in this cycle."""
-        return self.raised.get(key, declared) if declared is not None else None
 
     def flow(self, octets: int, traffic: Traffic, at: datetime, lasts_ms: int = 0) -> dict[str, int]:
         """Octets by what became of them, and the money. The n-th of N octets has passed after n/N of the time."""
@@ -119,137 +33,6 @@ class Reference:
         if traffic["ends"]:
             self.connect(traffic)
         return {**seen, "money": money, "connection": self.billed - before}
-
-    # -- time
-
-    def pass_time(self, until: datetime) -> None:
-        while True:
-            ends = [product["end"] for product in self.products if product["end"]]
-            ends += [lot["end"] for lot in (*self.lots, *self.purses) if lot["end"]] + [self.cycle_end]
-            due = min(ends)
-            if due > until:
-                break
-            self.now = due
-            self.come_due()
-        self.now = until
-
-    def come_due(self) -> None:
-        ending = [product for product in self.products if product["end"] and product["end"] <= self.now]
-        over = [product["id"] for product in ending]
-        for product in ending:
-            self.leave(product)
-        self.products = [product for product in self.products if product["id"] not in over]
-        gone = [lot for lot in self.lots if lot["product"] in over]
-        self.lots = [lot for lot in self.lots if lot["product"] not in over]
-        self.purses = [purse for purse in self.purses if purse["product"] not in over]
-        if self.cycle_end <= self.now:
-            self.renew()
-        self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
-        self.purses = [purse for purse in self.purses if not purse["end"] or purse["end"] > self.now]
-        for product in ending:
-            self.begin_again(product, [lot for lot in gone if lot["product"] == product["id"]])
-
-    def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
-        """Order it once more, by itself: if its subscriber wants it, and money and limit allow it."""
-        offering = self.offerings[product["offering"]]
-        if not product["renews"] or offering.get("renewal") != "automatic" or product["suspended"]:
-            return
-        fresh = {**product, "start": self.now, "end": self.now + timedelta(days=offering["term_days"])}
-        costs = sum(self.fee(price, fresh)["micros"] for price in offering.get("prices", []))
-        limit = self.cap("limit", self.limit)
-        if limit is not None and costs and self.spent + costs > limit:
-            return
-        if not self.pay(fresh, ["one_time", "recurring"]):
-            return
-        self.products.append(fresh)
-        self.totals = {key: total for key, total in self.totals.items() if not is_share_in(key, product["id"])}
-        for lot in gone:
-            end = fresh["end"] if lot["allowance"].get("validity") == "once" else self.ends(fresh)
-            self.keep_of(lot, end)
-        self.grant(fresh, ["cycle", "once"])
-
-    def keep_of(self, lot: dict[str, Any], end: datetime) -> None:
-        """What stays of a lot that ends, as a lot of its own."""
-        rollover = lot["allowance"].get("rollover")
-        if rollover and not lot["rolled"]:
-            keep = min([lot["left"] * rollover["percent"] // 100, *most_of(rollover, "octets", "seconds")])
-            self.lots.append({**lot, "left": keep, "granted": keep, "end": end, "rolled": True})
-
-    def renew(self) -> None:
-        self.cycle_end = first_of_next_month(self.now)
-        self.totals = {}
-        self.raised = {}
-        self.spent = 0
-        ending = [lot for lot in self.lots if lot["end"] and lot["end"] <= self.now]
-        for product in self.products:
-            product["suspended"] = not self.pay(product, ["recurring"])
-            if product["suspended"]:
-                continue
-            for lot in ending:
-                if lot["product"] == product["id"]:
-                    self.keep_of(lot, self.ends(product))
-            self.grant(product, ["cycle"])
-
-    def grant(self, product: dict[str, Any], validities: list[str]) -> None:
-        for allowance in self.offerings[product["offering"]]["allowances"]:
-            validity = allowance.get("validity", "cycle")
-            if validity in validities:
-                end = self.ends(product) if validity == "cycle" else product["end"]
-                lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
-                amount = most_of(allowance, "octets", "seconds")[0]
-                lot |= {"product": product["id"], "offering": product["offering"], "left": amount, "granted": amount}
-                self.lots.append({**lot, "start": self.now, "end": end})
-
-        for money in self.offerings[product["offering"]].get("money_allowances", []):
-            if money["validity"] in validities:
-                end = self.ends(product) if money["validity"] == "cycle" else product["end"]
-                purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
-                self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
-
-    def ends(self, product: dict[str, Any]) -> datetime:
-        return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
-
-    def pay(self, product: dict[str, Any], kinds: list[str]) -> bool:
-        prices = [price for price in self.offerings[product["offering"]].get("prices", []) if price["type"] in kinds]
-        paid = [self.fee(price, product) for price in prices]
-        amount = sum(fee["micros"] for fee in paid)
-        if self.prepaid and amount > self.balance:
-            return False
-        if self.prepaid:
-            self.balance -= amount
-        product["paid"] = [fee for fee in paid if fee["micros"] or fee["price"]["amount"]]
-        return True
-
-    def fee(self, price: dict[str, Any], product: dict[str, Any]) -> dict[str, Any]:
-        """What a flat price comes to now, and the days that it pays for."""
-        first = self.now.date()
-        if price.get("proration") == "daily" and self.is_paid_today(product):
-            first += timedelta(days=1)
-        end = self.ends(product).date()
-        days = max(0, (end - first).days)
-        cycle = (self.cycle_end - first_of_this_month(self.cycle_end - timedelta(days=1))).days
-        micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
-        return {"price": price, "micros": micros, "days": days, "first": first, "end": end}
-
-    def is_paid_today(self, product: dict[str, Any]) -> bool:
-        """One that left today had paid for the day, and nobody else has taken its place for that."""
-        today, offering = self.now.date(), product["offering"]
-        others = [held for held in self.products if held["id"] != product["id"] and held["offering"] == offering]
-        taken = [held for held in others if any(fee["first"] > today for fee in held["paid"])]
-        return self.left.count((offering, today)) > len(taken)
-
-    def give_back(self, product: dict[str, Any]) -> None:
-        tomorrow = self.now.date() + timedelta(days=1)
-        for fee in product["paid"]:
-            if fee["price"].get("refund") == "daily" and fee["days"] and self.prepaid:
-                left = min(fee["days"], max(0, (fee["end"] - tomorrow).days))
-                self.balance += fee["micros"] * left // fee["days"]
-
-    def leave(self, product: dict[str, Any]) -> None:
-        today = self.now.date()
-        recurring = [fee for fee in product["paid"] if fee["price"]["type"] == "recurring"]
-        if any(fee["first"] <= today < fee["end"] for fee in recurring):
-            self.left.append((product["offering"], today))
 
     # -- one octet
 
@@ -338,7 +121,7 @@ class Reference:
         return bool(traffic["suspect"] or weak)
 
     def held(self) -> list[dict[str, Any]]:
-        return [product for product in self.products if not product["suspended"]]
+        return [product for product in self.products if not product["suspended"] and not product["waits"]]
 
     def in_scope(self, scope: dict[str, Any], traffic: Traffic) -> bool:
         lists = {"applications": "app", "categories": "category", "services": "service", "rat_types": "rat"}
@@ -566,12 +349,6 @@ class Reference:
         return -width, -further, long_run(price), f"{offering_id}/{price['id']}"
 
 
-def most_of(words: dict[str, Any], octets: str, seconds: str) -> list[int]:
-    """The amounts that are given under these names: octets as they are, seconds in milliseconds."""
-    given = [words[octets]] if words.get(octets) is not None else []
-    return given + ([words[seconds] * 1000] if words.get(seconds) is not None else [])
-
-
 def gives(rule: dict[str, Any]) -> bool:
     """Whether a rule lets somebody else pay, or nobody."""
     given = rule["charging"] != "charge" and rule.get("suspect") != "only"
@@ -581,8 +358,3 @@ def gives(rule: dict[str, Any]) -> bool:
 def narrow_by_kind(scope: dict[str, Any]) -> bool:
     """Whether a scope depends on what the traffic was taken for."""
     return any(scope.get(name) for name in ("applications", "categories", "services"))
-
-
-def is_share_in(key: Any, product_id: str) -> bool:
-    """Whether a total is what a member has drawn from an allowance of the product."""
-    return bool(key[0] == "share") and str(key[1]).startswith(f"{product_id}/")

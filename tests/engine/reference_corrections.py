@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from tests.engine.reference import Reference, Traffic, is_share_in
+from tests.engine.reference import Reference, Traffic
+from tests.engine.reference_holdings import is_share_in
 from tests.engine.reference_prices import exact_price, whole
 from tests.engine.reference_times import first_ms_after, first_of_this_month
 

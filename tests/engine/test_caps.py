@@ -251,3 +251,52 @@ def test_a_cap_that_is_lowered_below_what_was_spent_lets_nothing_more_pass() -> 
     world.publish(catalogue(lowered, PACK).model_copy(update={"version": "lowered"}))
     assert world.flow(1).blocked_octets == 1
     assert world.money() == micros("6")
+
+
+# -- one name, several prices
+
+TALK: dict[str, Any] = {
+    "id": "talk",
+    "usage_prices": [{**DATA, "cap": "4", "scope": {"categories": ["voip_im"]}}],
+}
+
+
+def at_two_caps() -> World:
+    world = World(catalogue(PLAN, TALK))
+    world.activate("plan")
+    world.activate("talk")
+    world.flow(20_000)
+    world.flow(20_000, "whatsapp")
+    return world
+
+
+def test_a_cap_is_raised_for_the_offering_that_is_named_and_for_no_other() -> None:
+    world = at_two_caps()
+    world.raise_cap("data", "6", offering_id="talk")
+    assert world.flow(5_000, "whatsapp").charged_octets == 2_000
+    assert world.flow(5_000).blocked_octets == 5_000
+
+
+def test_a_name_that_several_caps_have_is_refused_with_the_choices() -> None:
+    world = at_two_caps()
+    with pytest.raises(RefusedError, match=r"^ambiguous_cap: offering_id: null, and each of plan, talk has a cap"):
+        world.raise_cap("data", "20")
+    with pytest.raises(RefusedError, match="no_cap"):
+        world.raise_cap("data", "20", offering_id="pack")
+    with pytest.raises(RefusedError, match=r"^price_id: offering_id"):
+        world.raise_cap(amount="20", offering_id="plan")
+    assert world.flow(1).blocked_octets == 1
+
+
+def test_two_products_of_one_offering_have_one_cap_and_need_no_choice() -> None:
+    world = World(catalogue({**TALK, "kind": "pass"}))
+    world.activate("talk")
+    world.activate("talk")
+    world.raise_cap("data", "6")
+    assert world.flow(9_000, "whatsapp").charged_octets == 6_000
+
+
+def test_who_is_told_of_a_cap_is_told_whose_price_it_is() -> None:
+    world = at_two_caps()
+    told = [(note.offering_id, note.price_id) for note in world.told("cap_reached")]
+    assert told == [("plan", "data"), ("talk", "data")]

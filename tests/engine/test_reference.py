@@ -122,6 +122,7 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
         offerings.append(
             {
                 "id": name, "allowances": allowances, "rules": [rule["id"] for rule in made],
+                "requires": ["plan"] if name != "plan" and dice.random() < 0.3 else [],
                 "usage_prices": [a_price(dice, n) for n in range(dice.randint(0, 2))],
                 "prices": [{"id": f"{name}-fee", "type": dice.choice(["recurring", "one_time"]),
                             "amount": dice.choice([0, 1_500_000])},
@@ -163,13 +164,13 @@ class Day:
         for _ in range(12):
             self.at += timedelta(minutes=self.dice.choice([0, 1, 50, 400, 900]))
             action = self.dice.random()
-            if action < 0.75:
+            if action < 0.7:
                 self.flow()
             elif action < 0.85:
-                self.buy(self.dice.choice(["pack", "pass"]))
+                self.buy(self.dice.choice(["plan", "pack", "pass"]))
             elif action < 0.9:
                 self.credit()
-            elif action < 0.93:
+            elif action < 0.935:
                 self.cancel()
             elif action < 0.95:
                 self.set_limit()
@@ -221,21 +222,26 @@ class Day:
 
     def buy(self, offering_id: str) -> None:
         self.bought += 1
-        name = f"p{self.bought}"
+        name, later = f"p{self.bought}", self.dice.random() < 0.3
         renews = self.dice.random() < 0.8
-        if self.model.buy(offering_id, name, self.at, renews=renews):
-            self.engine.activate(offering_id, name, at=stamp(self.at), renews=renews)
+        self.model.pass_time(self.at)
+        there = [product["id"] for product in self.model.products if not product["waits"]]
+        replaces = self.dice.choice(there) if there and self.dice.random() < 0.4 else None
+        fields = {"renews": renews, "replaces": replaces, "takes_effect": "cycle_end" if later else "now"}
+        refused = self.model.buy(offering_id, name, self.at, renews=renews, later=later, replaces=replaces)
+        if refused is None:
+            self.engine.activate(offering_id, name, at=stamp(self.at), **fields)
         else:
-            with pytest.raises(RefusedError, match="insufficient_balance"):
-                self.engine.activate(offering_id, name, at=stamp(self.at))
+            with pytest.raises(RefusedError, match=refused):
+                self.engine.activate(offering_id, name, at=stamp(self.at), **fields)
 
     def cancel(self) -> None:
         self.model.pass_time(self.at)
         held = [product["id"] for product in self.model.products]
         if held:
-            name = self.dice.choice(held)
-            self.model.cancel(name, self.at)
-            self.engine.cancel(name, at=stamp(self.at))
+            name, later = self.dice.choice(held), self.dice.random() < 0.4
+            self.model.cancel(name, self.at, later=later)
+            self.engine.cancel(name, at=stamp(self.at), takes_effect="cycle_end" if later else "now")
 
     def set_renewal(self) -> None:
         self.model.pass_time(self.at)
@@ -253,11 +259,13 @@ class Day:
     def raise_cap(self) -> None:
         price_id, amount = self.dice.choice([None, "u0", "u1", "c0"]), self.dice.choice([None, 3_000_000, 9_000_000])
         text = None if amount is None else format_micros(amount)
-        if self.model.raise_cap(price_id, amount, self.at):
-            self.engine.raise_cap(price_id, text, at=stamp(self.at))
+        offering = self.dice.choice([None, "plan", "pack"]) if price_id else None
+        refused = self.model.raise_cap(price_id, amount, self.at, offering)
+        if refused is None:
+            self.engine.raise_cap(price_id, text, at=stamp(self.at), offering_id=offering)
         else:
-            with pytest.raises(RefusedError, match=r"no_cap|amount"):
-                self.engine.raise_cap(price_id, text, at=stamp(self.at))
+            with pytest.raises(RefusedError, match=f"^{refused}"):
+                self.engine.raise_cap(price_id, text, at=stamp(self.at), offering_id=offering)
 
     def credit(self) -> None:
         amount = self.dice.choice([400_000, 3_000_000])

@@ -266,3 +266,59 @@ def test_hundreds_of_accounts_are_taken_in_one_call(shop):
     assert submit(shop, given) == 1200
     assert outbox.count(shop) == 1200
     assert len(_rows(shop, account_members)) == 600
+
+
+CYCLE_END_MS = 1_790_812_800_000
+
+
+@pytest.fixture
+def plans(engine):
+    """A database whose catalogue has two plans, and packs that stand on them."""
+    offered = [
+        {"id": "small", "name": "Small", "kind": "base_plan"},
+        {"id": "large", "name": "Large", "kind": "base_plan"},
+        {"id": "any", "name": "Any", "kind": "add_on", "requires": ["small", "large"]},
+        {"id": "only", "name": "Only", "kind": "add_on", "requires": ["small"]},
+        {"id": "more", "name": "More", "kind": "add_on", "requires": ["only"]},
+    ]
+    publish_catalogue(engine, catalogue(offerings=offered, rules=[]))
+    submit(engine, [_create(), *(_order(name, name) for name in ("small", "any", "only", "more"))])
+    return engine
+
+
+def _ends(engine):
+    return {row["product_id"]: row["end_ms"] for row in _rows(engine, products)}
+
+
+def test_what_is_cancelled_for_the_cycles_end_ends_then_with_all_that_stands_on_it(plans):
+    submit(plans, [_command(CancelProduct, "c", product_id="small", takes_effect="cycle_end")])
+    assert set(_ends(plans).values()) == {CYCLE_END_MS}
+    submit(plans, [_order("large", "large", takes_effect="cycle_end")])
+    assert [row["start_ms"] for row in _rows(plans, products) if row["product_id"] == "large"] == [CYCLE_END_MS]
+
+
+def test_a_plan_in_the_place_of_another_ends_it_and_what_cannot_stand_on_the_new_one(plans):
+    submit(plans, [_order("large", "large", replaces="small", takes_effect="cycle_end")])
+    over = {"small": CYCLE_END_MS, "only": CYCLE_END_MS, "more": CYCLE_END_MS}
+    assert _ends(plans) == {"any": None, "large": None, **over}
+
+
+def test_a_planned_change_that_is_called_off_leaves_all_as_it_was(plans):
+    submit(plans, [_order("large", "large", replaces="small", takes_effect="cycle_end")])
+    submit(plans, [_command(CancelProduct, "c", product_id="large")])
+    assert _ends(plans) == {"small": None, "any": None, "only": None, "more": None, "large": AT_MS}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"replaces": "nobody"}, "replaces: 'nobody' was never ordered"),
+        ({"takes_effect": "cycle_end", "start_ms": AT_MS}, "start_ms: "),
+        ({"takes_effect": "cycle_end"}, "base plan 'small' is held"),
+        ({}, "base plan 'small' is held"),
+    ],
+)
+def test_a_change_of_plan_that_leaves_something_open_is_refused(plans, fields, says):
+    with pytest.raises(CommandRefused, match=says):
+        submit(plans, [_order("large", "large", **fields)])
+    assert "large" not in _ends(plans)

@@ -1,0 +1,337 @@
+"""What an account holds, and what it costs to hold it: the half of the reference model that is not about octets.
+
+Products, their prices, grants and refunds, cycles and terms, from the words of docs/tariffs.md.
+"""
+
+import copy
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.engine.reference_times import first_of_next_month, first_of_this_month
+
+
+class ReferenceHoldings:
+    """One account, but for its flows."""
+
+    def __init__(self, tariff: dict[str, Any], categories: dict[str, str], payment: str, at: datetime) -> None:
+        self.offerings = {item["id"]: item for item in tariff["offerings"]}
+        self.rules = {item["id"]: item for item in tariff["rules"]}
+        self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
+        self.zones = tariff.get("zones", [])
+        self.min_confidence = tariff["min_confidence"]
+        self.categories = categories
+        self.prepaid = payment == "prepaid"
+        self.balance = 0
+        self.billed = 0
+        self.products: list[dict[str, Any]] = []
+        self.lots: list[dict[str, Any]] = []
+        self.purses: list[dict[str, Any]] = []
+        self.totals: dict[Any, int] = {}
+        self.limit: int | None = None
+        self.raised: dict[Any, int | None] = {}
+        self.spent = 0
+        self.left: list[tuple[str, Any]] = []
+        self.over: list[tuple[str, datetime]] = []
+        self.clock = 0
+        self.paid_to: int | None = None
+        self.now = at
+        self.cycle_end = first_of_next_month(at)
+
+    # -- what can happen
+
+    def credit(self, micros: int, at: datetime) -> None:
+        self.pass_time(at)
+        self.balance += micros
+        for product in self.products:
+            if product["suspended"]:
+                self.resume(product)
+
+    def buy(
+        self, offering_id: str, product_id: str, at: datetime, *, renews: bool = True, later: bool = False,
+        replaces: str | None = None,
+    ) -> str | None:  # fmt: skip
+        """Why not, or None; `later` is with the next cycle, and what it replaces ends when it begins."""
+        self.pass_time(at)
+        before = copy.deepcopy(self.__dict__)
+        start = self.cycle_end if later else at
+        others = [item for item in self.products if item["id"] != replaces]
+        there = [item["offering"] for item in others if item["renews"] or not item["end"] or item["end"] > start]
+        if not self.may_stand_on(offering_id, there):
+            return "requires"
+        product = self.made(offering_id, product_id, start)
+        product |= {"renews": renews, "waits": later, "follows": replaces}
+        if later:
+            self.products.append(product)
+            return None
+        for item in [item for item in self.products if item["id"] == replaces]:
+            self.end(item, by_order=True)
+        if not self.begin(product):
+            self.__dict__.update(before)
+            return "insufficient_balance"
+        self.products.append(product)
+        self.end_orphans(by_itself=False)
+        return None
+
+    def made(self, offering_id: str, product_id: str, start: datetime) -> dict[str, Any]:
+        term = self.offerings[offering_id].get("term_days")
+        end = start + timedelta(days=term) if term else None
+        return {"id": product_id, "offering": offering_id, "start": start, "suspended": False, "end": end, "paid": []}
+
+    def begin(self, product: dict[str, Any]) -> bool:
+        if not self.pay(product, ["one_time", "recurring"]):
+            return False
+        product |= {"waits": False, "follows": None}
+        self.grant(product, ["cycle", "once"])
+        return True
+
+    def resume(self, product: dict[str, Any]) -> None:
+        """Go on with what could not be paid, or begin what never could."""
+        if product["follows"] is None:
+            product["suspended"] = not self.pay(product, ["recurring"])
+            if not product["suspended"]:
+                self.grant(product, ["cycle"])
+            return
+        fresh = {**product, **self.made(product["offering"], product["id"], self.now)}
+        if self.begin(fresh):
+            product.update(fresh)
+
+    def cancel(self, product_id: str, at: datetime, *, later: bool = False) -> None:
+        self.pass_time(at)
+        for product in [product for product in self.products if product["id"] == product_id]:
+            if later and not product["suspended"] and not product["waits"]:
+                product["end"] = self.ends(product)
+                product["renews"] = False
+            else:
+                self.end(product, by_order=True)
+                self.end_orphans(by_itself=False)
+
+    def end(self, product: dict[str, Any], *, by_order: bool, by_itself: bool = False) -> None:
+        """Take a product away; by order with its refund, and with all that was charged by itself just now."""
+        if by_order:
+            self.give_back(product, whole=by_itself)
+        if not product["waits"]:
+            self.leave(product)
+            self.over.append((product["offering"], self.now))
+        name = product["id"]
+        self.products = [item for item in self.products if item["id"] != name]
+        self.lots = [lot for lot in self.lots if lot["product"] != name]
+        self.purses = [purse for purse in self.purses if purse["product"] != name]
+
+    def end_orphans(self, *, by_itself: bool, staying: tuple[str, ...] = ()) -> None:
+        """What requires something that has just gone, and has nothing else to stand on, goes as well."""
+        gone = [offering for offering, at in self.over if at == self.now]
+        for product in list(self.products):
+            others = [item["offering"] for item in self.products if item["id"] != product["id"]]
+            stands = self.may_stand_on(product["offering"], [*others, *staying])
+            if not stands and any(name in gone for name in self.offerings[product["offering"]]["requires"]):
+                self.end(product, by_order=True, by_itself=by_itself)
+                return self.end_orphans(by_itself=by_itself, staying=staying)
+        return None
+
+    def may_stand_on(self, offering_id: str, there: list[str]) -> bool:
+        wanted = self.offerings[offering_id]["requires"]
+        return not wanted or any(name in there for name in wanted)
+
+    def set_renewal(self, product_id: str, renews: bool, at: datetime) -> None:
+        self.pass_time(at)
+        for product in self.products:
+            if product["id"] == product_id:
+                product["renews"] = renews
+
+    def set_limit(self, micros: int | None, at: datetime) -> None:
+        self.pass_time(at)
+        self.limit = micros
+        self.raised.pop("limit", None)
+
+    def raise_cap(self, price_id: str | None, micros: int | None, at: datetime, of: str | None = None) -> str | None:
+        """Why not, or None: nothing can be raised, several are meant, or the new cap is not above the old."""
+        self.pass_time(at)
+        present = {}
+        if price_id is None and self.cap("limit", self.limit) is not None:
+            present["limit"] = self.cap("limit", self.limit)
+        for product in self.products:
+            for price in self.offerings[product["offering"]].get("usage_prices", []):
+                key = (product["offering"], price["id"])
+                meant = price["id"] == price_id and of in (None, product["offering"])
+                if meant and price["on_cap"] == "block" and self.cap(key, price["cap"]) is not None:
+                    present[key] = self.cap(key, price["cap"])
+        if not present:
+            return "no_cap"
+        if len(present) > 1:
+            return "ambiguous_cap"
+        if micros is not None and any(cap is not None and micros <= cap for cap in present.values()):
+            return "amount"
+        self.raised |= dict.fromkeys(present, micros)
+        return None
+
+    def cap(self, key: Any, declared: int | None) -> int | None:
+        """What a cap is in this cycle."""
+        return self.raised.get(key, declared) if declared is not None else None
+
+    # -- time
+
+    def pass_time(self, until: datetime) -> None:
+        while True:
+            ends = [product["end"] for product in self.products if product["end"]]
+            ends += [lot["end"] for lot in (*self.lots, *self.purses) if lot["end"]] + [self.cycle_end]
+            due = min(ends)
+            if due > until:
+                break
+            self.now = due
+            self.come_due()
+        self.now = until
+
+    def come_due(self) -> None:
+        coming = [item for item in self.products if item["waits"] and item["start"] <= self.now]
+        for product in [item for item in self.products if item["id"] in [other["follows"] for other in coming]]:
+            self.end(product, by_order=True)
+        ending = [product for product in self.products if product["end"] and product["end"] <= self.now]
+        gone = [lot for lot in self.lots if lot["product"] in [product["id"] for product in ending]]
+        for product in ending:
+            self.end(product, by_order=False)
+        again = [product for product in ending if self.is_renewed(product)]
+        self.end_orphans(by_itself=True, staying=tuple(product["offering"] for product in again))
+        if self.cycle_end <= self.now:
+            self.renew()
+        self.lots = [lot for lot in self.lots if not lot["end"] or lot["end"] > self.now]
+        self.purses = [purse for purse in self.purses if not purse["end"] or purse["end"] > self.now]
+        for product in again:
+            self.begin_again(product, [lot for lot in gone if lot["product"] == product["id"]])
+        for product in coming:
+            self.begin_at_last(product)
+        self.end_orphans(by_itself=True)
+
+    def begin_at_last(self, product: dict[str, Any]) -> None:
+        """What was ordered for now; without the money it is dropped, unless it has taken another's place."""
+        if all(item["id"] != product["id"] for item in self.products):
+            return
+        if self.begin(product):
+            return
+        if product["follows"] is None:
+            product["waits"] = False
+            self.end(product, by_order=False)
+        else:
+            product |= {"suspended": True, "waits": False}
+
+    def is_renewed(self, product: dict[str, Any]) -> bool:
+        return bool(product["renews"] and self.offerings[product["offering"]].get("renewal") == "automatic")
+
+    def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
+        """Order it once more, by itself: if its subscriber wants it, and money and limit allow it."""
+        offering = self.offerings[product["offering"]]
+        if product["suspended"] or not self.may_stand_on(offering["id"], [item["offering"] for item in self.products]):
+            return
+        fresh = {**product, "start": self.now, "end": self.now + timedelta(days=offering["term_days"])}
+        costs = sum(self.fee(price, fresh)["micros"] for price in offering.get("prices", []))
+        limit = self.cap("limit", self.limit)
+        if limit is not None and costs and self.spent + costs > limit:
+            return
+        if not self.pay(fresh, ["one_time", "recurring"]):
+            return
+        self.products.append(fresh)
+        self.totals = {key: total for key, total in self.totals.items() if not is_share_in(key, product["id"])}
+        for lot in gone:
+            end = fresh["end"] if lot["allowance"].get("validity") == "once" else self.ends(fresh)
+            self.keep_of(lot, end)
+        self.grant(fresh, ["cycle", "once"])
+
+    def keep_of(self, lot: dict[str, Any], end: datetime) -> None:
+        """What stays of a lot that ends, as a lot of its own."""
+        rollover = lot["allowance"].get("rollover")
+        if rollover and not lot["rolled"]:
+            keep = min([lot["left"] * rollover["percent"] // 100, *most_of(rollover, "octets", "seconds")])
+            self.lots.append({**lot, "left": keep, "granted": keep, "end": end, "rolled": True})
+
+    def renew(self) -> None:
+        self.cycle_end = first_of_next_month(self.now)
+        self.totals = {}
+        self.raised = {}
+        self.spent = 0
+        ending = [lot for lot in self.lots if lot["end"] and lot["end"] <= self.now]
+        for product in self.products:
+            if product["waits"]:
+                continue
+            if product["suspended"] and product["follows"]:
+                self.resume(product)
+                continue
+            product["suspended"] = not self.pay(product, ["recurring"])
+            if product["suspended"]:
+                continue
+            for lot in ending:
+                if lot["product"] == product["id"]:
+                    self.keep_of(lot, self.ends(product))
+            self.grant(product, ["cycle"])
+
+    def grant(self, product: dict[str, Any], validities: list[str]) -> None:
+        for allowance in self.offerings[product["offering"]]["allowances"]:
+            validity = allowance.get("validity", "cycle")
+            if validity in validities:
+                end = self.ends(product) if validity == "cycle" else product["end"]
+                lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
+                amount = most_of(allowance, "octets", "seconds")[0]
+                lot |= {"product": product["id"], "offering": product["offering"], "left": amount, "granted": amount}
+                self.lots.append({**lot, "start": self.now, "end": end})
+
+        for money in self.offerings[product["offering"]].get("money_allowances", []):
+            if money["validity"] in validities:
+                end = self.ends(product) if money["validity"] == "cycle" else product["end"]
+                purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
+                self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
+
+    def ends(self, product: dict[str, Any]) -> datetime:
+        return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
+
+    def pay(self, product: dict[str, Any], kinds: list[str]) -> bool:
+        prices = [price for price in self.offerings[product["offering"]].get("prices", []) if price["type"] in kinds]
+        paid = [self.fee(price, product) for price in prices]
+        amount = sum(fee["micros"] for fee in paid)
+        if self.prepaid and amount > self.balance:
+            return False
+        if self.prepaid:
+            self.balance -= amount
+        product["paid"] = [fee for fee in paid if fee["micros"] or fee["price"]["amount"]]
+        return True
+
+    def fee(self, price: dict[str, Any], product: dict[str, Any]) -> dict[str, Any]:
+        """What a flat price comes to now, and the days that it pays for."""
+        first = self.now.date()
+        if price.get("proration") == "daily" and self.is_paid_today(product):
+            first += timedelta(days=1)
+        end = self.ends(product).date()
+        days = max(0, (end - first).days)
+        cycle = (self.cycle_end - first_of_this_month(self.cycle_end - timedelta(days=1))).days
+        micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
+        return {"price": price, "micros": micros, "days": days, "first": first, "end": end, "at": self.now}
+
+    def is_paid_today(self, product: dict[str, Any]) -> bool:
+        """One that left today had paid for the day, and nobody else has taken its place for that."""
+        today, offering = self.now.date(), product["offering"]
+        others = [held for held in self.products if held["id"] != product["id"] and held["offering"] == offering]
+        taken = [held for held in others if any(fee["first"] > today for fee in held["paid"])]
+        return self.left.count((offering, today)) > len(taken)
+
+    def give_back(self, product: dict[str, Any], *, whole: bool) -> None:
+        tomorrow = self.now.date() + timedelta(days=1)
+        for fee in product["paid"]:
+            if whole and fee["at"] == self.now and self.prepaid:
+                self.balance += fee["micros"]
+            elif fee["price"].get("refund") == "daily" and fee["days"] and self.prepaid:
+                left = min(fee["days"], max(0, (fee["end"] - tomorrow).days))
+                self.balance += fee["micros"] * left // fee["days"]
+
+    def leave(self, product: dict[str, Any]) -> None:
+        today = self.now.date()
+        recurring = [fee for fee in product["paid"] if fee["price"]["type"] == "recurring"]
+        if any(fee["first"] <= today < fee["end"] for fee in recurring):
+            self.left.append((product["offering"], today))
+
+
+def most_of(words: dict[str, Any], octets: str, seconds: str) -> list[int]:
+    """The amounts that are given under these names: octets as they are, seconds in milliseconds."""
+    given = [words[octets]] if words.get(octets) is not None else []
+    return given + ([words[seconds] * 1000] if words.get(seconds) is not None else [])
+
+
+def is_share_in(key: Any, product_id: str) -> bool:
+    """Whether a total is what a member has drawn from an allowance of the product."""
+    return bool(key[0] == "share") and str(key[1]).startswith(f"{product_id}/")
