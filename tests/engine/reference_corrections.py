@@ -37,7 +37,7 @@ class CorrectedReference(Reference):
     def void(self, receipt: Receipt, at: datetime) -> None:
         self.pass_time(at)
         self.take_back(receipt)
-        self.resume()
+        self.resume_all()
 
     def rerate(self, receipts: list[Receipt], at: datetime) -> None:
         """Everything is taken back first, the latest first; then everything happens again, the earliest first."""
@@ -46,7 +46,7 @@ class CorrectedReference(Reference):
         left = [(receipt, self.take_back(receipt)) for receipt in receipts[::-1]]
         for receipt, number in left[::-1]:
             self.again(receipt, number)
-        self.resume()
+        self.resume_all()
 
     def refund(self, receipt: Receipt, micros: int, octets: int, ms: int, at: datetime) -> None:
         """Give back a part, and what was taken last first. The usage stays, and so do the totals of the prices."""
@@ -57,7 +57,7 @@ class CorrectedReference(Reference):
                 self.put_back(bucket, min(left, most), receipt)
                 left -= min(left, most)
         self.give(receipt, micros)
-        self.resume()
+        self.resume_all()
 
     def publish(self, tariff: dict[str, Any], at: datetime) -> None:
         """Go on under another catalogue; what is held stays held, under its new words."""
@@ -315,7 +315,7 @@ class CorrectedReference(Reference):
         anew = [key for key in self.totals if any(is_share_in(key, name) for name in renewed)]
         self.totals = {key: total for key, total in self.totals.items() if key not in anew} | shares
 
-    def resume(self) -> None:
+    def resume_all(self) -> None:
         """Money that came back may pay for what was suspended."""
         self.credit(0, self.now)
 

@@ -52,7 +52,6 @@ class ReferenceHoldings:
     ) -> str | None:  # fmt: skip
         """Why not, or None; `later` is with the next cycle, and what it replaces ends when it begins."""
         self.pass_time(at)
-        before = copy.deepcopy(self.__dict__)
         start = self.cycle_end if later else at
         others = [item for item in self.products if item["id"] != replaces]
         there = [item["offering"] for item in others if item["renews"] or not item["end"] or item["end"] > start]
@@ -63,14 +62,20 @@ class ReferenceHoldings:
         if later:
             self.products.append(product)
             return None
-        for item in [item for item in self.products if item["id"] == replaces]:
-            self.end(item, by_order=True)
-        if not self.begin(product):
-            self.__dict__.update(before)
+        if not copy.deepcopy(self).take(copy.deepcopy(product)):
             return "insufficient_balance"
-        self.products.append(product)
+        self.take(product)
         self.end_orphans(by_itself=False)
         return None
+
+    def take(self, product: dict[str, Any]) -> bool:
+        """Begin a product now, in the place of the one that it follows."""
+        for item in [item for item in self.products if item["id"] == product["follows"]]:
+            self.end(item, by_order=True)
+        if not self.begin(product):
+            return False
+        self.products.append(product)
+        return True
 
     def made(self, offering_id: str, product_id: str, start: datetime) -> dict[str, Any]:
         term = self.offerings[offering_id].get("term_days")
@@ -189,7 +194,7 @@ class ReferenceHoldings:
         gone = [lot for lot in self.lots if lot["product"] in [product["id"] for product in ending]]
         for product in ending:
             self.end(product, by_order=False)
-        again = [product for product in ending if self.is_renewed(product)]
+        again = [product for product in ending if self.goes_on(product)]
         self.end_orphans(by_itself=True, staying=tuple(product["offering"] for product in again))
         if self.cycle_end <= self.now:
             self.renew()
@@ -213,7 +218,7 @@ class ReferenceHoldings:
         else:
             product |= {"suspended": True, "waits": False}
 
-    def is_renewed(self, product: dict[str, Any]) -> bool:
+    def goes_on(self, product: dict[str, Any]) -> bool:
         return bool(product["renews"] and self.offerings[product["offering"]].get("renewal") == "automatic")
 
     def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
