@@ -4,6 +4,7 @@ All times are epoch milliseconds UTC. A cycle begins at local midnight of its an
 for the anchor uses its last day and the next one returns to the anchor (31 January, 28 February, 31 March).
 """
 
+import bisect
 import calendar
 import functools
 from collections.abc import Iterator, Sequence
@@ -87,12 +88,23 @@ def _stretches(windows: Sequence[Window], at_ms: int, time_zone: str) -> Iterato
             if midnight.weekday() in window.weekdays:
                 start = midnight + timedelta(minutes=window.start_minute)
                 end = midnight + timedelta(minutes=window.end_minute, days=length <= 0)
-                yield _epoch_ms(start, time_zone), _epoch_ms(end, time_zone)
+                yield _shown_ms(start, time_zone), _shown_ms(end, time_zone)
 
 
 def _anchor(year: int, month: int, time_zone: str, cycle_day: int) -> int:
     day = min(cycle_day, calendar.monthrange(year, month)[1])
     return _epoch_ms(datetime(year, month, day), time_zone)
+
+
+def _shown_ms(local: datetime, time_zone: str) -> int:
+    """The first instant at which the clock shows `local`, or has gone past it where it is set forward."""
+    at_ms = _epoch_ms(local, time_zone)
+    skipped = _local(at_ms, time_zone).replace(tzinfo=None) - local
+    if not skipped:
+        return at_ms
+    # The clock goes on where the gap ends, which is at most as long before as the gap is.
+    instants = range(at_ms - skipped // timedelta(milliseconds=1), at_ms + 1)
+    return instants[bisect.bisect_left(instants, local, key=lambda ms: _local(ms, time_zone).replace(tzinfo=None))]
 
 
 def _epoch_ms(local: datetime, time_zone: str) -> int:

@@ -1,5 +1,8 @@
 """Billing periods: zone, anchor, exclusive ends, clocks that change."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +135,33 @@ def test_a_night_is_as_long_as_the_clocks_make_it(night: str, hours: int) -> Non
     start = ms(f"{night} 22:00", "Europe/Paris")
     end = next_turn_ms([DAILY], start, time_zone="Europe/Paris")
     assert end == start + hours * 3_600_000
+
+
+def minutes(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("02:30", "03:30"), ("02:30", "02:45"), ("23:00", "02:30"), ("01:00", "02:15"), ("02:00", "03:00"),
+     ("02:10", "02:10"), ("00:00", "24:00")],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("zone", "day"), [("Europe/Berlin", "2026-03-29"), ("Australia/Lord_Howe", "2026-10-04"), ("UTC", "2026-03-29")]
+)
+def test_a_window_goes_by_what_the_clock_shows_where_it_is_set_forward(
+    start: str, end: str, zone: str, day: str
+) -> None:
+    """Case 28: what begins or ends at a time that the clock skips does so when the clock goes past it."""
+    window = Window(frozenset(range(7)), minutes(start), minutes(end))
+    begins, ends = window.start_minute, window.end_minute
+    midnight = ms(day, zone)
+    for at_ms in range(midnight, midnight + 5 * 3_600_000, 60_000):
+        local = datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone))
+        shown = local.hour * 60 + local.minute
+        inside = begins <= shown < ends if begins < ends else shown >= begins or shown < ends
+        assert is_open([window], at_ms, time_zone=zone) is inside, local
+        assert (next_turn_ms([window], at_ms, time_zone=zone) or 0) > at_ms
 
 
 def test_without_windows_nothing_turns() -> None:
