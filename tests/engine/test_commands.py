@@ -259,8 +259,8 @@ def test_a_balance_has_a_limit_that_its_state_can_hold(monkeypatch: pytest.Monke
         world.debit("0.000001")
 
 
-def test_a_repeated_top_up_credits_once() -> None:
-    """Case 16: the same command id, however often it comes, within the stated horizon."""
+def test_case_16_a_top_up_that_is_sent_again_credits_once() -> None:
+    """The same command id, however often it comes, within the stated horizon."""
     world = World(catalogue(PLAN))
     world.credit("10", command_id="top-up")
     outcome = world.command(Credit, amount="10", command_id="top-up")

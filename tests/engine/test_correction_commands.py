@@ -100,8 +100,8 @@ def test_a_void_leaves_the_cycle_at_the_price_of_what_remains() -> None:
     assert one.money() == one.account.counters[0].micros
 
 
-def test_a_rerate_takes_back_all_rows_before_it_charges_one() -> None:
-    """Case 33: refund first, order by event time, never doubled."""
+def test_case_33_a_rerate_takes_back_all_rows_before_it_charges_one() -> None:
+    """Refund first, order by event time, never doubled."""
     one = world()
     for minute, app in ((0, "netflix"), (1, "facebook"), (2, "youtube")):
         one.flow(500, app, at=one.now_ms + minute * 1000)

@@ -1,9 +1,12 @@
+import base64
+
 import msgspec
 import pytest
 
 from schemas import topics
 from schemas.state import AccountState
 from services.policy.limits import MAX_ACCOUNT_OCTETS
+from services.policy.seen import SLOT_DIGESTS
 from services.policy.transaction import LaneState
 from tests.policy.lanes import CATALOGUE, NOW_MS, ListLane, books, lane_state, run
 from tests.policy.records import Record, command_value, flow_record, flow_value
@@ -69,11 +72,41 @@ def test_dead_letter_keeps_at_most_the_stated_octets(lane: ListLane, state: Lane
     assert len(lane.out[topics.DEAD_LETTERS][0][1] or b"") < 20_000
 
 
-def test_duplicate_is_charged_once(lane: ListLane, state: LaneState) -> None:
+def test_case_10_a_duplicate_is_charged_once(lane: ListLane, state: LaneState) -> None:
     run(lane, state, {topics.FLOWS: [flow(0), flow(1, record_id="r-0")]})
     run(lane, state, {topics.FLOWS: [flow(2, record_id="r-0")]})
     assert len(lane.read(topics.DECISIONS)) == 1
     assert lane.causes() == ["duplicate", "duplicate"]
+    assert data_left(state) == 990_000
+
+
+def test_case_10_a_duplicate_is_charged_again_only_beyond_the_stated_horizon(lane: ListLane) -> None:
+    """Of `SMARTPIPE_DEDUP_RECORDS_PER_LANE` ids none is forgotten; what is older may be, a slot at a time."""
+    state = lane_state(dedup_records=SLOT_DIGESTS)
+    run(lane, state, {topics.COMMANDS: subscribed()})
+    run(lane, state, {topics.FLOWS: [flow(0), *(empty(n) for n in range(1, SLOT_DIGESTS))]})
+    run(lane, state, {topics.FLOWS: [flow(SLOT_DIGESTS, record_id="r-0")]})
+    assert (lane.causes(), data_left(state)) == (["duplicate"], 990_000)
+    run(lane, state, {topics.FLOWS: [empty(9_000 + n) for n in range(SLOT_DIGESTS)]})
+    run(lane, state, {topics.FLOWS: [flow(12_000, record_id="r-0")]})
+    assert (lane.causes(), data_left(state)) == (["duplicate"], 980_000)
+
+
+def test_case_11_a_duplicate_with_other_properties_is_told_and_draws_nothing(lane: ListLane, state: LaneState) -> None:
+    run(lane, state, {topics.FLOWS: [flow(0), flow(1, record_id="r-0", octets_down=70_000)]})
+    (letter,) = lane.read(topics.DEAD_LETTERS)
+    assert (letter["cause"], b"70000" in base64.b64decode(letter["value"])) == ("duplicate", True)
+    assert data_left(state) == 990_000
+
+
+def empty(number: int) -> Record:
+    return flow(number, octets_up=0, octets_down=0)
+
+
+def data_left(state: LaneState) -> int:
+    account = state.accounts.get("sub-1")
+    assert account is not None
+    return account.buckets[0].remaining
 
 
 def test_refused_duplicate_id_stays_free_for_a_valid_record(lane: ListLane, state: LaneState) -> None:
