@@ -161,6 +161,19 @@ def test_octets_leave_what_the_connection_will_cost() -> None:
     assert world.flow(10, "netflix").charged_octets == 10
 
 
+@pytest.mark.parametrize(("means", "kind"), [("balance", "blocked"), ("limit", "limit_reached")])
+def test_a_connection_that_takes_what_the_next_octet_would_cost_tells_the_end_at_once(means: str, kind: str) -> None:
+    data = {"id": "data", "amount": "0.001", "per_octets": 1}
+    plan = {**PLAN, "allowances": [], "usage_prices": [CHAT, data]}
+    world = chatting(plan=plan, payment="prepaid" if means == "balance" else "postpaid")
+    world.credit("0.03") if means == "balance" else world.limit("0.03")
+    # 10 octets and a connection leave 0.01: enough for the next connection or for its first octet, not for both.
+    assert world.flow(10, "whatsapp").charged_octets == 10
+    assert [len(world.told(name)) for name in ("blocked", "limit_reached")] == [kind == "blocked", kind != "blocked"]
+    assert world.flow(1, "whatsapp").blocked_octets == 1
+    assert len(world.told(kind)) == 1
+
+
 def test_the_spending_limit_counts_connections() -> None:
     world = chatting()
     world.limit("0.02")

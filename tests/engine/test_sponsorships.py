@@ -53,6 +53,24 @@ def test_a_budget_without_leases_has_no_end() -> None:
     assert world_of({"octets": 1}).flow(5_000, "youtube").sponsorships == paid(5_000, budget=0)
 
 
+def test_a_campaign_that_comes_twice_within_a_flow_pays_from_one_lease() -> None:
+    """Its budget ends, the subscriber's volume reaches a mark, and another rule of the same campaign takes over."""
+    half = {"allowance": "data", "state": "used", "percent": 50}
+    rules = [
+        {"id": "later", "charging": "sponsored", "campaign": "c", "bucket": half},
+        {"id": "first", "charging": "sponsored", "campaign": "c"},
+    ]
+    plan = {"id": "plan", "allowances": [DATA], "rules": ["later", "first"]}
+    campaign = {"id": "c", "sponsor_id": "tube", "budget": {"octets": 10_000}}
+    world = World(catalogue(plan, rules=rules, campaigns=[campaign]))
+    world.activate("plan")
+    world.lease("c", 300)
+    decision = world.flow(1_100, "youtube")
+    assert (decision.sponsored_octets, decision.charged_octets) == (300, 800)
+    assert [(one.octets, one.budget_octets) for one in decision.sponsorships] == [(300, 300), (0, 0)]
+    assert world.leases == {"c": 0}
+
+
 def test_a_campaign_of_which_nothing_is_leased_pays_nothing_and_says_so() -> None:
     world = world_of({"octets": 100}, 0)
     decision = world.flow(30, "youtube")
