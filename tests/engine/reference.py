@@ -1,7 +1,7 @@
 """The tariff again, slow and obvious: octet by octet, from the words of docs/tariffs.md, no code shared.
 
-It reads the same plain dictionaries that a catalogue is made from. Times are UTC, cycles begin on the first of the
-month, and event time never goes back. Volumes must be small: every octet looks for its rule and its payer anew.
+It reads the same plain dictionaries that a catalogue is made from. Event time never goes back. Volumes must be small:
+every octet looks for its rule and its payer anew.
 """
 
 import copy
@@ -11,11 +11,10 @@ from typing import Any
 
 from tests.engine.reference_holdings import ReferenceHoldings, most_of
 from tests.engine.reference_prices import exact_price, long_run, whole
-from tests.engine.reference_times import first_ms_after
+from tests.engine.reference_times import clock, first_ms_after, is_within
 
 Traffic = dict[str, Any]
 FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
-WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class Reference(ReferenceHoldings):
@@ -131,7 +130,8 @@ class Reference(ReferenceHoldings):
             return False
         if scope.get("dnns") and traffic.get("dnn", "").split(".mnc")[0].lower() not in scope["dnns"]:
             return False
-        return not scope.get("windows") or any(self.in_window(window) for window in scope["windows"])
+        shown = clock(self.now, self.zone)
+        return not scope.get("windows") or any(is_within(window, shown) for window in scope["windows"])
 
     def zone_of(self, plmn: str | None) -> str | None:
         """The network's own entry, its country's, the rest, home."""
@@ -145,15 +145,6 @@ class Reference(ReferenceHoldings):
     def is_congested(self, rule: dict[str, Any], traffic: Traffic) -> bool:
         level = traffic.get("congestion") or 0
         return bool(rule.get("min_congestion", 0) <= level <= rule.get("max_congestion", 31))
-
-    def in_window(self, window: dict[str, Any]) -> bool:
-        minute = self.now.hour * 60 + self.now.minute
-        start, end = (int(window[key][:2]) * 60 + int(window[key][3:]) for key in ("start", "end"))
-        days = window.get("days") or WEEKDAYS
-        today, yesterday = WEEKDAYS[self.now.weekday()], WEEKDAYS[(self.now.weekday() - 1) % 7]
-        if start < end:
-            return today in days and start <= minute < end
-        return (today in days and minute >= start) or (yesterday in days and minute < end)
 
     def bucket_is(self, condition: dict[str, Any] | None, offering_id: str, member: str) -> bool:
         if condition is None:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.engine.reference import Reference, Traffic
 from tests.engine.reference_holdings import is_share_in
 from tests.engine.reference_prices import exact_price, whole
-from tests.engine.reference_times import first_ms_after, first_of_this_month
+from tests.engine.reference_times import first_ms_after
 
 DAY = timedelta(days=1)
 
@@ -22,14 +22,13 @@ Receipt = dict[str, Any]
 class CorrectedReference(Reference):
     """An account whose flows of the open cycle can be refunded, voided, and charged again."""
 
-    def __init__(self, tariff: dict[str, Any], categories: dict[str, str], payment: str, at: datetime) -> None:
-        super().__init__(tariff, categories, payment, at)
+    def __init__(self, *account: Any) -> None:
+        super().__init__(*account)
         self.receipts: list[Receipt] = []
         self.receipt: Receipt = {}
         self.cost: Counter[Any] = Counter()
         self.gone_lots: list[dict[str, Any]] = []
         self.gone_products: list[dict[str, Any]] = []
-        self.cycle_start = first_of_this_month(at)
         self.written = 0
 
     # -- what can be ordered
@@ -183,12 +182,6 @@ class CorrectedReference(Reference):
             if lot["product"] == product["id"]
         ]
 
-    def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
-        super().begin_again(product, gone)
-        for held in self.products:
-            if held["id"] == product["id"]:
-                held["first"] = product.get("first", product["start"])
-
     def keep_of(self, lot: dict[str, Any], end: datetime) -> None:
         """What is kept for the next term is not left in this one."""
         before = len(self.lots)
@@ -199,7 +192,6 @@ class CorrectedReference(Reference):
                 ended["left"] -= 0 if ended["rolled"] else kept
 
     def renew(self) -> None:
-        self.cycle_start = self.cycle_end
         self.cost.clear()
         super().renew()
 
@@ -244,7 +236,7 @@ class CorrectedReference(Reference):
 
     def is_renewed(self, product_id: str, at: datetime) -> bool:
         """Whether a product is in a later term than it was in at a time."""
-        held = [item for item in self.products if item["id"] == product_id and item.get("first")]
+        held = [item for item in self.products if item["id"] == product_id]
         return any(item["first"] <= at < item["start"] for item in held)
 
     def unsell(self, key: Any, number: int, receipt: Receipt) -> int:

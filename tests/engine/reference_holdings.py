@@ -4,16 +4,24 @@ Products, their prices, grants and refunds, cycles and terms, from the words of 
 """
 
 import copy
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from tests.engine.reference_times import first_of_next_month, first_of_this_month
+from tests.engine.reference_times import clock, cycle_of, days_after
 
 
 class ReferenceHoldings:
     """One account, but for its flows."""
 
-    def __init__(self, tariff: dict[str, Any], categories: dict[str, str], payment: str, at: datetime) -> None:
+    def __init__(
+        self,
+        tariff: dict[str, Any],
+        categories: dict[str, str],
+        payment: str,
+        at: datetime,
+        days: tuple[str, int] = ("UTC", 1),
+    ) -> None:
+        """`days` is the zone that days are counted in, and the day of the month on which cycles begin."""
         self.offerings = {item["id"]: item for item in tariff["offerings"]}
         self.rules = {item["id"]: item for item in tariff["rules"]}
         self.campaigns = {item["id"]: item for item in tariff["campaigns"]}
@@ -34,8 +42,8 @@ class ReferenceHoldings:
         self.over: list[tuple[str, datetime]] = []
         self.clock = 0
         self.paid_to: int | None = None
-        self.now = at
-        self.cycle_end = first_of_next_month(at)
+        self.now, (self.zone, self.anchor) = at, days
+        self.cycle_start, self.cycle_end = cycle_of(at, self.zone, self.anchor)
 
     # -- what can happen
 
@@ -79,8 +87,9 @@ class ReferenceHoldings:
 
     def made(self, offering_id: str, product_id: str, start: datetime) -> dict[str, Any]:
         term = self.offerings[offering_id].get("term_days")
-        end = start + timedelta(days=term) if term else None
-        return {"id": product_id, "offering": offering_id, "start": start, "suspended": False, "end": end, "paid": []}
+        end = days_after(start, term, self.zone) if term else None
+        dates = {"start": start, "first": start, "end": end}
+        return {"id": product_id, "offering": offering_id, **dates, "suspended": False, "paid": []}
 
     def begin(self, product: dict[str, Any]) -> bool:
         if not self.pay(product, ["one_time", "recurring"]):
@@ -226,7 +235,7 @@ class ReferenceHoldings:
         offering = self.offerings[product["offering"]]
         if product["suspended"] or not self.may_stand_on(offering["id"], [item["offering"] for item in self.products]):
             return
-        fresh = {**product, "start": self.now, "end": self.now + timedelta(days=offering["term_days"])}
+        fresh = {**product, "start": self.now, "end": self.next_end(product)}
         costs = sum(self.fee(price, fresh)["micros"] for price in offering.get("prices", []))
         limit = self.cap("limit", self.limit)
         if limit is not None and costs and self.spent + costs > limit:
@@ -248,7 +257,7 @@ class ReferenceHoldings:
             self.lots.append({**lot, "left": keep, "granted": keep, "end": end, "rolled": True})
 
     def renew(self) -> None:
-        self.cycle_end = first_of_next_month(self.now)
+        self.cycle_start, self.cycle_end = cycle_of(self.now, self.zone, self.anchor)
         self.totals = {}
         self.raised = {}
         self.spent = 0
@@ -283,6 +292,16 @@ class ReferenceHoldings:
                 purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
                 self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
 
+    def today(self) -> date:
+        return clock(self.now, self.zone).date()
+
+    def next_end(self, product: dict[str, Any]) -> datetime:
+        """The end of the term that begins now: terms are counted from the first, whatever the clocks do."""
+        terms, days = 1, self.offerings[product["offering"]]["term_days"]
+        while days_after(product["first"], terms * days, self.zone) <= self.now:
+            terms += 1
+        return days_after(product["first"], terms * days, self.zone)
+
     def ends(self, product: dict[str, Any]) -> datetime:
         return min(self.cycle_end, product["end"]) if product["end"] else self.cycle_end
 
@@ -299,24 +318,24 @@ class ReferenceHoldings:
 
     def fee(self, price: dict[str, Any], product: dict[str, Any]) -> dict[str, Any]:
         """What a flat price comes to now, and the days that it pays for."""
-        first = self.now.date()
+        first = self.today()
         if price.get("proration") == "daily" and self.is_paid_today(product):
             first += timedelta(days=1)
-        end = self.ends(product).date()
+        end = clock(self.ends(product), self.zone).date()
         days = max(0, (end - first).days)
-        cycle = (self.cycle_end - first_of_this_month(self.cycle_end - timedelta(days=1))).days
+        cycle = (clock(self.cycle_end, self.zone).date() - clock(self.cycle_start, self.zone).date()).days
         micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
         return {"price": price, "micros": micros, "days": days, "first": first, "end": end, "at": self.now}
 
     def is_paid_today(self, product: dict[str, Any]) -> bool:
         """One that left today had paid for the day, and nobody else has taken its place for that."""
-        today, offering = self.now.date(), product["offering"]
+        today, offering = self.today(), product["offering"]
         others = [held for held in self.products if held["id"] != product["id"] and held["offering"] == offering]
         taken = [held for held in others if any(fee["first"] > today for fee in held["paid"])]
         return self.left.count((offering, today)) > len(taken)
 
     def give_back(self, product: dict[str, Any], *, whole: bool) -> None:
-        tomorrow = self.now.date() + timedelta(days=1)
+        tomorrow = self.today() + timedelta(days=1)
         for fee in product["paid"]:
             if whole and fee["at"] == self.now and self.prepaid:
                 self.balance += fee["micros"]
@@ -325,7 +344,7 @@ class ReferenceHoldings:
                 self.balance += fee["micros"] * left // fee["days"]
 
     def leave(self, product: dict[str, Any]) -> None:
-        today = self.now.date()
+        today = self.today()
         recurring = [fee for fee in product["paid"] if fee["price"]["type"] == "recurring"]
         if any(fee["first"] <= today < fee["end"] for fee in recurring):
             self.left.append((product["offering"], today))

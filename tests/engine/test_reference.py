@@ -6,12 +6,13 @@ The suite lives a few hundred of them; `make agreement ARGS="--days 100000"` as 
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from schemas.command import SetRenewal
 from schemas.units import format_micros
-from services.engine.tariff import compile_tariff
+from services.engine.tariff import Tariff, compile_tariff
 from tests.engine.reference import Reference
 from tests.engine.world import APPLICATIONS, RefusedError, World, catalogue
 
@@ -21,7 +22,17 @@ ZONES = (
     {"id": "home", "home": True, "plmns": ["00101"]}, {"id": "eu", "plmns": ["262"]}, {"id": "one", "plmns": ["26201"]},
 )  # fmt: skip
 WORLD = {"id": "world", "rest": True, "plmns": []}
-START = datetime(2026, 3, 30, 9, 0, tzinfo=UTC)
+PLACES = (
+    ("UTC", "2026-03-30 09:00", 1),
+    # The clocks go forward at 02:00, at midnight, and by half an hour; and back, at 01:00.
+    ("Europe/Paris", "2026-03-28 19:00", 30),
+    ("Asia/Beirut", "2026-03-28 01:00", 29),
+    ("Australia/Lord_Howe", "2026-10-03 05:00", 4),
+    ("America/Havana", "2026-10-31 15:00", 1),
+    # A month without its anchor day, where the clock is three quarters of an hour off.
+    ("Asia/Kathmandu", "2028-02-28 03:00", 31),
+)
+"""Zones, when the days there begin, and on which day of the month cycles do."""
 
 
 def a_scope(dice: random.Random) -> dict[str, Any]:
@@ -36,7 +47,14 @@ def a_scope(dice: random.Random) -> dict[str, Any]:
         scope["rat_types"] = ["UTRA"]
     if dice.random() < 0.15:
         scope["windows"] = [
-            dice.choice([{"start": "22:00", "end": "06:00"}, {"days": ["tue"], "start": "08:00", "end": "20:00"}])
+            dice.choice(
+                [
+                    {"start": "22:00", "end": "06:00"},
+                    {"days": ["tue"], "start": "08:00", "end": "20:00"},
+                    {"days": ["sun"]},
+                    {"start": "02:50", "end": "04:30"},
+                ]
+            )
         ]
     if dice.random() < 0.15:
         scope["zones"] = dice.sample(["home", "eu", "one"], dice.randint(1, 2))
@@ -152,11 +170,16 @@ class Day:
         payment = self.dice.choice(["prepaid", "postpaid"])
         parts = {part: tariff[part] for part in ("rules", "campaigns", "zones", "min_confidence")}
         made = catalogue(*tariff["offerings"], **parts)
-        self.at = START
-        self.engine = World(compile_tariff(made), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
-        self.model = Reference(tariff, APPLICATIONS, payment, START)
+        self.zone, start, self.anchor = random.Random(-seed - 1).choice(PLACES)
+        self.at = datetime.fromisoformat(start).replace(tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
+        self.engine = self.world(compile_tariff(made), payment)
+        self.model = Reference(tariff, APPLICATIONS, payment, self.at, (self.zone, self.anchor))
         self.bought = 0
         self.port = 40_000
+
+    def world(self, tariff: Tariff, payment: str) -> World:
+        where = {"zone": self.zone, "cycle_day": self.anchor}
+        return World(tariff, at=stamp(self.at), payment=payment, subscriber_ids=MEMBERS, **where)
 
     def live(self) -> None:
         self.credit()

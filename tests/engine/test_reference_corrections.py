@@ -14,10 +14,8 @@ from schemas.units import format_micros
 from schemas.usage import RatedUsage
 from services.engine.tariff import compile_tariff
 from tests.engine.reference_corrections import CorrectedReference, Receipt
-from tests.engine.test_reference import APPLICATIONS, START, Day, a_price, a_tariff, stamp
-from tests.engine.world import RefusedError, World, catalogue
-
-MEMBERS = ("a1", "b2")
+from tests.engine.test_reference import APPLICATIONS, Day, a_price, a_tariff, stamp
+from tests.engine.world import RefusedError, catalogue
 
 
 def another_tariff(dice: random.Random, tariff: dict[str, Any]) -> dict[str, Any]:
@@ -52,8 +50,9 @@ class CorrectedDay(Day):
         self.tariff = a_tariff(self.dice)
         payment = self.dice.choice(["prepaid", "postpaid"])
         self.version = 0
-        self.engine = World(self.compiled(), at=stamp(START), payment=payment, subscriber_ids=MEMBERS)
-        self.model: CorrectedReference = CorrectedReference(self.tariff, APPLICATIONS, payment, START)
+        self.engine = self.world(self.compiled(), payment)
+        account = (self.tariff, APPLICATIONS, payment, self.at, (self.zone, self.anchor))
+        self.model: CorrectedReference = CorrectedReference(*account)
         self.pairs: list[tuple[RatedUsage, Receipt]] = []
         self.told = 0
 
