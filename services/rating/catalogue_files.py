@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from schemas.catalogue import Application, Campaign, Catalogue, PccRule, Pfd, ProductOffering
 from schemas.catalogue_amounts import CatalogueId
 from schemas.catalogue_scopes import Zone
+from services.rating.catalogue_keys import unknown_key
 from services.rating.catalogue_yaml import KeyPath, Location, Problem, YamlTree, dotted, parse_yaml
 
 
@@ -58,7 +59,6 @@ _NAMES = re.compile(r" names (?:application|offering|rule|campaign|zone) '([^']+
 _BETWEEN_HOLDERS = re.compile(r"; (?=(?:application|offering|rule|campaign|zone) ')")
 _NEXT_STEPS = {
     "missing": "add the key",
-    "extra_forbidden": "remove it or mend its spelling",
     "literal_error": "choose one of these",
     "string_type": "put it in quotes",
     "tuple_type": "write a list: [a, b]",
@@ -211,7 +211,7 @@ class _Reader:
             item: Any = _MODELS[part].model_validate(_money_as_text(data))
         except ValidationError as error:
             subject = _subject(part, data)
-            self._problems += [_explain(detail, subject, locations, data) for detail in error.errors()]
+            self._problems += [_explain(detail, subject, part, locations, data) for detail in error.errors()]
             return
         if part == ADDITIONS:
             self._additions.append((item, locations))
@@ -280,7 +280,9 @@ def _money_as_text(data: Any) -> Any:
     }
 
 
-def _explain(detail: ErrorDetails, subject: str, locations: Mapping[KeyPath, Location], data: object) -> Problem:
+def _explain(
+    detail: ErrorDetails, subject: str, part: str, locations: Mapping[KeyPath, Location], data: object
+) -> Problem:
     path: KeyPath = detail["loc"]
     rule = str(detail.get("ctx", {}).get("error", detail["msg"]))
     if isinstance(detail["input"], dict) and detail["type"] == "value_error":
@@ -290,7 +292,10 @@ def _explain(detail: ErrorDetails, subject: str, locations: Mapping[KeyPath, Loc
         return Problem(_nearest(locations, path), "", None, told, _NEXT_STEPS["value_error"])
     value = None if detail["type"] == "missing" else _written(data, path, detail["input"])
     field = f"{subject}: {dotted(path)}" if path else subject
-    return Problem(_nearest(locations, path), field, value, rule, _NEXT_STEPS.get(detail["type"], "mend the value"))
+    step = _NEXT_STEPS.get(detail["type"], "mend the value")
+    if detail["type"] == "extra_forbidden":
+        rule, step = unknown_key(_MODELS[part], path)
+    return Problem(_nearest(locations, path), field, value, rule, step)
 
 
 def _written(data: object, path: KeyPath, otherwise: object) -> object:

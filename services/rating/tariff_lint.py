@@ -7,6 +7,7 @@ offerings that exclude each other, or stand on different plans, never meet in on
 from collections.abc import Callable, Iterator, Mapping
 
 from services.rating import tariff_lint_offers as offers
+from services.rating import tariff_lint_people as people
 from services.rating import tariff_lint_plans as plans
 from services.rating import tariff_lint_prices as prices
 from services.rating import tariff_lint_rules as rules
@@ -19,6 +20,8 @@ from services.rating.tariff_lint_view import View
 
 CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "unreachable-rule": (rules.unreachable_rules, rules.rules_for_nobody, rules.spend_of_nothing),
+    "misspelt": (people.misspelt_groups,),
+    "charged-before-free": (rules.charged_before_free,),
     "equal-precedence": (rules.equal_precedences,),
     "no-traffic": (traffic.traffic_of_nobody,),
     "bucket-elsewhere": (traffic.buckets_elsewhere,),

@@ -33,7 +33,7 @@ def gaps(view: View) -> Iterator[Finding]:
         for own, kinds, when in (
             (payers, (Allowance, UsagePrice), ""), (prices, (UsagePrice,), ", once its buckets are empty"),
         ):  # fmt: skip
-            found = _first_holes(view, offering, own, kinds)
+            found = _widest(_first_holes(view, offering, own, kinds), own)
             told = {item.message: item for item in (_gap(view, own, hole, when) for hole in found)}
             yield from itertools.islice(told.values(), MAX_GAPS)
             if found:
@@ -159,6 +159,20 @@ def _empty_limits(view: View, campaign: Campaign, others: tuple[str, ...]) -> It
             f"{format_octets(budget.limit_octets())}",
             "raise the budget, or lower per_subscriber_octets", path=("budget",), severity="warning", others=others,
         )  # fmt: skip
+
+
+def _widest(holes: list[tuple[Names, int]], own: Sequence[Payer]) -> list[tuple[Names, int]]:
+    """The holes without those of one radio access where there is the same hole for any, and the offering asks for none.
+
+    A rule that tells radio access apart, such as a closed gate, would else have one gap told several times.
+    """
+    if any(payer.reach.rat_types for payer in own):
+        return holes
+    anywhere = {names: minutes for names, minutes in holes if names[3] is None}
+    return [
+        (names, minutes) for names, minutes in holes
+        if names[3] is None or minutes & ~anywhere.get((*names[:3], None, *names[4:]), 0)
+    ]  # fmt: skip
 
 
 def _is_bounded(reach: Reach) -> bool:

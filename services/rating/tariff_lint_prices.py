@@ -254,21 +254,30 @@ def _covers_own(view: View, rule: PccRule, free: PccRule) -> bool:
 
 def _beside(view: View, payer: Payer, rule: PccRule) -> Iterator[Finding]:
     offering = payer.offering
-    if (
-        rule.id in view.holdings.certain_rules(offering.id)
-        or uncovered(view.own_traffic(payer.reach), [view.reach[rule.id]], zones=view.zones) is not None
-    ):
+    where = _taken_where(view, payer, rule)
+    if where is None or rule.id in view.holdings.certain_rules(offering.id):
         return
     other = next((item for item in view.holders[rule.id] if view.holdings.together(item, offering)), None)
     if other is not None:
         needed = other.id in offering.requires
         yield view.finding(
             "paid-under-free", ("offerings", offering.id),
-            f"{payer.name} is sold for traffic that rule {rule.id!r} of offering {other.id!r} makes free, and an "
-            "account can hold both",
+            f"{payer.name} is sold for traffic that rule {rule.id!r} of offering {other.id!r} makes free{where}, and "
+            "an account can hold both",
             f"take {other.id} out of `requires`" if needed else f"write `excludes: [{other.id}]`", path=payer.path,
             severity="warning", others=(payer.name, f"offering {other.id}", f"rule {rule.id}"),
         )  # fmt: skip
+
+
+def _taken_where(view: View, payer: Payer, rule: PccRule) -> str | None:
+    """Where a free rule takes all that a payer is bought for: empty for everywhere, or at home; None for neither."""
+    own = view.own_traffic(payer.reach)
+    if uncovered(own, [view.reach[rule.id]], zones=view.zones) is None:
+        return ""
+    home = view.at_home(own)
+    if home is None or uncovered(home, [view.reach[rule.id]], zones=view.zones) is not None:
+        return None
+    return f" in zone {' and '.join(sorted(home.zones))}"
 
 
 def _charged_before(view: View, free: PccRule, rules: Sequence[PccRule], payer: Payer) -> bool:

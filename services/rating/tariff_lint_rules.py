@@ -10,6 +10,7 @@ from services.engine.classify_evidence import PORT
 from services.engine.holdings import same_person
 from services.engine.scopes import covers, meet, uncovered, week_of
 from services.rating.findings import Finding
+from services.rating.tariff_lint_people import is_for, people_of
 from services.rating.tariff_lint_view import RuleIndex, View, asked
 
 MAX_SITUATIONS = 64
@@ -79,6 +80,28 @@ def spend_of_nothing(view: View) -> Iterator[Finding]:
                 f"rule {rule.id!r} waits until {format_micros(rule.spend.at_least)} are spent on usage, and nobody who "
                 "has it has a usage price",
                 "remove it, or its `spend`", path=("spend",), severity="warning",
+            )  # fmt: skip
+
+
+def charged_before_free(view: View) -> Iterator[Finding]:
+    """A rule for speed or access that is asked before a narrower one which is free or sponsored, and charges.
+
+    Who holds both pays for what was to cost nothing. A rule that does nothing but charge is an exception that is meant.
+    """
+    speed = view.index(rule for rule in view.catalogue.rules if _only_treats(rule))
+    for rule in view.catalogue.rules:
+        if rule.charging == "charge" or rule.gate_status == "closed" or rule.suspect == "only":
+            continue
+        near = speed.that_may_meet(rule.scope.applications, view.plans_under(rule))
+        first = next((one for one in near if _overrules(view, one, rule)), None)
+        if first is not None:
+            yield view.finding(
+                "charged-before-free", ("rules", first.id),
+                f"rule {first.id!r} (precedence {first.precedence}) charges, is asked before rule {rule.id!r} "
+                f"(precedence {rule.precedence}), which is {rule.charging}, and covers more than that: whoever holds "
+                f"both pays for traffic of {rule.id!r}",
+                f"give {rule.id!r} the lower precedence, and its own `qos` if it is to have that, too",
+                path=("precedence",), severity="warning", others=(f"rule {rule.id}",),
             )  # fmt: skip
 
 
@@ -198,10 +221,12 @@ def _winners_under(view: View, rule: PccRule, holder: ProductOffering, *, believ
         one
         for one in view.certain_rules(holder)
         if asked(one) < asked(rule) and (_trusts(one, rule) or (believed and one.suspect != "only"))
-        and _asks_no_more(view, one, rule)
+        and _runs_throughout(view, one, rule)
     ]  # fmt: skip
     found: dict[str, PccRule] = {}
-    for active in _situations(rule, earlier):
+    people = people_of(view, rule, holder)
+    everybody = ([one for one in earlier if is_for(one, person, rule, holder)] for person in people)
+    for active in itertools.chain.from_iterable(_situations(rule, one) for one in everybody):
         winners = _winners_in(view, rule, active, holder)
         if not winners:
             return []
@@ -293,11 +318,6 @@ def _trusts(winner: PccRule, loser: PccRule) -> bool:
     return winner.min_confidence <= loser.min_confidence and winner.suspect in ("any", loser.suspect)
 
 
-def _asks_no_more(view: View, winner: PccRule, loser: PccRule) -> bool:
-    """Whether the winner's accounts and campaign are those of the loser, or more; the rest is looked at elsewhere."""
-    return winner.subscribers in (None, loser.subscribers) and _runs_throughout(view, winner, loser)
-
-
 def _runs_throughout(view: View, winner: PccRule, loser: PccRule) -> bool:
     """Whether the winner's campaign runs whenever the loser can apply."""
     if winner.campaign in (None, loser.campaign):
@@ -307,6 +327,22 @@ def _runs_throughout(view: View, winner: PccRule, loser: PccRule) -> bool:
     from_ms, until_ms = (view.at_ms, None) if other is None else (other.valid_from_ms, other.valid_until_ms)
     ends_later = mine.valid_until_ms is None or (until_ms is not None and until_ms <= mine.valid_until_ms)
     return mine.valid_from_ms <= from_ms and ends_later
+
+
+def _only_treats(rule: PccRule) -> bool:
+    """Whether a rule is about quality or access, leaves the charge as it is, and waits for no bucket."""
+    treats = rule.qos is not None or rule.steering is not None
+    open_ = rule.gate_status == "open" and rule.charging == "charge"
+    return treats and open_ and rule.bucket is None and rule.suspect != "only"
+
+
+def _overrules(view: View, one: PccRule, rule: PccRule) -> bool:
+    """Whether `one`, the wider, is asked before `rule`, and an account can hold both for the same traffic."""
+    mine, theirs = view.reach[one.id], view.reach[rule.id]
+    if asked(one) > asked(rule) or mine.specificity >= theirs.specificity:
+        return False
+    brought = {name for holder in view.holders[rule.id] for name in view.holdings.certain_rules(holder.id)}
+    return one.id not in brought and _by_chance(view, one, rule)
 
 
 def _by_chance(view: View, one: PccRule, other: PccRule) -> bool:

@@ -142,6 +142,13 @@ class View:
             return None
         return f"hardly ever drawn, since not by its {' and '.join(sorted(own.categories))} traffic"
 
+    def at_home(self, reach: Reach) -> Reach | None:
+        """The part of a scope that is in the home zone; None where none is, or places are not told apart."""
+        home = next((zone.id for zone in self.catalogue.zones if zone.home), None)
+        if home is None or (reach.zones and home not in reach.zones):
+            return None
+        return dataclasses.replace(reach, zones=frozenset((home,)))
+
     def own_traffic(self, reach: Reach) -> Reach:
         """A scope of applications without categories as that of what these applications are for.
 

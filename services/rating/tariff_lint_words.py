@@ -79,6 +79,14 @@ def _of_offering(offering: ProductOffering) -> Iterator[Words]:
 
 def _of_prices(offering: ProductOffering) -> Iterator[Words]:
     for place, price in enumerate(offering.usage_prices):
+        sold = curve_of(price).octets_within(price.cap) if price.cap and price.whole_units else None
+        whole = curve_of(price).micros(sold) if sold else None
+        if whole is not None and price.cap is not None and whole < price.cap:
+            told = (
+                f"usage price {price.id!r}: the cap of {format_micros(price.cap)} is never spent: whole units come to "
+                f"{format_micros(whole)}, and the next one is beyond it"
+            )
+            yield ("usage_prices", place, "cap"), told, "make the cap a multiple of the unit's price"
         if price.cap is None or price.on_cap != "free":
             continue
         for number, tier in enumerate(price.tiers):
