@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import msgspec
 import typer
@@ -12,6 +12,7 @@ import typer
 from schemas.catalogue import Application
 from schemas.classification import Classification
 from schemas.flow import FlowRecord, check_flow
+from services.cli.lines import raw_lines
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.classify_explain import asked_flow, explain, told_flow
 from services.engine.hostnames import canonical_address
@@ -123,8 +124,7 @@ def reader_of(format_name: str) -> Reader | None:
 
 def read_lines(file: str, reader: Reader) -> Iterator[FlowRecord | str]:
     """The flow record of each line of `file` (`-` = standard input), or what is wrong with the line. Raises OSError."""
-    with _open(file) as lines:
-        yield from _records(lines, reader)
+    yield from _records(raw_lines(file), reader)
 
 
 def _records(lines: Iterable[bytes], reader: Reader) -> Iterator[FlowRecord | str]:
@@ -158,7 +158,3 @@ def _read_flow(line: bytes, _number: int) -> FlowRecord:
 
 _decode: Callable[[bytes], FlowRecord] = msgspec.json.Decoder(FlowRecord).decode
 _READERS: dict[str, Reader] = {"flow": _read_flow, "ndpi-labelled": flow_of}
-
-
-def _open(file: str) -> BinaryIO:
-    return sys.stdin.buffer if file == "-" else Path(file).open("rb")

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from schemas.command import AccountCommand
 from schemas.flow import FlowRecord, account_of
 from services.cli.explain_view import print_explanation
-from services.cli.recorded import UNREADABLE, Recording, say
+from services.cli.progress import say
+from services.cli.recorded import UNREADABLE, Recording
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.classify_explain import explain as explain_verdict
 from services.engine.outcome import Position, Refusal

@@ -1,15 +1,18 @@
 """`smartpipe flows`: make realistic traffic, and publish flow records from a file."""
 
 import asyncio
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from schemas.topics import FLOWS
+from services.cli.lines import raw_lines
+from services.cli.progress import Progress
 from services.ingest.jsonlines import new_record, read_flows
 from services.ingest.traffic import generate_traffic
 from services.ingest.traffic_profile import TrafficProfile, make_subscribers
@@ -19,7 +22,8 @@ from services.runtime.settings import Settings, load_settings
 app = typer.Typer(help="Generate flow records, or publish them to the log.", no_args_is_help=True)
 
 PUBLISH_BATCH_RECORDS = 2_000
-PROGRESS_EVERY_RECORDS = 100_000
+
+_PLMN = re.compile(r"[0-9]{5,6}")
 
 
 @app.command()
@@ -32,8 +36,14 @@ def generate(
         int | None, typer.Option(min=0, help="Event time of the first record, ms since 1970 UTC; now by default.")
     ] = None,
     duration_s: Annotated[int, typer.Option(min=1, help="Event time that the records cover, seconds.")] = 3_600,
+    home_plmn: Annotated[
+        str, typer.Option(metavar="MCCMNC", help="Serving network of who is at home; 00101 is that of test networks.")
+    ] = "00101",
+    roaming_plmn: Annotated[str, typer.Option(metavar="MCCMNC", help="Serving network of who roams.")] = "90170",
 ) -> None:
     """Write realistic flow records to standard output, one JSON object a line."""
+    _check_plmn("--home-plmn", home_plmn)
+    _check_plmn("--roaming-plmn", roaming_plmn)
     profile = TrafficProfile(
         subscribers=make_subscribers(subscribers),
         records=records,
@@ -41,6 +51,8 @@ def generate(
         duration_ms=duration_s * 1_000,
         # Broken records are no JSON lines; the demo makes them, a file cannot hold them.
         malformed_share=0,
+        home_plmn=home_plmn,
+        roaming_plmn=roaming_plmn,
     )
     for record in generate_traffic(profile, seed):
         sys.stdout.buffer.write(record.value + b"\n")
@@ -49,7 +61,9 @@ def generate(
 
 @app.command()
 def publish(
-    file: Annotated[str, typer.Argument(help="Flow records as JSON Lines; `-` reads standard input.")] = "-",
+    file: Annotated[
+        str, typer.Argument(help="Flow records as JSON Lines, or these in gzip; `-` reads standard input.")
+    ] = "-",
     *,
     kafka: Annotated[
         str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the configured log.")
@@ -63,17 +77,16 @@ def publish(
         log="kafka" if kafka else None, kafka_bootstrap=kafka, data_dir=str(data_dir) if data_dir else None
     )
     configure_logging(settings)
-    with open_lines(file) as lines:
-        count = asyncio.run(_publish(lines, settings))
+    count = asyncio.run(_publish(file, settings))
     typer.echo(f"published {count} flow records to {FLOWS}")
 
 
-def open_lines(file: str) -> BinaryIO:
-    """The file named, or standard input for `-`; to be closed by the caller."""
-    return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+def _check_plmn(option: str, plmn: str) -> None:
+    if not _PLMN.fullmatch(plmn):
+        raise typer.BadParameter(f"{option} is {plmn!r}; give MCC and MNC, five or six digits, such as 26201")
 
 
-async def _publish(lines: Iterable[bytes], settings: Settings) -> int:
+async def _publish(file: str, settings: Settings) -> int:
     from services.cli.processes import prepare_topics
     from services.runtime.open_log import open_log
 
@@ -82,7 +95,7 @@ async def _publish(lines: Iterable[bytes], settings: Settings) -> int:
         await prepare_topics(log, settings)
         publisher = await log.publisher()
         try:
-            return await publish_all(publisher, _records(lines), progress=_say_progress)
+            return await publish_all(publisher, _records(file), progress=_telling())
         finally:
             await publisher.close()
     finally:
@@ -104,12 +117,12 @@ async def publish_all(publisher: Publisher, records: Iterable[NewRecord], *, pro
     return count + len(batch)
 
 
-def _records(lines: Iterable[bytes]) -> Iterator[NewRecord]:
+def _records(file: str) -> Iterator[NewRecord]:
     now_ms = time.time_ns() // 1_000_000
-    for flow in read_flows(lines):
+    for flow in read_flows(raw_lines(file)):
         yield new_record(flow, published_ms=now_ms)
 
 
-def _say_progress(count: int) -> None:
-    if count % PROGRESS_EVERY_RECORDS == 0:
-        print(f"{count} records published", file=sys.stderr)
+def _telling() -> Callable[[int], None]:
+    progress = Progress()
+    return lambda count: progress.at(f"{count} records published")

@@ -10,7 +10,8 @@ from rich.console import Console
 from schemas.catalogue import Catalogue
 from schemas.command import AccountCommand
 from schemas.flow import FlowRecord, account_of
-from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log, say
+from services.cli.progress import Progress, say
+from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log
 from services.cli.simulate import NAME_CACHE_ENTRIES
 from services.cli.tables import new_table, plain_console
 from services.engine.classify import Classifier, SubscriberMemory
@@ -161,7 +162,9 @@ def _answer(gathered: Gathered, recording: Recording, catalogue: Catalogue, requ
 def _recommended(gathered: Gathered, catalogue: Catalogue, request: Request) -> Iterator[Recommendation]:
     tariff = compile_tariff(catalogue)
     applications = {item.id: item for item in catalogue.applications}
-    for history in gathered.histories():
+    progress = Progress()
+    for done, history in enumerate(gathered.histories()):
+        progress.at(f"{done} of {len(gathered.flows)} accounts are compared with every offering")
         yield from recommend(
             history, tariff, applications, subscription=request.subscription, steer_own=request.steer_own
         )

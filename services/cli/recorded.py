@@ -6,14 +6,10 @@ is left out, counted and, where it stands in a file, named.
 
 import asyncio
 import contextlib
-import gzip
-import io
-import sys
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +17,8 @@ from schemas.catalogue import Catalogue
 from schemas.command import COMMAND_MAJOR, AccountCommand, GrantLease
 from schemas.flow import FlowRecord
 from schemas.topics import CATALOGUE, COMMANDS, FLOWS
+from services.cli.lines import lines_of
+from services.cli.progress import Progress, say
 from services.engine.feed import CatalogueFeed
 from services.engine.simulate import Clock
 from services.ingest.jsonlines import JsonLinesError, decode_flow
@@ -32,12 +30,8 @@ from services.runtime.settings import Settings
 
 POLL_RECORDS = 5_000
 POLL_WAIT_MS = 200
-PROGRESS_EVERY_FLOWS = 50_000
-MAX_LINE_OCTETS = 8 * 1024 * 1024
-"""A longer line is cut, and is no record then."""
-
-GZIP = b"\x1f\x8b"
-"""What a file compressed by gzip begins with (RFC 1952)."""
+LOOK_EVERY_FLOWS = 500
+"""How often the clock is looked at for a word about progress."""
 
 MAX_NAMED_LINES = 10
 """Unreadable lines that are named; the rest is counted."""
@@ -77,6 +71,7 @@ class Recording:
         self._listener = listener
         self._seen_records = seen_records
         self._say = say
+        self._progress = Progress(say)
         self._seen = SeenIds(seen_records)
         self._flows = 0
         self._of = ""
@@ -142,11 +137,11 @@ class Recording:
             return
         self._listener.flow(flow, arrived_ms=arrived_ms)
         self._flows += 1
-        if self._flows % PROGRESS_EVERY_FLOWS == 0:
-            self._say(f"{self._flows}{self._of} flow records")
+        if self._flows % LOOK_EVERY_FLOWS == 0:
+            self._progress.at(f"{self._flows}{self._of} flow records")
 
     def _flows_of(self, file: str) -> Iterator[FlowRecord]:
-        for number, line in _lines_of(file):
+        for number, line in lines_of(file):
             try:
                 yield decode_flow(line, number)
             except JsonLinesError as error:
@@ -154,7 +149,7 @@ class Recording:
 
     def _commands_of(self, path: Path) -> Iterator[AccountCommand]:
         """The account commands of a file of JSON Lines, as `ott.account-commands.v1` holds them."""
-        for number, line in _lines_of(str(path)):
+        for number, line in lines_of(str(path)):
             command = command_of(line)
             if isinstance(command, str):
                 self._unreadable(f"{path} line {number}: {command}")
@@ -250,11 +245,6 @@ async def _merged(
             flow = await anext(flows, None)
 
 
-def say(text: str) -> None:
-    """Say on standard error what is going on."""
-    print(f"smartpipe: {text}", file=sys.stderr, flush=True)
-
-
 def _held(ends: Mapping[int, int], begins: Mapping[int, int]) -> int:
     """Offsets between the two; some may be a transaction's own marks, or compacted."""
     return sum(end - begins.get(partition, 0) for partition, end in ends.items())
@@ -264,42 +254,6 @@ def _embedded_file(settings: Settings) -> Path:
     from services.runtime.embedded_file import FILE_NAME
 
     return Path(settings.data_dir) / FILE_NAME
-
-
-def _lines_of(file: str) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers; of a file compressed by gzip, those that it holds.
-
-    Raises OSError, also where the compressed data ends too early.
-    """
-    with _opened(file) as lines:
-        try:
-            for number, line in enumerate(_bounded(lines), start=1):
-                if line.strip():
-                    yield number, line
-        except (EOFError, zlib.error) as error:
-            raise OSError(f"{file} is compressed by gzip and broken ({error}); copy it again") from None
-
-
-@contextlib.contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    with Path(file).open("rb") as raw:
-        if not raw.peek(len(GZIP)).startswith(GZIP):
-            yield raw
-            return
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield io.BufferedReader(unpacked)
-
-
-def _bounded(lines: IO[bytes]) -> Iterator[bytes]:
-    """The lines, each cut to MAX_LINE_OCTETS: a file without an end of line takes no more memory than that."""
-    while line := lines.readline(MAX_LINE_OCTETS):
-        rest = line
-        while len(rest) == MAX_LINE_OCTETS and not rest.endswith(b"\n"):
-            rest = lines.readline(MAX_LINE_OCTETS)
-        yield line
 
 
 def _name(file: str) -> str:

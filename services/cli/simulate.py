@@ -6,7 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.catalogue import Catalogue
-from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log, say
+from services.cli.progress import say
+from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log
 from services.cli.simulate_view import print_simulation
 from services.engine.classify import Classifier
 from services.engine.periods import is_time_zone

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from schemas.command import COMMAND_VERSION, AccountCommand
-from services.cli.flows import open_lines
+from services.cli.lines import raw_lines
 from services.cli.recorded import RecordingError, command_of
 from services.rating.accounts import MAX_COMMANDS, CommandRefused, submit
 from services.rating.database import Engine, open_migrated
@@ -30,15 +30,14 @@ def submit_file(
     Raises SubmissionRefused, SchemaOutdated, DatabaseDown, OSError.
     """
     engine, done = open_migrated(settings), 0
-    with open_lines(file) as lines:
-        numbered = _commands(lines, "standard input" if file == "-" else file, clock_ms())
-        try:
-            while batch := dict(islice(numbered, MAX_COMMANDS)):
-                new = _take(engine, batch)
-                done += len(batch)
-                yield f"{new} commands stored, {len(batch) - new} known before; the rating service sends them on"
-        except RecordingError as error:
-            raise SubmissionRefused(f"{error}; of this file {done} commands are stored") from None
+    numbered = _commands(raw_lines(file), "standard input" if file == "-" else file, clock_ms())
+    try:
+        while batch := dict(islice(numbered, MAX_COMMANDS)):
+            new = _take(engine, batch)
+            done += len(batch)
+            yield f"{new} commands stored, {len(batch) - new} known before; the rating service sends them on"
+    except RecordingError as error:
+        raise SubmissionRefused(f"{error}; of this file {done} commands are stored") from None
 
 
 def _take(engine: Engine, batch: Mapping[str, AccountCommand]) -> int:

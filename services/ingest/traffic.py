@@ -362,7 +362,7 @@ class _Traffic:
             ipv4=f"100.{64 + (index >> 16 & 63)}.{index >> 8 & 255}.{index & 255}",
             ipv6=f"2001:db8:{index >> 16 & 0xFFFF:x}:{index & 0xFFFF:x}::{1 + rng.getrandbits(15):x}",
             rat_type=self._rat(),
-            serving_plmn="90170" if rng.random() < profile.roaming_share else "00101",
+            serving_plmn=profile.roaming_plmn if rng.random() < profile.roaming_share else profile.home_plmn,
             ja4=rng.choice(_JA4_TLS),
             user_agent=rng.choice(_USER_AGENTS),
         )

@@ -56,6 +56,9 @@ class TrafficProfile:
     ipv6_share: float = 0.35
     exporter_application_share: float = 0.2
     """Flows whose exporter has an inspection of its own and says what it saw."""
+    home_plmn: str = "00101"
+    """Serving network at home, MCC and MNC; by default that of test networks (TS 23.003)."""
+    roaming_plmn: str = "90170"
     sampled_share: float = 0.02
     """Subscribers behind an exporter that counts one packet in ten."""
     roaming_share: float = 0.01

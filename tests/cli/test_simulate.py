@@ -21,7 +21,7 @@ import services.rating
 from schemas import topics
 from schemas.catalogue import Catalogue
 from schemas.units import parse_micros
-from services.cli import recorded as recorded_files
+from services.cli import lines as file_lines
 from services.cli.main import app
 from services.cli.recorded import MAX_NAMED_LINES, RecordingError, read_catalogue_topic
 from services.cli.simulate import Question, json_of, simulate_topics
@@ -268,7 +268,7 @@ def test_a_broken_gzip_file_is_named(simulate: Any, tmp_path: Path) -> None:
 def test_a_line_without_an_end_takes_no_more_memory_than_the_longest_record(
     simulate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded_files, "MAX_LINE_OCTETS", 2_000)
+    monkeypatch.setattr(file_lines, "MAX_LINE_OCTETS", 2_000)
     flows = tmp_path / "flows.jsonl"
     flows.write_bytes(b"\n".join((FLOWS[0], b"x" * 9_000, *FLOWS[1:])))
     result = simulate("--flows", flows, "--subscribe", "plan", "--json")

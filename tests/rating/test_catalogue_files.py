@@ -155,11 +155,19 @@ MISTAKES = [
     (f"applications:\n- {{{A},\n   kategory: x}}", "bad.yaml:3: application 'a': kategory is 'x'"),
     (f"applications:\n- {{{A},\n   kategory: x}}", "media_category; write 'category', or remove it"),
     (f"applications:\n- {{{A}, colour: x}}", "colour is 'x': there is no such key; known here are id, name"),
-    (f"applications:\n- {{{A}, pfds: [{{pfd_id: p, domains: [a.example]}}]}}", "pfds[0].domains is ['a.example']: there"),
-    (f"applications:\n- {{{A}, pfds: [{{pfd_id: p, domain_name: [a.example]}}]}}", "write 'domain_names', or remove it"),
-    ("offerings:\n- {id: a, name: A, kind: add_on, prices: [{id: f, type: one_time, amount: 9,99}]}",
-     "prices[0].99 is None: there is no such key; known here are id, type, amount, proration, refund; "
-     "a comma separates keys: write an amount with a point, e.g. 9.99"),
+    (
+        f"applications:\n- {{{A}, pfds: [{{pfd_id: p, domains: [a.example]}}]}}",
+        "domains is ['a.example']: there",
+    ),
+    (
+        f"applications:\n- {{{A}, pfds: [{{pfd_id: p, domain_name: [a.example]}}]}}",
+        "write 'domain_names', or",
+    ),
+    (
+        "offerings:\n- {id: a, name: A, kind: add_on, prices: [{id: f, type: one_time, amount: 9,99}]}",
+        "prices[0].99 is None: there is no such key; known here are id, type, amount, proration, refund; "
+        "a comma separates keys: write an amount with a point, e.g. 9.99",
+    ),
     ("applications:\n- {id: a, name: 12, category: other}", "name is 12: Input should be a valid string; put it in"),
     ("applications:\n  id: a", "bad.yaml:1: applications is {'id': 'a'}: applications is a list"),
     ("aplications: []", "bad.yaml:1: key is 'aplications': the keys of a catalogue file are applications"),
