@@ -161,6 +161,19 @@ def test_octets_leave_what_the_connection_will_cost() -> None:
     assert world.flow(10, "netflix").charged_octets == 10
 
 
+def test_octets_leave_the_exact_price_of_the_connection_not_the_rounded_one() -> None:
+    data = {"id": "data", "amount": "0.000001", "per_octets": 1}
+    third = {**CHAT, "amount": "1", "per_connections": 3}
+    world = chatting(third, plan={**PLAN, "allowances": [], "usage_prices": [third, data]}, payment="prepaid")
+    world.credit("0.333336")
+    decision = world.flow(9, "whatsapp")
+    # A third of a unit is a bit more than 0.333333, so 0.333334 have to stay for it, and 0.000001 is left in the end.
+    assert (decision.charged_octets, decision.blocked_octets) == (2, 7)
+    world.credit("0.000001")
+    assert world.flow(0, "whatsapp").connection is not None
+    assert world.balance() == 2
+
+
 @pytest.mark.parametrize(("means", "kind"), [("balance", "blocked"), ("limit", "limit_reached")])
 def test_a_connection_that_takes_what_the_next_octet_would_cost_tells_the_end_at_once(means: str, kind: str) -> None:
     data = {"id": "data", "amount": "0.001", "per_octets": 1}
