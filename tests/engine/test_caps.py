@@ -171,6 +171,18 @@ def test_the_cap_of_a_price_holds_within_the_limit() -> None:
     assert world.flow(50_000).charged_octets == 10_000
 
 
+@pytest.mark.parametrize("on_cap", ["block", "free"])
+def test_where_cap_and_balance_end_with_the_same_octet_the_cap_decides(on_cap: str) -> None:
+    plan = {**PLAN, "usage_prices": [{**DATA, "on_cap": on_cap}]}
+    world = World(catalogue(plan), payment="prepaid")
+    world.credit("10")
+    world.activate("plan")
+    decision = world.flow(15_000)
+    assert (decision.charged_octets, decision.free_octets) == (10_000, 5000 if on_cap == "free" else 0)
+    assert (len(world.told("cap_reached")), len(world.told("blocked"))) == (1, 0)
+    assert world.gates() == {"default": "open" if on_cap == "free" else "closed"}
+
+
 def test_a_late_flow_meets_the_cap_of_its_own_cycle() -> None:
     world = at_plan(at="2026-03-31 12:00")
     world.raise_cap("data", "12")

@@ -89,6 +89,15 @@ def test_a_cancellation_of_before_the_cycle_that_comes_after_its_beginning_costs
     assert amounts(world)[3:] == ["62"]
 
 
+def test_a_cancellation_of_the_cycles_first_moment_is_of_the_cycle() -> None:
+    """An end is exclusive, and so is the time before a beginning."""
+    world = World(catalogue({**PLAN, "prices": [{**DAILY, "refund": "none"}]}), at="2026-03-01")
+    world.activate("plan", "p")
+    world.timer("2026-04-01 00:00")
+    world.cancel("p", at="2026-04-01 00:00")
+    assert amounts(world) == ["31", "31"]
+
+
 def test_a_cancellation_of_before_the_cycle_gives_back_no_fee_of_before_it() -> None:
     """Of a product that could not pay for the cycle, what it had paid for the one before stays paid."""
     world = World(catalogue(PLAN), at="2026-03-01", payment="prepaid")

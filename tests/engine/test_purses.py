@@ -114,6 +114,18 @@ def test_what_credit_pays_is_not_spent_by_the_subscriber_but_counts_for_the_cap(
     assert world.flow(5000).charged_octets == 1000
 
 
+def test_credit_pays_all_that_it_has_though_the_limit_is_passed_already() -> None:
+    world = World(catalogue(PLAN, PROMO))
+    world.activate("plan")
+    world.flow(3000)
+    world.limit("1")
+    assert world.gates() == {"default": "closed"}
+    world.activate("promo", "promo")
+    assert world.gates() == {"default": "open"}
+    decision = world.flow(5000)
+    assert (decision.charged_octets, paid(decision)) == (2000, [("promo/gift", "2", "0")])
+
+
 def test_what_credit_paid_before_takes_nothing_of_the_limit_later() -> None:
     world = given_credit()
     world.limit("1")
