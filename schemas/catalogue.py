@@ -22,7 +22,7 @@ from schemas.catalogue_scopes import CatalogueModel, Scope, Zone
 from schemas.fields import MAX_CONGESTION, Category, GateStatus, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 
-CATALOGUE_VERSION = "1.3"
+CATALOGUE_VERSION = "1.4"
 
 DEFAULT_MIN_CONFIDENCE = 31
 """Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
@@ -422,6 +422,11 @@ class ProductOffering(CatalogueModel):
     requires: tuple[CatalogueId, ...] = Field((), description="Offerings, one of which the account must hold.")
     excludes: tuple[CatalogueId, ...] = Field((), description="Offerings that the account must not hold.")
     term_days: int | None = Field(None, ge=1, le=3660, description="Life in days; null = until cancelled.")
+    anchor: Literal["activation", "calendar"] = Field(
+        "activation",
+        description="Where its term, and the `valid_days` of what it grants, end: at the time of day when they began, "
+        "or at local midnight, the day on which they began being the first.",
+    )
     renewal: Literal["none", "automatic"] = Field(
         "none",
         description="At the end of a term: the product ends, or begins another one unless the subscriber says no.",
@@ -470,6 +475,16 @@ class ProductOffering(CatalogueModel):
         return self
 
     @model_validator(mode="after")
+    def _an_anchor_has_days(self) -> Self:
+        lives = [self.term_days, *(item.valid_days for item in self.allowances)]
+        lives += [item.valid_days for item in self.money_allowances]
+        if self.anchor == "calendar" and not any(lives):
+            raise ValueError(
+                f"offering {self.id!r}: anchor is for the end of term_days or valid_days; give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rent_is_a_plans(self) -> Self:
         if self.minimum_rent and self.kind != "base_plan":
             raise ValueError(f"offering {self.id!r}: minimum_rent is for a base_plan; this is a {self.kind}")
@@ -512,7 +527,7 @@ class VersionMarker(CatalogueModel):
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
 
-    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.3.")]
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.4.")]
     entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
     kind: Annotated[
         Literal["application", "offering", "rule", "campaign", "zone", "version"],

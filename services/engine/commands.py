@@ -39,7 +39,7 @@ from services.engine.journal import Journal, Source
 from services.engine.late_release import release
 from services.engine.leaving import end_by_order, end_dependents, end_with_cycle
 from services.engine.outcome import Outcome, Position, Refusal
-from services.engine.periods import DAY_MS, add_days, is_time_zone
+from services.engine.periods import DAY_MS, add_days, end_of_days, is_time_zone
 from services.engine.sale import ineligible, misfit, off_sale
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, event_time_ms, joined, resume_suspended, start_product
@@ -219,7 +219,8 @@ def _ordered(
         begins_ms = add_days(start_ms, sold.trial_days, time_zone=zone)
         product = replace(product, trial="running", trial_end_ms=begins_ms)
     if sold.term_days is not None:
-        product = replace(product, end_ms=add_days(begins_ms, sold.term_days, time_zone=zone))
+        end_ms = end_of_days(begins_ms, sold.term_days, time_zone=zone, anchor=sold.anchor)
+        product = replace(product, end_ms=end_ms)
     return replace(product, renews=sold.renewal == "automatic" and command.renews is not False)
 
 

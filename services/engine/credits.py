@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from schemas.state import Product, Purse
 from services.engine.journal import Journal
-from services.engine.periods import add_days
+from services.engine.periods import end_of_days
 from services.engine.tariff import CompiledOffering, CompiledPurse
 from services.engine.usage import movement
 
@@ -43,7 +43,8 @@ def _purse(journal: Journal, product: Product, compiled: CompiledPurse) -> Purse
     if allowance.validity == "cycle":
         ends.append(account.cycle_end_ms)
     elif allowance.valid_days is not None:
-        ends.append(add_days(journal.at_ms, allowance.valid_days, time_zone=account.time_zone))
+        anchor = journal.tariff.offerings[compiled.offering_id].offering.anchor
+        ends.append(end_of_days(journal.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
     until = min((end for end in ends if end is not None), default=None)
     name = f"{product.product_id}/{allowance.id}"
     return Purse(

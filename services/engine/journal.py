@@ -21,7 +21,7 @@ from services.engine.late import lapse
 from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position
 from services.engine.overshoot import first_look
-from services.engine.periods import add_days
+from services.engine.periods import end_of_days
 from services.engine.tariff import CompiledAllowance, Tariff
 from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without_gathered
 
@@ -247,7 +247,8 @@ class Journal:
         if allowance.validity == "cycle":
             ends.append(account.cycle_end_ms)
         elif allowance.valid_days is not None:
-            ends.append(add_days(self.at_ms, allowance.valid_days, time_zone=account.time_zone))
+            anchor = self.tariff.offerings[compiled.offering_id].offering.anchor
+            ends.append(end_of_days(self.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
         return Bucket(
             f"{product.product_id}/{allowance.id}",
             product.product_id,

@@ -9,7 +9,7 @@ import calendar
 import functools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY_MS = 86_400_000
@@ -48,6 +48,18 @@ def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
     """The same local time of day, `days` later: a day is 23 or 25 hours long where the clocks change."""
     local = _local(at_ms, time_zone).replace(tzinfo=None) + timedelta(days=days)
     return _epoch_ms(local, time_zone)
+
+
+Anchor = Literal["activation", "calendar"]
+"""Where days end that were granted: at the time of day of their beginning, or at local midnight."""
+
+
+def end_of_days(from_ms: int, days: int, *, time_zone: str, anchor: Anchor) -> int:
+    """The end of `days` that begin at `from_ms`. By the calendar, the day that they begin on is the first of them."""
+    if anchor == "activation":
+        return add_days(from_ms, days, time_zone=time_zone)
+    today = _local(from_ms, time_zone)
+    return _epoch_ms(datetime(today.year, today.month, today.day) + timedelta(days=days), time_zone)
 
 
 def days_between(from_ms: int, until_ms: int, *, time_zone: str) -> int:

@@ -16,7 +16,7 @@ from schemas.units import format_micros
 from services.engine.caps import limit_of, spent_micros
 from services.engine.fees import due_fees
 from services.engine.journal import Journal
-from services.engine.periods import DAY_MS, add_days, next_cycle_end
+from services.engine.periods import DAY_MS, add_days, end_of_days, next_cycle_end
 from services.engine.sale import ineligible, misfit, off_sale
 from services.engine.standing import without_shares
 from services.engine.tariff import CompiledOffering, Tariff
@@ -54,9 +54,17 @@ def next_term(product: Product, offering: CompiledOffering, account: AccountStat
     Terms are counted from the first one, so that a change of the clocks moves one end and not all that follow.
     """
     zone, first_ms = account.time_zone, product.first_ms or product.trial_end_ms or product.start_ms
+    sold = offering.offering
+    if sold.anchor == "calendar":
+        # From the nearest midnight: in another zone the last one can lie in the middle of a day.
+        end_ms = end_of_days(at_ms + DAY_MS // 2, sold.term_days or 0, time_zone=zone, anchor="calendar")
+        return _begun_anew(product, at_ms, end_ms, first_ms)
     # In whole days of the clock, to the nearest: in another zone the hours can lie on two sides of a midnight.
-    days = (at_ms - first_ms + DAY_MS // 2) // DAY_MS + (offering.offering.term_days or 0)
-    end_ms = add_days(first_ms, days, time_zone=zone)
+    days = (at_ms - first_ms + DAY_MS // 2) // DAY_MS + (sold.term_days or 0)
+    return _begun_anew(product, at_ms, add_days(first_ms, days, time_zone=zone), first_ms)
+
+
+def _begun_anew(product: Product, at_ms: int, end_ms: int, first_ms: int) -> Product:
     return replace(
         product, start_ms=at_ms, end_ms=end_ms, trial="", trial_end_ms=0, paid=(), first_ms=first_ms,
     )  # fmt: skip
@@ -103,7 +111,7 @@ def kept_until(account: AccountState, product: Product, offering: CompiledOfferi
     """The end of the last term that a `once` allowance stays for."""
     end_ms = product.end_ms or account.cycle_end_ms
     more = (rollover.cycles - 1) * (offering.offering.term_days or 0)
-    return add_days(end_ms, more, time_zone=account.time_zone)
+    return end_of_days(end_ms, more, time_zone=account.time_zone, anchor=offering.offering.anchor)
 
 
 def kept_in_cycles(account: AccountState, product: Product, cycles: int) -> int:

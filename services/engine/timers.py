@@ -18,7 +18,7 @@ from services.engine.journal import Journal, Source
 from services.engine.late import grace_is_over, swept
 from services.engine.leaving import end_dependents, end_product, end_replaced
 from services.engine.outcome import Outcome
-from services.engine.periods import add_days, cycle_at, next_cycle_end
+from services.engine.periods import cycle_at, end_of_days, next_cycle_end
 from services.engine.renewal import (
     Ending,
     ending_of,
@@ -340,10 +340,10 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
 def _begin_after_all(journal: Journal, product: Product) -> bool:
     """Begin a product that took another's place when the balance did not cover it; its term is counted from now."""
     offering = journal.tariff.offerings.get(product.offering_id)
-    term_days = offering.offering.term_days if offering else None
     begun = replace(product, status="active", start_ms=journal.at_ms, follows="")
-    if term_days is not None:
-        begun = replace(begun, end_ms=add_days(journal.at_ms, term_days, time_zone=journal.account.time_zone))
+    sold, zone = offering.offering if offering else None, journal.account.time_zone
+    if sold is not None and sold.term_days is not None:
+        begun = replace(begun, end_ms=end_of_days(journal.at_ms, sold.term_days, time_zone=zone, anchor=sold.anchor))
     before = journal.account
     journal.put(begun)
     if start_product(journal, begun) is None:

@@ -27,7 +27,7 @@ from schemas.command import (
 from schemas.topics import COMMANDS
 from schemas.units import parse_micros
 from services.engine.commands import MAX_START_AHEAD_DAYS
-from services.engine.periods import DAY_MS, add_days, cycle_at, days_between, is_time_zone
+from services.engine.periods import DAY_MS, Anchor, cycle_at, days_between, end_of_days, is_time_zone
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, writing
 from services.rating.repositories import accounts as files
@@ -328,10 +328,11 @@ class _Desk:
             return self._after(account_id, start_ms, offering.trial_days)
         if offering.term_days is None or (offering.renewal == "automatic" and renews):
             return None
-        return self._after(account_id, start_ms, offering.term_days)
+        return self._after(account_id, start_ms, offering.term_days, offering.anchor)
 
-    def _after(self, account_id: str, start_ms: int, days: int) -> int:
-        return add_days(start_ms, days, time_zone=self._accounts[account_id]["time_zone"] or "UTC")
+    def _after(self, account_id: str, start_ms: int, days: int, anchor: Anchor = "activation") -> int:
+        zone = self._accounts[account_id]["time_zone"] or "UTC"
+        return end_of_days(start_ms, days, time_zone=zone, anchor=anchor)
 
     def confirm(self, command: ConfirmProduct) -> None:
         """Keep a product beyond its trial; whether it is on one now, the lane knows."""
@@ -347,7 +348,8 @@ class _Desk:
         trial_end_ms = self._after(command.account_id, product["start_ms"], offering.trial_days)
         if product["end_ms"] == trial_end_ms > command.issued_at_ms:
             term = None if offering.renewal == "automatic" else offering.term_days
-            product.update(end_ms=None if term is None else self._after(command.account_id, trial_end_ms, term))
+            end_ms = None if term is None else self._after(command.account_id, trial_end_ms, term, offering.anchor)
+            product.update(end_ms=end_ms)
             self._changed_products.append(product)
 
     def set_renewal(self, command: SetRenewal) -> None:
@@ -364,7 +366,7 @@ class _Desk:
         first_ms = self._first_term_ms(command.account_id, product, offering)
         if product["end_ms"] == first_ms:
             return  # A trial that is not confirmed ends with it, whatever comes after.
-        product["end_ms"] = None if command.renews else self._term_end_ms(command, first_ms, offering.term_days)
+        product["end_ms"] = None if command.renews else self._term_end_ms(command, first_ms, offering)
         self._changed_products.append(product)
 
     def _first_term_ms(self, account_id: str, product: Row, offering: ProductOffering) -> int:
@@ -375,14 +377,15 @@ class _Desk:
             return start_ms
         return self._after(account_id, start_ms, offering.trial_days)
 
-    def _term_end_ms(self, command: SetRenewal, first_ms: int, days: int) -> int:
+    def _term_end_ms(self, command: SetRenewal, first_ms: int, offering: ProductOffering) -> int:
         """The end of the term that the product is in when the command is issued."""
         zone = self._accounts[command.account_id]["time_zone"] or "UTC"
+        days, anchor = offering.term_days or 1, offering.anchor
         terms = days_between(first_ms, command.issued_at_ms, time_zone=zone) // days
-        end_ms = self._after(command.account_id, first_ms, terms * days)
+        end_ms = self._after(command.account_id, first_ms, terms * days, anchor)
         if end_ms > command.issued_at_ms:
             return end_ms
-        return self._after(command.account_id, first_ms, (terms + 1) * days)
+        return self._after(command.account_id, first_ms, (terms + 1) * days, anchor)
 
     def cancel(self, command: CancelProduct) -> None:
         """End a product."""

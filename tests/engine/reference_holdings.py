@@ -7,7 +7,7 @@ import copy
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from tests.engine.reference_times import clock, cycle_of, days_after
+from tests.engine.reference_times import clock, cycle_of, days_after, end_of_term
 
 
 class ReferenceHoldings:
@@ -86,8 +86,8 @@ class ReferenceHoldings:
         return True
 
     def made(self, offering_id: str, product_id: str, start: datetime) -> dict[str, Any]:
-        term = self.offerings[offering_id].get("term_days")
-        end = days_after(start, term, self.zone) if term else None
+        offering = self.offerings[offering_id]
+        end = end_of_term(start, offering, self.zone) if offering.get("term_days") else None
         dates = {"start": start, "first": start, "end": end}
         return {"id": product_id, "offering": offering_id, **dates, "suspended": False, "paid": []}
 
@@ -297,7 +297,10 @@ class ReferenceHoldings:
 
     def next_end(self, product: dict[str, Any]) -> datetime:
         """The end of the term that begins now: terms are counted from the first, whatever the clocks do."""
-        terms, days = 1, self.offerings[product["offering"]]["term_days"]
+        offering = self.offerings[product["offering"]]
+        if offering.get("anchor") == "calendar":
+            return end_of_term(self.now, offering, self.zone)
+        terms, days = 1, offering["term_days"]
         while days_after(product["first"], terms * days, self.zone) <= self.now:
             terms += 1
         return days_after(product["first"], terms * days, self.zone)

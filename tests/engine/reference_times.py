@@ -26,6 +26,13 @@ def days_after(at: datetime, days: int, zone: str) -> datetime:
     return (clock(at, zone) + timedelta(days=days)).replace(fold=0).astimezone(UTC)
 
 
+def end_of_term(at: datetime, offering: dict[str, Any], zone: str) -> datetime:
+    """When a term that begins then ends: with the clock, or at midnight, the day of the beginning being the first."""
+    if offering.get("anchor") == "calendar":
+        return begins(clock(at, zone).date() + timedelta(days=offering["term_days"]), zone)
+    return days_after(at, offering["term_days"], zone)
+
+
 def begins(day: date, zone: str) -> datetime:
     """The moment at which a day begins."""
     return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)

@@ -13,6 +13,7 @@ from services.engine.periods import (
     Window,
     add_days,
     cycle_at,
+    end_of_days,
     is_open,
     is_time_zone,
     next_cycle_end,
@@ -162,6 +163,23 @@ def test_a_window_goes_by_what_the_clock_shows_where_it_is_set_forward(
         inside = begins <= shown < ends if begins < ends else shown >= begins or shown < ends
         assert is_open([window], at_ms, time_zone=zone) is inside, local
         assert (next_turn_ms([window], at_ms, time_zone=zone) or 0) > at_ms
+
+
+@pytest.mark.parametrize(
+    ("zone", "begun", "days", "end"),
+    [
+        ("UTC", "2026-03-10 00:00", 1, "2026-03-11 00:00"),
+        ("Asia/Kathmandu", "2026-03-10 23:59", 1, "2026-03-11 00:00"),
+        ("Europe/Paris", "2026-03-28 12:00", 7, "2026-04-04 00:00"),
+        # There is no midnight on the 29th: the clocks go from 00:00 to 01:00, which begins the day.
+        ("Asia/Beirut", "2026-03-28 20:00", 1, "2026-03-29 01:00"),
+        ("Asia/Beirut", "2026-03-29 01:00", 1, "2026-03-30 00:00"),
+    ],
+)
+def test_days_by_the_calendar_end_at_midnight_and_the_first_counts_whole(
+    zone: str, begun: str, days: int, end: str
+) -> None:
+    assert end_of_days(ms(begun, zone), days, time_zone=zone, anchor="calendar") == ms(end, zone)
 
 
 def test_without_windows_nothing_turns() -> None:

@@ -147,6 +147,7 @@ def a_tariff(dice: random.Random) -> dict[str, Any]:
                            {"id": f"{name}-rent", "type": "recurring", "amount": dice.choice([0, 0, 1_000_000]),
                             "proration": dice.choice(["none", "daily"]), "refund": dice.choice(["none", "daily"])}],
                 "term_days": 1 if name == "pass" else None, "renewal": "automatic" if renewed else "none",
+                "anchor": dice.choice(["activation", "calendar"]) if name == "pass" else "activation",
                 "money_allowances": [
                     {"id": f"m{n}", "amount": dice.choice([1, 700_000, 4_000_000]), "scope": a_scope(dice),
                      "priority": dice.choice([1, 100]), "validity": dice.choice(["cycle", "once"])}

@@ -259,6 +259,68 @@ def test_no_term_loses_a_day_to_another_zone_and_a_change_of_the_clocks(bought: 
     assert sorted(lasted) == sorted([6 * 24 + hours] + [7 * 24] * 5)
 
 
+@pytest.mark.parametrize(
+    ("zone", "other"), [("UTC", "UTC"), ("Europe/Paris", "Pacific/Auckland"), ("UTC", "Asia/Tokyo")]
+)
+def test_terms_by_the_calendar_follow_each_other_at_midnight(zone: str, other: str) -> None:
+    """The first term in another zone goes on to a midnight there, and is half a day long at least."""
+    day = {**WEEK, "term_days": 1, "anchor": "calendar", "renewal_reminder_days": 0}
+    world = World(catalogue(day), at="2026-03-27 20:00", zone=zone)
+    world.activate("week", "p1")
+    assert ends(world) == ms("2026-03-28 00:00", zone)
+    world.profile(time_zone=other)
+    before = ends(world) or 0
+    world.timer(before)
+    after = ends(world) or 0
+    assert 12 <= (after - before) / 3_600_000 <= 36
+    midnights = [ms(f"2026-{day}", other) for day in ("03-29", "03-30", "03-31", "04-01", "04-02", "04-03")]
+    lived = midnights[midnights.index(after) :]
+    for end_ms in lived[1:]:
+        world.timer(after)
+        after = ends(world) or 0
+        assert after == end_ms
+
+
+def test_what_is_kept_for_terms_by_the_calendar_ends_at_midnight() -> None:
+    kept = {"id": "data", "octets": 1000, "validity": "once", "rollover": {"cycles": 2}}
+    day = {**WEEK, "term_days": 2, "anchor": "calendar", "allowances": [kept]}
+    world = World(catalogue(day), at="2026-03-10 20:00")
+    world.activate("week", "p1")
+    world.timer("2026-03-12 00:00")
+    assert world.account is not None
+    assert sorted(bucket.valid_until_ms or 0 for bucket in world.account.buckets) == [
+        ms("2026-03-14"),
+        ms("2026-03-16"),
+    ]
+
+
+def test_the_days_of_what_is_granted_end_by_the_anchor_of_the_offering() -> None:
+    gift = {"id": "gift", "amount": "1", "validity": "once", "valid_days": 2}
+    data = {"id": "data", "octets": 10, "validity": "once", "valid_days": 3}
+    for anchor, ends_at in (("activation", "20:00"), ("calendar", "00:00")):
+        offering = {"id": "pack", "anchor": anchor, "allowances": [data], "money_allowances": [gift]}
+        world = World(catalogue(offering), at="2026-03-10 20:00")
+        world.activate("pack")
+        assert world.account is not None
+        assert world.account.buckets[0].valid_until_ms == ms(f"2026-03-13 {ends_at}")
+        assert world.account.purses[0].valid_until_ms == ms(f"2026-03-12 {ends_at}")
+
+
+def test_a_trial_of_days_is_of_whole_days_and_the_term_after_it_ends_at_midnight() -> None:
+    world = world_of({**WEEK, "trial_days": 2, "anchor": "calendar"})
+    assert ends(world) == ms("2026-03-19 00:00")
+    world.confirm("p1")
+    world.timer("2026-03-12 12:00")
+    assert ends(world) == ms("2026-03-19 00:00")
+    world.timer("2026-03-19 00:00")
+    assert ends(world) == ms("2026-03-26 00:00")
+
+
+def test_an_anchor_without_days_is_refused() -> None:
+    with pytest.raises(ValidationError, match="give one of them"):
+        ProductOffering.model_validate({"name": "Plan", **PLAN, "anchor": "calendar"})
+
+
 def test_the_shares_of_members_are_new_with_the_term() -> None:
     """As they would be in a pass that is ordered again; those in what else is held stay used."""
     share = {"id": "data", "octets": 100, "validity": "once", "per_member_octets": 30}

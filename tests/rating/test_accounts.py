@@ -176,6 +176,22 @@ def test_what_is_renewed_has_no_end_until_the_renewal_is_switched_off(renewed):
     assert switch("off-4", False, 3, "prod-3") == AT_MS + 9 * DAY_MS
 
 
+def test_terms_by_the_calendar_end_at_the_midnights_of_the_account(engine):
+    day = {"id": "day", "name": "Day", "kind": "pass", "term_days": 1, "anchor": "calendar"}
+    offered = [
+        {"id": "basic", "name": "Basic", "kind": "base_plan"},
+        day,
+        {**day, "id": "daily", "renewal": "automatic"},
+    ]
+    publish_catalogue(engine, catalogue(offerings=offered, rules=[]))
+    submit(engine, [_create(time_zone="UTC"), _order(), _order("day", "prod-2"), _order("daily", "prod-3")])
+    midnight_ms = AT_MS // DAY_MS * DAY_MS + DAY_MS
+    assert [row["end_ms"] for row in _rows(engine, products)] == [None, midnight_ms, None]
+    fields = {"account_id": "acc-1", "product_id": "prod-3", "renews": False, "issued_at_ms": midnight_ms}
+    submit(engine, [SetRenewal(version="1.2", command_id="off", **fields)])
+    assert _rows(engine, products)[2]["end_ms"] == midnight_ms + DAY_MS
+
+
 def test_no_more_are_ordered_than_can_be_held(trials):
     submit(trials, [_create(), _order("week")])
     with pytest.raises(CommandRefused, match="can be held 1 times"):
