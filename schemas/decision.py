@@ -9,7 +9,7 @@ from schemas.classification import Classification
 from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Steering, Treatment, Version
 
 DECISION_VERSION = "1.2"
-UPDATE_VERSION = "1.3"
+UPDATE_VERSION = "1.4"
 
 
 class Qos(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -155,7 +155,7 @@ class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A change of the PCC rules in force for an account. Topic `ott.enforcement.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.4.")]
     update_id: Annotated[Id, Meta(description="Unique: `<account id>:<update number of the account>`.")]
     account_id: Annotated[Id, Meta(description="The account whose rules change.")]
     subscriber_ids: Annotated[tuple[str, ...], Meta(description="The subscribers that the rule applies to.")]
@@ -207,9 +207,9 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         Annotated[int, Meta(ge=1)] | None,
         Meta(
             description="Told ahead: the change takes effect once so many more octets have passed under "
-            "`quota_rule_ids`, all subscribers together, those included that passed but are in no flow record yet "
-            "(PFCP volume quota, TS 29.244). Until then, and whenever the rule is told without a quota, what is told "
-            "without one holds. Quotas of different ends stand beside each other, and the first that is used up "
+            "`quota_rule_ids` to `quota_subscriber_ids` together, those included that passed but are in no flow record "
+            "yet (PFCP volume quota, TS 29.244). Until then, and whenever the rule is told without a quota, what is "
+            "told without one holds. Quotas of different ends stand beside each other, and the first that is used up "
             "counts; a newer one of the same end replaces it. null = at once."
         ),
     ] = None
@@ -222,6 +222,10 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         str | None,
         Meta(
             description="End of money whose quota it is: `price:<offering id>/<price id>` (its cap), `spending_limit` "
-            "or `balance`, or `campaign:<campaign id>:<subscriber id>`; null where it is a bucket's."
+            "or `balance`; `campaign:<campaign id>:<subscriber id>`, or a member's share of a bucket, "
+            "`member:<bucket id>:<subscriber id>`; null where it is a bucket's."
         ),
     ] = None
+    quota_subscriber_ids: Annotated[
+        tuple[str, ...], Meta(description="Whose traffic uses the quota up; empty = all subscribers of the account.")
+    ] = ()

@@ -318,6 +318,10 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     watches: Annotated[
         tuple[Watch, ...], Meta(description="Ends of money that are told ahead, where a price declares a tolerance.")
     ] = ()
+    member_rules: Annotated[
+        tuple[tuple[str, tuple[str, ...]], ...],
+        Meta(description="Of members who were told other PCC rules than `installed_rules`: those, likewise."),
+    ] = ()
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -51,8 +51,8 @@ class Charged(NamedTuple):
     cause: str | None
     """Why the rules in force may have changed and the ledger should hear at once.
 
-    One of exhausted, threshold, spend, cap_reached, limit_reached, balance, campaign_cap (what a campaign pays for the
-    subscriber is used up), quota (a bucket's end is near).
+    One of exhausted, share (a member's, of a bucket), threshold, spend, cap_reached, limit_reached, balance,
+    campaign_cap (what a campaign pays for the subscriber is used up), quota (a bucket's end is near).
     """
 
 
@@ -232,6 +232,7 @@ class _Session:
         if used == share:
             mine = f"your share of {format_amount(share, bucket.unit)} of {bucket.bucket_id}"
             self._tell("exhausted", f"{mine} is used; the next source pays", bucket=bucket, percent=100)
+            self.cause = self.cause or "share"
 
     def _look_again(self) -> None:
         """The rest of the flow meets what a flow arriving now would meet."""

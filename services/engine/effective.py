@@ -13,21 +13,28 @@ from schemas.catalogue import Campaign, PccRule
 from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState
 from services.engine.caps import Means, campaign_counter, can_pay, reserve_of, used_of
-from services.engine.money_ends import End, Sale, campaign_ends, declares, ends_of
+from services.engine.members import groups
+from services.engine.money_ends import End, Sale, campaign_end, declares, ends_of, share_end
 from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
-from services.engine.standing import standing_of
+from services.engine.standing import with_standing
 from services.engine.tariff import CompiledPrice, CompiledRule, Reach, Tariff
 
 
-def effective_rules(account: AccountState, tariff: Tariff, *, at_ms: int) -> tuple[PccRule, ...]:
+def effective_rules(
+    account: AccountState, tariff: Tariff, *, at_ms: int, subscriber_id: str | None = None
+) -> tuple[PccRule, ...]:
     """The rules in force for `account` at `at_ms`, in order of precedence, the built-in one last.
 
-    A rule without anything to pay for its traffic is returned with its gate closed. Products and buckets count only
-    inside their validity; cycles that end before `at_ms` are not renewed here (`services.engine.timers` does that).
+    Those of one member where `subscriber_id` says so; else those of members who have not used up a share, a campaign's
+    sponsor in them until all members have had theirs. A rule without anything to pay for its traffic is returned with
+    its gate closed. Products and buckets count only inside their validity; cycles that end before `at_ms` are not
+    renewed here (`services.engine.timers` does that).
     """
     then = _as_of(account, tariff, at_ms)
+    if subscriber_id is not None:
+        then = next(group for group in groups(then, tariff) if subscriber_id in group.subscriber_ids)
     return tuple(
         rule.rule.model_copy(update={"gate_status": "closed"}) if barred else rule.rule
         for rule, barred in rules_in_force(then, tariff)
@@ -42,19 +49,74 @@ def rules_in_force(account: AccountState, tariff: Tariff) -> Iterator[tuple[Comp
 
 
 def limits_ahead(account: AccountState, tariff: Tariff) -> Iterator[End]:
-    """The ends of money, and of what campaigns pay, that are to be told ahead."""
+    """The ends of money, of what campaigns pay, and of members' shares, that are to be told ahead."""
     plan = plan_of(account.standing, tariff)
-    if declares(plan.prices) and (sales := list(_sales(account, plan, tariff))):
-        yield from ends_of(account, sales)
+    if declares(plan.prices) and (sales := _sales_of_all(account, tariff)) is not None:
+        whose, sold = sales
+        yield from (end._replace(subscriber_ids=whose) for end in ends_of(account, sold))
     if has_bounded_campaign(plan):
-        open_rules = (rule for rule, blocks, _ in _met(account, plan) if not blocks)
-        yield from campaign_ends(account, (rule for rule in open_rules if rule.rule.gate_status == "open"))
+        yield from _campaign_ends(account, tariff)
+    if has_bounded_share(plan):
+        yield from _share_ends(account, tariff)
 
 
 def has_bounded_campaign(plan: Plan) -> bool:
     """Whether the end of what a campaign pays for each subscriber is to be told ahead."""
     campaigns = (line.rule.campaign for line in plan.lines)
     return any(item is not None and item.overshoot_tolerance_octets is not None for item in campaigns)
+
+
+def has_bounded_share(plan: Plan) -> bool:
+    """Whether the end of what each member may draw from a bucket is to be told ahead."""
+    allowances = (slot.allowance.allowance for slot in plan.slots if slot.allowance is not None)
+    return any(item.share is not None and item.overshoot_tolerance_octets is not None for item in allowances)
+
+
+def drawing_on(account: AccountState, tariff: Tariff, place: int) -> tuple[str, ...]:
+    """The rules in force some of whose traffic draws on the bucket at `place`, as things stand.
+
+    Not one all of whose traffic finds octets in buckets that are drawn before it.
+    """
+    plan = plan_of(account.standing, tariff)
+    return tuple(
+        rule.rule.id
+        for rule, blocks, taken in _met(account, plan)
+        if not blocks and rule.rule.charging == "charge" and rule.rule.gate_status == "open"
+        if _comes_to(plan, place, rule, taken, tariff) and not _barred(rule, account, plan, tariff, taken)
+    )
+
+
+def _comes_to(plan: Plan, place: int, rule: CompiledRule, taken: list[Reach], tariff: Tariff) -> bool:
+    for slot in plan.slots[:place]:
+        if slot.allowance is not None and slot.available and covers(slot.allowance.reach, rule.reach):
+            return False
+    allowance = plan.slots[place].allowance
+    return allowance is not None and _serves(allowance.reach, rule, taken, tariff)
+
+
+def _campaign_ends(account: AccountState, tariff: Tariff) -> Iterator[End]:
+    for group in groups(account, tariff):
+        found: dict[str, list[CompiledRule]] = {}
+        for rule, blocks, _ in _met(group, plan_of(group.standing, tariff)):
+            campaign = None if blocks or rule.rule.gate_status == "closed" else rule.campaign
+            if campaign is not None and campaign.overshoot_tolerance_octets is not None:
+                found.setdefault(campaign.id, []).append(rule)
+        for sponsored in found.values():
+            yield from (end for member in group.subscriber_ids if (end := campaign_end(account, sponsored, member)))
+
+
+def _share_ends(account: AccountState, tariff: Tariff) -> Iterator[End]:
+    for group in groups(account, tariff):
+        slots = plan_of(group.standing, tariff).slots
+        for place, (bucket, slot) in enumerate(zip(account.buckets, slots, strict=True)):
+            if slot.allowance is None or not slot.available or slot.allowance.allowance.share is None:
+                continue
+            tolerance = slot.allowance.allowance.overshoot_tolerance_octets
+            users = () if tolerance is None else drawing_on(group, tariff, place)
+            if users:
+                yield from (
+                    share_end(account, bucket, slot.allowance, member, users) for member in group.subscriber_ids
+                )
 
 
 def _as_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
@@ -74,7 +136,7 @@ def _as_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         if purse.valid_from_ms <= at_ms and (purse.valid_until_ms is None or at_ms < purse.valid_until_ms)
     )
     then = replace(account, products=products, buckets=buckets, purses=purses, settled_ms=at_ms)
-    return replace(then, standing=standing_of(then, tariff))
+    return with_standing(then, tariff)
 
 
 def _met(account: AccountState, plan: Plan) -> Iterator[tuple[CompiledRule, bool, list[Reach]]]:
@@ -153,6 +215,23 @@ def _by_buckets(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reac
         if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
             return True
     return None
+
+
+def _sales_of_all(account: AccountState, tariff: Tariff) -> tuple[tuple[str, ...], list[Sale]] | None:
+    """What is sold, and to whom; None where nothing is.
+
+    A gateway counts the same rules for all who use a quota up. So members to whom other rules are sold than to the
+    first of them are left out.
+    """
+    whose: list[str] = []
+    first: list[Sale] = []
+    for group in groups(account, tariff):
+        sales = list(_sales(group, plan_of(group.standing, tariff), tariff))
+        if sales and (not first or [sale.rule_id for sale in sales] == [sale.rule_id for sale in first]):
+            first = first or sales
+            whose += group.subscriber_ids
+    everybody = len(whose) == len(account.subscriber_ids)
+    return (() if everybody else tuple(whose), first) if first else None
 
 
 def _sales(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[Sale]:

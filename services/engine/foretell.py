@@ -4,6 +4,7 @@ Usage is told after it happened, so whoever waits for an end hears of it late. S
 an end is near enough, and docs/adr/0004-how-overshoot-is-bounded.md for the bound.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -11,10 +12,16 @@ from msgspec.structs import replace
 
 from schemas.decision import PolicyUpdate
 from schemas.state import AccountState, Bucket, Watch
-from services.engine.effective import has_bounded_campaign, limits_ahead, rules_in_force
+from services.engine.effective import (
+    drawing_on,
+    has_bounded_campaign,
+    has_bounded_share,
+    limits_ahead,
+    rules_in_force,
+)
+from services.engine.members import groups
 from services.engine.money_ends import End, declares, octets_gone
 from services.engine.overshoot import told_anew, watched, with_quota
-from services.engine.scopes import meet
 from services.engine.select import plan_of
 from services.engine.standing import with_standing
 from services.engine.tariff import Tariff
@@ -26,7 +33,7 @@ def awaits(account: AccountState, tariff: Tariff) -> bool:
     if account.foretold or account.watches or any(bucket.quota_octets for bucket in account.buckets):
         return True
     plan = plan_of(account.standing, tariff)
-    return declares(plan.prices) or has_bounded_campaign(plan)
+    return declares(plan.prices) or has_bounded_campaign(plan) or has_bounded_share(plan)
 
 
 def foretell(
@@ -42,7 +49,7 @@ def foretell(
     coming = [*_bucket_ends_coming(account, tariff, cause=cause)]
     account, of_money = _limits_coming(account, tariff, cause=cause)
     coming += of_money
-    foretold = [text for item in coming for text in item.texts()]
+    foretold = list(dict.fromkeys(text for item in coming for text in item.texts()))
     ahead_of = {text.rpartition("#")[0] for text in foretold}
     stale = {rule_foretold(text) for text in known if text.rpartition("#")[0] not in ahead_of}
     # A rule that is told as it stands has lost what other ends will bring it, too.
@@ -75,8 +82,8 @@ class _Coming(NamedTuple):
     changes: list[tuple[str, PolicyUpdate]]
 
     def texts(self) -> list[str]:
-        """What is foretold of it."""
-        return [f"{self.name}|{mark}" for mark, _ in self.changes]
+        """What is foretold of it: to whom, and whose traffic brings it, is in a digest."""
+        return [f"{self.name}|{mark}{_digest(update)}" for mark, update in self.changes]
 
 
 def _bucket_ends_coming(account: AccountState, tariff: Tariff, *, cause: str) -> Iterator[_Coming]:
@@ -92,18 +99,31 @@ def _at_end_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> list[tu
     compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
     if compiled is None or compiled.allowance.overshoot_tolerance_octets is None:
         return []
-    emptied = tuple(replace(item, remaining=0) if item is bucket else item for item in account.buckets)
-    then = with_standing(replace(account, buckets=emptied), tariff)
-    _, changed = changes_of(then, tariff, at_ms=account.settled_ms, cause="exhausted")
-    users = tuple(
-        rule.rule.id
-        for rule, barred in rules_in_force(account, tariff)
-        if not barred and rule.rule.charging != "free" and meet(compiled.reach, rule.reach, tariff.category_of)
-    )
+    users, whose = _users_of(bucket, account, tariff)
     if not users:
         # Nothing draws from it as things stand, so it comes to no end.
         return []
-    return [(mark, replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users)) for mark, update in changed]
+    emptied = tuple(replace(item, remaining=0) if item is bucket else item for item in account.buckets)
+    then = with_standing(replace(account, buckets=emptied), tariff)
+    _, changed = changes_of(then, tariff, at_ms=account.settled_ms, cause="exhausted")
+    return [
+        (
+            mark,
+            replace(update, quota_bucket_id=bucket.bucket_id, quota_rule_ids=users, quota_subscriber_ids=whose),
+        )
+        for mark, update in changed
+    ]
+
+
+def _users_of(bucket: Bucket, account: AccountState, tariff: Tariff) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rules whose traffic draws on a bucket, and the members whose; no members: everybody's."""
+    rule_ids, whose, place = dict[str, None](), list[str](), account.buckets.index(bucket)
+    for group in groups(account, tariff):
+        found = drawing_on(group, tariff, place) if plan_of(group.standing, tariff).slots[place].available else ()
+        if found:
+            rule_ids.update(dict.fromkeys(found))
+            whose += group.subscriber_ids
+    return tuple(rule_ids), () if len(whose) == len(account.subscriber_ids) else tuple(whose)
 
 
 def _limits_coming(account: AccountState, tariff: Tariff, *, cause: str) -> tuple[AccountState, list[_Coming]]:
@@ -122,21 +142,22 @@ def _limits_coming(account: AccountState, tariff: Tariff, *, cause: str) -> tupl
 
 def _at_limit(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str, PolicyUpdate]]:
     _, changed = changes_of(with_standing(end.then, tariff), tariff, at_ms=account.settled_ms, cause=end.cause)
-    return [
-        (mark, replace(update, quota_limit_id=end.limit_id, quota_rule_ids=end.rule_ids)) for mark, update in changed
-    ]
+    users = {"quota_rule_ids": end.rule_ids, "quota_subscriber_ids": end.subscriber_ids}
+    return [(mark, replace(update, quota_limit_id=end.limit_id, **users)) for mark, update in changed]
 
 
 def _taken_back(account: AccountState, tariff: Tariff, rule_ids: set[str], *, cause: str) -> list[PolicyUpdate]:
     """Tell rules as they stand now: what was foretold for them is then no longer awaited."""
-    at_ms = account.settled_ms
-    in_force = {rule.rule.id: (rule, barred) for rule, barred in rules_in_force(account, tariff)}
-    return [
-        drafted(account, "modify", in_force[rule_id][0], barred=in_force[rule_id][1], at_ms=at_ms, cause=cause)
-        if rule_id in in_force
-        else removal(account, rule_id, at_ms, cause)
-        for rule_id in sorted(rule_ids)
-    ]
+    at_ms, drafts = account.settled_ms, list[PolicyUpdate]()
+    for group in groups(account, tariff) if rule_ids else ():
+        in_force = {rule.rule.id: (rule, barred) for rule, barred in rules_in_force(group, tariff)}
+        drafts += [
+            drafted(group, "modify", in_force[rule_id][0], barred=in_force[rule_id][1], at_ms=at_ms, cause=cause)
+            if rule_id in in_force
+            else removal(group, rule_id, at_ms, cause)
+            for rule_id in sorted(rule_ids)
+        ]
+    return drafts
 
 
 def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState:
@@ -160,3 +181,8 @@ def _with_quotas(account: AccountState, left: Mapping[str, int]) -> AccountState
 
 def _end_name(bucket: Bucket) -> str:
     return f"{bucket.bucket_id}@{bucket.valid_from_ms}"
+
+
+def _digest(update: PolicyUpdate) -> str:
+    parts = (update.subscriber_ids, update.quota_rule_ids, update.quota_subscriber_ids)
+    return f":{zlib.crc32(repr(parts).encode()):08x}"

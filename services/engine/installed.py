@@ -15,12 +15,13 @@ from services.engine.caps import Means, can_pay, limit_of, reserve_of
 from services.engine.due import next_due_ms
 from services.engine.effective import limits_ahead, rules_in_force
 from services.engine.foretell import awaits, foretell, rule_foretold
-from services.engine.money_ends import octets_gone
+from services.engine.members import alike_installed, groups, installed_for, with_installed
+from services.engine.money_ends import is_for, octets_gone
 from services.engine.overshoot import after_sale, is_due, is_to_tell, watched
 from services.engine.select import plan_of
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
-from services.engine.updates import changes_of, drafted, numbered, removal
+from services.engine.updates import changes_of, drafted, numbered, removal, rule_of
 
 
 def settle(
@@ -51,10 +52,13 @@ def look_at_money(
     `changed` says that the rules are settled after this, or that money went for something else than octets: then
     what is left is found out in any case. The account's standing must be up to date.
     """
-    gone = {watch.limit_id: octets_gone(account, watch.limit_id) for watch in account.watches}
-    watches = tuple(after_sale(watch, gone[watch.limit_id], flow, at_ms=at_ms) for watch in account.watches)
+    # Of what each member has, others take nothing.
+    mine = [watch for watch in account.watches if is_for(watch.limit_id, flow.subscriber_id)]
+    gone = {watch.limit_id: octets_gone(account, watch.limit_id) for watch in mine}
+    after = {watch.limit_id: after_sale(watch, gone[watch.limit_id], flow, at_ms=at_ms) for watch in mine}
+    watches = tuple(after.get(watch.limit_id, watch) for watch in account.watches)
     account = replace(account, watches=watches)
-    if not changed and not any(is_due(watch, gone[watch.limit_id]) for watch in watches):
+    if not changed and not any(is_due(watch, gone[watch.limit_id]) for watch in after.values()):
         return account, False
     known = {watch.limit_id: watch for watch in watches}
     # What has only just begun to be sold has the pace of what was drawn until now.
@@ -78,8 +82,8 @@ def money_turns(before: AccountState, after: AccountState, tariff: Tariff) -> bo
     """
     if _is_ample(before, tariff) and _is_ample(after, tariff):
         return False
-    marks, _ = changes_of(after, tariff, at_ms=after.settled_ms, cause="spend")
-    return marks != after.installed_rules
+    told, _ = changes_of(after, tariff, at_ms=after.settled_ms, cause="spend")
+    return told is not after
 
 
 def tell_budgets(
@@ -109,18 +113,22 @@ def hand_over(
 
     What a bucket's end will bring is told to all members anew: its quota is for all of them together.
     """
-    in_force = list(rules_in_force(account, tariff))
-    newcomers, leavers = replace(account, subscriber_ids=joined_ids), replace(account, subscriber_ids=left_ids)
-    drafts = []
-    if joined_ids:
+    drafts = list[PolicyUpdate]()
+    told = {member: installed_for(account, member) for member in account.subscriber_ids if member not in joined_ids}
+    newcomers = replace(account, subscriber_ids=joined_ids)
+    for group in groups(newcomers, tariff) if joined_ids else ():
+        in_force = list(rules_in_force(group, tariff))
+        marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+        told.update(dict.fromkeys(group.subscriber_ids, marks))
         drafts += [
-            drafted(newcomers, "install", rule, barred=barred, at_ms=at_ms, cause="profile")
-            for rule, barred in in_force
+            drafted(group, "install", rule, barred=barred, at_ms=at_ms, cause="profile") for rule, barred in in_force
         ]
-    if left_ids:
-        known = [rule.rule.id for rule, _ in in_force]
+    for marks, members in alike_installed(account, left_ids):
+        known = [rule_of(mark) for mark in marks]
         known += sorted({rule_foretold(text) for text in account.foretold}.difference(known))
+        leavers = replace(account, subscriber_ids=members)
         drafts += [removal(leavers, rule_id, at_ms, "profile") for rule_id in known]
+    account = with_installed(account, {member: told[member] for member in account.subscriber_ids})
     account, updates = numbered(account, drafts)
     if not account.foretold:
         return account, updates
@@ -131,10 +139,8 @@ def hand_over(
 def _install(
     account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
-    marks, changed = changes_of(account, tariff, at_ms=at_ms, cause=cause)
-    if not changed and marks == account.installed_rules:
-        return account, ()
-    return numbered(replace(account, installed_rules=marks), [draft for _, draft in changed])
+    account, changed = changes_of(account, tariff, at_ms=at_ms, cause=cause)
+    return numbered(account, [draft for _, draft in changed]) if changed else (account, ())
 
 
 def _is_ample(account: AccountState, tariff: Tariff) -> bool:

@@ -1,4 +1,4 @@
-"""Where money ends, and what a campaign pays for each subscriber; how far it is until then, in octets.
+"""Where money ends, what a campaign pays for each subscriber, a member's share; how far it is until then, in octets.
 
 Money ends at a price's cap, at the subscriber's own limit, with a prepaid balance.
 
@@ -8,12 +8,12 @@ quota that is too large would break the bound, and one that is too small is told
 docs/adr/0004-how-overshoot-is-bounded.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from schemas.state import AccountState, Counter
+from schemas.state import AccountState, Bucket, Counter
 from services.engine.caps import (
     SPENDING_LIMIT,
     campaign_counter,
@@ -25,7 +25,8 @@ from services.engine.caps import (
 )
 from services.engine.prices import curve_of
 from services.engine.purses import PAID, credit_of, paid_from
-from services.engine.tariff import CompiledPrice, CompiledPurse, CompiledRule
+from services.engine.standing import share_id
+from services.engine.tariff import CompiledAllowance, CompiledPrice, CompiledPurse, CompiledRule
 
 BALANCE = "balance"
 """The name of a prepaid balance among what can end."""
@@ -49,7 +50,8 @@ class End(NamedTuple):
     """An end of money that is to be told ahead."""
 
     limit_id: str
-    """`price:<offering>/<price>` (its cap), `spending_limit`, `balance` or `campaign:<campaign>:<subscriber>`."""
+    """`price:<offering>/<price>` (its cap), `spending_limit`, `balance`, `campaign:<campaign>:<subscriber>` or
+    `member:<bucket>:<subscriber>` (the member's share of it)."""
     cause: str
     octets: int
     """What can surely be sold, or is paid by the campaign, until then; at least 1."""
@@ -59,6 +61,8 @@ class End(NamedTuple):
     """Rules whose traffic uses these octets up."""
     then: AccountState
     """The account as it is at the end."""
+    subscriber_ids: tuple[str, ...] = ()
+    """Whose traffic uses these octets up; empty: everybody's."""
 
 
 def declares(prices: Sequence[CompiledPrice]) -> bool:
@@ -76,36 +80,49 @@ def ends_of(account: AccountState, sales: Sequence[Sale]) -> Iterator[End]:
         yield from _money_end(tuple(prices.values()), account, sales)
 
 
-def campaign_ends(account: AccountState, rules: Iterable[CompiledRule]) -> Iterator[End]:
-    """The ends of what campaigns with a tolerance pay for a subscriber, of the sponsored `rules` in force.
+def campaign_end(account: AccountState, rules: Sequence[CompiledRule], member: str) -> End | None:
+    """The end of what the campaign of some sponsored `rules` pays for a member; None where that has been had."""
+    campaign = rules[0].campaign
+    if campaign is None or campaign.per_subscriber_octets is None:
+        return None
+    used = used_of(campaign_counter(campaign.id, member), account.counters)
+    left = campaign.per_subscriber_octets - used.octets
+    if left <= 0:
+        return None
+    then = _with(account, replace(used, octets=campaign.per_subscriber_octets))
+    bound = campaign.overshoot_tolerance_octets or 0, campaign.reporting_interval_s * 1_000
+    names = tuple(rule.rule.id for rule in rules)
+    return End(used.counter_id, "campaign_cap", left, *bound, names, then, (member,))
 
-    The rules of an account change when all its members have had theirs, and how they share what is left nobody knows:
-    an account of several members hears of it when it has come.
-    """
-    found: dict[str, list[CompiledRule]] = {}
-    for rule in rules:
-        if rule.campaign is not None and rule.campaign.overshoot_tolerance_octets is not None:
-            found.setdefault(rule.campaign.id, []).append(rule)
-    if len(account.subscriber_ids) != 1:
-        return
-    for campaign_id, sponsored in found.items():
-        campaign, name = sponsored[0].campaign, campaign_counter(campaign_id, account.subscriber_ids[0])
-        used, most = used_of(name, account.counters), campaign.per_subscriber_octets if campaign else None
-        if campaign is None or most is None or used.octets >= most:
-            continue
-        then = _with(account, replace(used, octets=most))
-        bound = campaign.overshoot_tolerance_octets or 0, campaign.reporting_interval_s * 1_000
-        yield End(name, "campaign_cap", most - used.octets, *bound, tuple(rule.rule.id for rule in sponsored), then)
+
+def share_end(
+    account: AccountState, bucket: Bucket, compiled: CompiledAllowance, member: str, rule_ids: tuple[str, ...]
+) -> End:
+    """The end of what a member may draw from a bucket, not used up yet, with rules that draw on it."""
+    allowance, used = compiled.allowance, used_of(share_id(bucket.bucket_id, member), account.counters)
+    share = allowance.share or 0
+    bound = allowance.overshoot_tolerance_octets or 0, allowance.reporting_interval_s * 1_000
+    then = _with(account, replace(used, octets=share))
+    return End(used.counter_id, "share", share - used.octets, *bound, rule_ids, then, (member,))
+
+
+def is_for(limit_id: str, subscriber_id: str) -> bool:
+    """Whether a subscriber's traffic can bring an end nearer: one of all, or that member's own."""
+    return not _is_of_member(limit_id) or limit_id.endswith(f":{subscriber_id}")
 
 
 def octets_gone(account: AccountState, limit_id: str) -> int:
-    """Octets of the cycle that have gone towards an end: paid by the campaign, or sold at any price.
+    """Octets of the cycle that have gone towards an end: paid by the campaign, drawn of a share, or sold at any price.
 
     Connections, which are counted like octets sold, make it no smaller.
     """
-    if limit_id.startswith("campaign:"):
+    if _is_of_member(limit_id):
         return used_of(limit_id, account.counters).octets
     return sum(counter.octets for counter in account.counters if counter.counter_id.startswith("price:"))
+
+
+def _is_of_member(limit_id: str) -> bool:
+    return limit_id.startswith(("campaign:", "member:"))
 
 
 def _cap_end(price: CompiledPrice, account: AccountState, sales: Sequence[Sale]) -> Iterator[End]:

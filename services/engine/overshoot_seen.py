@@ -1,9 +1,9 @@
 """How far ends were overshot in a recording: what passed, although a gateway would have had to act before.
 
-Ends are those of buckets, of the money that a price is paid with (its cap, a spending limit, a balance), and of what a
-campaign pays for each subscriber. A gateway is taken to hear of a change when the record that caused it has arrived,
-and to count against a quota what it has passed and not yet reported, as the quota's contract says. Records do not say
-when within their interval their octets flowed; they are taken to have flowed evenly.
+Ends are those of buckets and of members' shares in them, of the money that a price is paid with (its cap, a spending
+limit, a balance), and of what a campaign pays for each subscriber. A gateway is taken to hear of a change when the
+record that caused it has arrived, and to count against a quota what it has passed and not yet reported, as the quota's
+contract says. Records do not say when within their interval their octets flowed; they are taken to have flowed evenly.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ import msgspec
 from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord
 from schemas.state import AccountState
-from services.engine.caps import SPENDING_LIMIT, campaign_counter
+from services.engine.caps import SPENDING_LIMIT, campaign_counter, used_of
 from services.engine.money_ends import BALANCE
 from services.engine.outcome import Outcome
+from services.engine.standing import share_id
 from services.engine.tariff import Tariff, Traffic
 
 FORGET_MS = 3_600_000
@@ -70,6 +71,8 @@ class _Heard(msgspec.Struct):
     quota_octets: int
     rule_ids: tuple[str, ...] = ()
     """Rules whose traffic comes to this end; a bucket goes by its scope."""
+    subscriber_ids: tuple[str, ...] = ()
+    """Whose traffic does; empty: everybody's."""
     passed_octets: int = 0
     over: bool = False
 
@@ -87,11 +90,13 @@ class OvershootMeter:
         decision, account_id = outcome.decision, outcome.account.account_id
         if decision is None:
             return
-        if heard := self._heard.get(account_id):
-            self._passed(flow, decision, heard, now_ms)
+        if self._heard.get(account_id):
+            self._passed(flow, decision, outcome.account, now_ms)
         self.hear(outcome, now_ms=now_ms)
         if any(not draw.left for draw in decision.draws):
             self._buckets_ended(outcome, decision, now_ms)
+        elif any(update.cause == "share" and update.quota_octets is None for update in outcome.updates):
+            self._share_ended(outcome, decision, now_ms)
         if outcome.updates:
             self._money_ended(outcome, decision, now_ms)
             self._campaign_ended(outcome, decision, now_ms)
@@ -102,7 +107,7 @@ class OvershootMeter:
             if update.quota_octets is not None:
                 self._foretold(outcome, update, update.quota_octets, now_ms)
             elif update.gate_status == "open":
-                self._taken_back(outcome.account.account_id, update.rule_id)
+                self._taken_back(update)
 
     def report(self) -> Iterator[OvershootReport]:
         """Each allowance and price that declares a bound, and whatever had an end that mattered."""
@@ -116,20 +121,26 @@ class OvershootMeter:
                     price_id=key.price_id or None, campaign_id=key.campaign_id or None,
                 )  # fmt: skip
 
-    def _passed(self, flow: FlowRecord, decision: PolicyDecision, heard: dict[str, _Heard], now_ms: int) -> None:
+    def _passed(self, flow: FlowRecord, decision: PolicyDecision, account: AccountState, now_ms: int) -> None:
         """Add what of the flow had passed before a gateway heard; forget what no record can change any more."""
-        traffic = _traffic(flow, decision, self._tariff)
+        heard, traffic = self._heard[account.account_id], _traffic(flow, decision, self._tariff)
         for end_id, entry in list(heard.items()):
             if now_ms - entry.heard_ms > FORGET_MS and entry.over:
                 del heard[end_id]
             elif flow.start_ms < entry.heard_ms:
-                entry.passed_octets += _octets_before(flow, self._counted(entry, traffic, decision), entry.heard_ms)
+                entry.passed_octets += _octets_before(
+                    flow, self._counted(entry, traffic, decision, account), entry.heard_ms
+                )
                 self._over(entry)
 
-    def _counted(self, entry: _Heard, traffic: Traffic, decision: PolicyDecision) -> int:
+    def _counted(self, entry: _Heard, traffic: Traffic, decision: PolicyDecision, account: AccountState) -> int:
         """Octets of a flow that come to this end: those that it would have paid for, had it not come."""
+        if entry.subscriber_ids and decision.subscriber_id not in entry.subscriber_ids:
+            return 0
         if entry.key.allowance_id:
-            return decision.octets if _draws_on(entry.key, traffic, decision, self._tariff) else 0
+            if not _draws_on(entry.key, traffic, decision, self._tariff):
+                return 0
+            return decision.octets - decision.sponsored_octets - _drawn_before(entry.key, decision, account)
         if decision.rule_id not in entry.rule_ids:
             return 0
         if entry.key.campaign_id:
@@ -149,13 +160,14 @@ class OvershootMeter:
         known = ends.get(end_id)
         # One quota comes with as many updates as there are rules that change.
         if known is None or known.over or (known.heard_ms, known.quota_octets) != (now_ms, quota_octets):
-            ends[end_id] = _Heard(key, now_ms, quota_octets, update.quota_rule_ids)
+            ends[end_id] = _Heard(key, now_ms, quota_octets, update.quota_rule_ids, update.quota_subscriber_ids)
 
-    def _taken_back(self, account_id: str, rule_id: str) -> None:
+    def _taken_back(self, update: PolicyUpdate) -> None:
         """Forget the ends of money that were foretold for a rule; what still is, is told after this."""
-        ends = self._heard.get(account_id, {})
+        ends = self._heard.get(update.account_id, {})
         for end_id, entry in list(ends.items()):
-            if not entry.key.allowance_id and rule_id in entry.rule_ids and not entry.over:
+            is_theirs = not entry.subscriber_ids or not set(entry.subscriber_ids).isdisjoint(update.subscriber_ids)
+            if not entry.key.allowance_id and update.rule_id in entry.rule_ids and is_theirs and not entry.over:
                 del ends[end_id]
 
     def _buckets_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
@@ -168,6 +180,17 @@ class OvershootMeter:
             if key is not None:
                 self._end(outcome, draw.bucket_id, _Heard(key, now_ms, drawn - decision.octets))
 
+    def _share_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
+        """Count the end of a member's share of a bucket, which closed a gate or changed another rule for the member."""
+        member, drawn = decision.subscriber_id, decision.sponsored_octets
+        for draw in decision.draws:
+            drawn += draw.octets
+            key = _bucket(outcome.account, draw.bucket_id, self._tariff)
+            compiled = self._tariff.allowance(key.offering_id, key.allowance_id) if key else None
+            counter = used_of(share_id(draw.bucket_id, member), outcome.account.counters)
+            if key is not None and compiled is not None and counter.octets == compiled.allowance.share:
+                self._end(outcome, counter.counter_id, _Heard(key, now_ms, drawn - decision.octets, (), (member,)))
+
     def _money_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
         """Count an end of money that the flow has brought about: its price's cap, the limit or the balance."""
         closed = [
@@ -178,7 +201,10 @@ class OvershootMeter:
         if cause is not None and price is not None:
             end_id = _ENDS[cause] or f"price:{price.offering_id}/{price.price_id}"
             rule_ids = tuple(update.rule_id for update in closed)
-            self._end(outcome, end_id, _Heard(price, now_ms, -decision.blocked_octets, rule_ids))
+            whose = closed[0].subscriber_ids
+            everybody = len(whose) == len(outcome.account.subscriber_ids)
+            unheard = _Heard(price, now_ms, -decision.blocked_octets, rule_ids, () if everybody else whose)
+            self._end(outcome, end_id, unheard)
 
     def _campaign_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
         """Count the end of what a campaign pays for a subscriber, where that has taken the sponsor out of the rule."""
@@ -189,7 +215,7 @@ class OvershootMeter:
         if any(update.action == "modify" and update.sponsor_id is None for update in told):
             key, beyond = _Key("", campaign_id=rule.campaign.id), decision.octets - decision.sponsored_octets
             end_id = campaign_counter(rule.campaign.id, decision.subscriber_id)
-            self._end(outcome, end_id, _Heard(key, now_ms, -beyond, (decision.rule_id,)))
+            self._end(outcome, end_id, _Heard(key, now_ms, -beyond, (decision.rule_id,), (decision.subscriber_id,)))
 
     def _end(self, outcome: Outcome, end_id: str, unheard: _Heard) -> None:
         """Count an end; `unheard` is what a gateway that had not heard of it before knows now."""
@@ -240,6 +266,16 @@ def _draws_on(key: _Key, traffic: Traffic, decision: PolicyDecision, tariff: Tar
     return compiled is not None and compiled.reach.miss(traffic) is None
 
 
+def _drawn_before(key: _Key, decision: PolicyDecision, account: AccountState) -> int:
+    """Octets that buckets paid for which are drawn before any of an allowance: they come to no end of it."""
+    earlier = set[str]()
+    for bucket in account.buckets:
+        if (bucket.offering_id, bucket.allowance_id) == (key.offering_id, key.allowance_id):
+            break
+        earlier.add(bucket.bucket_id)
+    return sum(draw.octets for draw in decision.draws if draw.bucket_id in earlier)
+
+
 def _sold(decision: PolicyDecision) -> int:
     return decision.price.octets_to - decision.price.octets_from if decision.price else 0
 
@@ -265,9 +301,12 @@ def _price(account: AccountState, decision: PolicyDecision, tariff: Tariff) -> _
 
 
 def _declaring(account: AccountState, limit_id: str, tariff: Tariff) -> _Key | None:
-    """The campaign, the price whose cap it is, or one of those whose tolerance made limit or balance be told."""
+    """The campaign, the shared bucket, the price whose cap it is, or one whose tolerance made other money be told."""
     if limit_id.startswith("campaign:"):
         return _Key("", campaign_id=limit_id.split(":")[1])
+    if limit_id.startswith("member:"):
+        shared = (item.bucket_id for item in account.buckets if limit_id.startswith(share_id(item.bucket_id, "")))
+        return next((_bucket(account, bucket_id, tariff) for bucket_id in shared), None)
     declared = [(key, name) for key, name in _prices(account, tariff, declared=True)]
     return next((key for key, name in declared if limit_id in (name, SPENDING_LIMIT, BALANCE)), None)
 

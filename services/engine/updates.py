@@ -8,26 +8,41 @@ from schemas.decision import UPDATE_VERSION, PolicyUpdate
 from schemas.state import AccountState
 from services.engine.effective import rules_in_force
 from services.engine.identity import short
+from services.engine.members import alike_installed, groups, with_installed
 from services.engine.tariff import CompiledRule, Tariff
 
 
 def changes_of(
     account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
-) -> tuple[tuple[str, ...], list[tuple[str, PolicyUpdate]]]:
-    """The marks of the rules in force, and what differs from those installed, each with the mark of its rule."""
-    in_force = list(rules_in_force(account, tariff))
-    marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
-    if marks == account.installed_rules:
-        return marks, []
-    before = {rule_of(mark): mark for mark in account.installed_rules}
+) -> tuple[AccountState, list[tuple[str, PolicyUpdate]]]:
+    """The account with the marks of its rules in force, and what differs from those installed, each with its mark.
+
+    Members who meet the same rules, and had the same, are told together.
+    """
+    told: dict[str, tuple[str, ...]] = {}
+    changed: list[tuple[str, PolicyUpdate]] = []
+    for group in groups(account, tariff):
+        in_force = list(rules_in_force(group, tariff))
+        marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+        told.update(dict.fromkeys(group.subscriber_ids, marks))
+        for before, members in alike_installed(account, group.subscriber_ids):
+            if before != marks:
+                changed += _differences(replace(group, subscriber_ids=members), in_force, before, at_ms, cause)
+    in_order = {member: told[member] for member in account.subscriber_ids}
+    return with_installed(account, in_order), changed
+
+
+def _differences(
+    account: AccountState, in_force: list[tuple[CompiledRule, bool]], installed: tuple[str, ...], at_ms: int, cause: str
+) -> list[tuple[str, PolicyUpdate]]:
+    before = {rule_of(mark): mark for mark in installed}
     changed = [
         (mark, drafted(account, _action(rule, before), rule, barred=barred, at_ms=at_ms, cause=cause))
-        for (rule, barred), mark in zip(in_force, marks, strict=True)
-        if before.get(rule.rule.id) != mark
+        for rule, barred in in_force
+        if before.get(rule.rule.id) != (mark := rule.closed_mark if barred else rule.open_mark)
     ]
     gone = before.keys() - {rule.rule.id for rule, _ in in_force}
-    changed += [(f"{rule_id}#", removal(account, rule_id, at_ms, cause)) for rule_id in sorted(gone)]
-    return marks, changed
+    return changed + [(f"{rule_id}#", removal(account, rule_id, at_ms, cause)) for rule_id in sorted(gone)]
 
 
 def rule_of(mark: str) -> str:

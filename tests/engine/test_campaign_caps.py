@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.engine.gateway import Gateway
@@ -47,14 +49,29 @@ def test_where_nothing_else_pays_the_gate_closes_and_opens_with_the_next_cycle()
     assert told(world) == [("modify", "campaign_cap", "closed", None), ("modify", "reset", "open", "tube")]
 
 
-def test_of_several_members_all_must_have_had_theirs_since_rules_are_for_all_of_them() -> None:
-    world = world_of(subscriber_ids=("a1", "a2"))
+def test_of_several_members_each_loses_the_sponsor_with_the_flow_that_reaches_the_cap() -> None:
+    world = world_of(octets=0, subscriber_ids=("a1", "a2"))
     world.flow(400, "youtube")
-    assert told(world) == []
+    assert told(world) == [("modify", "campaign_cap", "closed", None)]
+    assert world.updates[-1].subscriber_ids == ("a1",)
+    assert (world.gates("a1")["sponsored"], world.gates("a2")["sponsored"]) == ("closed", "open")
     world.flow(300, "youtube", subscriber_id="a2")
-    assert told(world) == [("modify", "campaign_cap", "open", None)]
+    assert world.updates[-1].subscriber_ids == ("a2",)
     world.profile(subscriber_ids=("a1", "a2", "a3"))
-    assert told(world)[-1] == ("modify", "profile", "open", "tube")
+    assert (world.gates("a2")["sponsored"], world.gates("a3")["sponsored"]) == ("closed", "open")
+    world.timer("2026-04-01")
+    assert [world.gates(member)["sponsored"] for member in ("a1", "a2", "a3")] == ["open"] * 3
+
+
+def test_who_has_had_the_cap_and_leaves_takes_its_own_rules_away() -> None:
+    world = world_of(octets=0, subscriber_ids=("a1", "a2"))
+    world.flow(300, "youtube")
+    world.profile(subscriber_ids=("a2",))
+    assert world.account is not None
+    assert world.account.member_rules == ()
+    assert {update.rule_id for update in world.updates if update.action == "remove"} == {"sponsored", "default"}
+    world.profile(subscriber_ids=("a1", "a2"))
+    assert (world.gates("a1")["sponsored"], world.gates("a2")["sponsored"]) == ("closed", "open")
 
 
 def test_a_cap_of_nothing_is_reached_from_the_beginning() -> None:
@@ -137,11 +154,40 @@ def test_a_new_cycle_takes_back_what_a_campaign_foretold() -> None:
     assert world.account.foretold == ()
 
 
-def test_of_several_members_the_end_is_told_when_it_has_come() -> None:
+def test_of_several_members_each_hears_of_its_own_end_ahead() -> None:
     world = world_of(campaign=BOUNDED, subscriber_ids=("a1", "a2"))
-    world.flow(290, "youtube", at=START + MINUTE)
+    world.flow(260, "youtube", at=START + MINUTE)
+    assert ahead(world) == [("sponsored", 40, None, "campaign:c:a1")]
+    told_of = world.updates[-1]
+    assert (told_of.subscriber_ids, told_of.quota_subscriber_ids) == (("a1",), ("a1",))
     world.flow(290, "youtube", at=START + MINUTE, subscriber_id="a2")
-    assert ahead(world) == []
+    assert ahead(world)[1:] == [("sponsored", 10, None, "campaign:c:a2")]
+
+
+@given(
+    minutes=st.lists(
+        st.lists(st.tuples(st.sampled_from(("a1", "a2", "a3")), st.integers(1, 900)), max_size=5), max_size=15
+    ),
+    tolerance=st.integers(1, 400),
+)
+def test_the_promised_bound_holds_for_each_member(minutes: list[list[tuple[str, int]]], tolerance: int) -> None:
+    """No minute brings more of a member than the one before and the tolerance."""
+    campaign = {"per_subscriber_octets": 1_500, "overshoot_tolerance_octets": tolerance}
+    world = world_of(octets=0, campaign=campaign, subscriber_ids=("a1", "a2", "a3"))
+    gateway, passed = Gateway(world), dict.fromkeys(("a1", "a2", "a3"), 0)
+    before = dict(passed)
+    for number, wanted in enumerate(minutes, start=1):
+        flows = []
+        now = dict.fromkeys(before, 0)
+        for member, volume in wanted:
+            part = gateway.passes("sponsored", min(volume, before[member] + tolerance - now[member]), member)
+            now[member] += part
+            flows.append((member, part))
+        for member, part in flows:
+            gateway.report([("youtube", part)], START + number * MINUTE, member=member)
+            passed[member] += part
+        before = now
+    assert all(octets <= 1_500 + tolerance for octets in passed.values())
 
 
 def test_a_tolerance_needs_something_that_ends() -> None:

@@ -1,9 +1,12 @@
 """Shared buckets: one account, several members, a share for each."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.world import World, catalogue
+from tests.engine.gateway import Gateway
+from tests.engine.world import World, catalogue, ms
 
 FAMILY = {"subscriber_ids": ("ma", "pa", "kid")}
 
@@ -76,3 +79,127 @@ def test_no_member_passes_the_share_and_the_bucket_is_never_overdrawn(flows: lis
     assert all(octets <= 400 for octets in taken.values())
     assert sum(taken.values()) == 1000 - world.left("p1/data")
     assert (world.money(), world.left("p1/data")) == (split.money(), split.left("p1/data"))
+
+
+# -- what gateways are told
+
+START = ms("2026-03-10 12:00")
+MINUTE = 60_000
+
+
+def family(tolerance: int | None = None, **plan: Any) -> World:
+    """A bucket of 3 000 octets, of which each may have 1 000; beyond it nothing passes."""
+    shared = {"id": "data", "octets": 3_000, "per_member_octets": 1_000, "overshoot_tolerance_octets": tolerance}
+    world = World(catalogue({"id": "plan", "allowances": [shared], **plan}), at=START, **FAMILY)
+    world.activate("plan")
+    return world
+
+
+def gates(world: World) -> list[str]:
+    return [world.gates(member)["default"] for member in FAMILY["subscriber_ids"]]
+
+
+def test_the_gate_closes_for_the_member_whose_share_is_used_up_and_for_nobody_else() -> None:
+    world = family()
+    world.flow(999, subscriber_id="kid")
+    assert gates(world) == ["open", "open", "open"]
+    world.flow(1, subscriber_id="kid")
+    assert gates(world) == ["open", "open", "closed"]
+    told = world.updates[-1]
+    assert (told.subscriber_ids, told.gate_status, told.cause) == (("kid",), "closed", "share")
+    world.timer("2026-04-01")
+    assert gates(world) == ["open", "open", "open"]
+
+
+def test_a_share_of_somebody_alone_closes_the_gate_too() -> None:
+    shared = {"id": "data", "octets": 3_000, "per_member_octets": 1_000}
+    world = World(catalogue({"id": "plan", "allowances": [shared]}))
+    world.activate("plan")
+    world.flow(1_000)
+    assert world.gates("a1") == {"default": "closed"}
+
+
+def test_a_rule_about_the_empty_bucket_is_installed_for_the_member_alone() -> None:
+    rules = [
+        {"id": "while", "bucket": {"allowance": "data", "state": "available"}},
+        {"id": "after", "bucket": {"allowance": "data", "state": "exhausted"}, "charging": "free"},
+    ]
+    plan = {"id": "plan", "allowances": [{"id": "data", "octets": 1000, "per_member_octets": 400}]}
+    world = World(catalogue({**plan, "rules": ["while", "after"]}, rules=rules), **FAMILY)
+    world.activate("plan")
+    first = len(world.updates)
+    world.flow(400, subscriber_id="kid")
+    told = [(item.action, item.rule_id, item.subscriber_ids) for item in world.updates[first:]]
+    assert told == [("install", "after", ("kid",)), ("remove", "while", ("kid",))]
+
+
+def test_the_end_of_a_share_is_told_ahead_to_the_member_alone() -> None:
+    world = family(100)
+    world.flow(920, subscriber_id="kid", at=START + MINUTE)
+    told = [item for item in world.updates if item.quota_octets is not None]
+    assert [(item.subscriber_ids, item.quota_subscriber_ids, item.quota_octets) for item in told] == [
+        (("kid",), ("kid",), 80)
+    ]
+    assert (told[0].quota_limit_id, told[0].gate_status, told[0].cause) == ("member:p1/data:kid", "closed", "share")
+    gateway = Gateway(world)
+    assert gateway.passes("default", 500, "kid") == 80
+    assert gateway.passes("default", 500, "ma") == 500
+
+
+def test_the_end_of_the_bucket_is_told_to_those_who_can_still_draw_from_it() -> None:
+    world = family(100)
+    for member in ("kid", "pa"):
+        world.flow(1_000, subscriber_id=member, at=START + MINUTE)
+    world.flow(700, subscriber_id="ma", at=START + MINUTE)
+    world.profile(subscriber_ids=("ma", "pa", "kid", "aunt"))
+    told = [item for item in world.updates if item.quota_bucket_id is not None]
+    assert [(item.subscriber_ids, item.quota_subscriber_ids, item.quota_octets) for item in told[-2:]] == [
+        (("ma",), ("ma",), 1_000),
+        (("ma", "aunt"), ("ma", "aunt"), 300),
+    ]
+
+
+def test_the_end_of_money_is_told_to_the_member_who_is_sold_what_others_draw() -> None:
+    price = {"id": "p", "amount": "1", "per_octets": 1_000, "overshoot_tolerance_octets": 100}
+    shared = {"id": "data", "octets": 9_000, "per_member_octets": 1_000}
+    plan = {"id": "plan", "allowances": [shared], "usage_prices": [price]}
+    world = World(catalogue(plan), at=START, payment="prepaid", **FAMILY)
+    world.activate("plan")
+    world.credit("1")
+    world.flow(1_900, subscriber_id="kid", at=START + MINUTE)
+    told = world.updates[-1]
+    assert (told.quota_limit_id, told.quota_octets, told.gate_status) == ("balance", 100, "closed")
+    assert (told.subscriber_ids, told.quota_subscriber_ids) == (("kid",), ("kid",))
+    gateway = Gateway(world)
+    assert gateway.passes("default", 5_000, "ma") == 5_000
+    assert gateway.passes("default", 500, "kid") == 100
+
+
+@given(
+    minutes=st.lists(
+        st.lists(st.tuples(st.sampled_from(FAMILY["subscriber_ids"]), st.integers(1, 900)), max_size=5), max_size=15
+    ),
+    tolerance=st.integers(1, 900),
+)
+@settings(deadline=None)
+def test_the_promised_bound_holds_for_bucket_and_shares(minutes: list[list[tuple[str, int]]], tolerance: int) -> None:
+    """No minute brings more than the one before and the tolerance, of the family and so of each member."""
+    world = family(tolerance)
+    gateway, passed, before = (
+        Gateway(world),
+        dict.fromkeys(FAMILY["subscriber_ids"], 0),
+        dict.fromkeys(FAMILY["subscriber_ids"], 0),
+    )
+    for number, wanted in enumerate(minutes, start=1):
+        now = dict.fromkeys(before, 0)
+        for member, volume in wanted:
+            most = min(before[member] + tolerance - now[member], sum(before.values()) + tolerance - sum(now.values()))
+            part = gateway.passes("default", min(volume, most), member)
+            now[member] += part
+        for member, part in now.items():
+            passed[member] += part
+        for member, volume in gateway.unreported():
+            gateway.report([(None, volume)], START + number * MINUTE, member=member)
+        before = now
+    assert all(octets <= 1_000 + tolerance for octets in passed.values())
+    assert sum(passed.values()) <= 3_000 + tolerance

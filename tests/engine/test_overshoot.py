@@ -241,6 +241,48 @@ def test_a_quota_that_no_longer_covers_the_bucket_is_told_anew() -> None:
     assert account.buckets[0].quota_octets == 400
 
 
+FILMS = {"id": "films", "octets": 10_000, "scope": {"applications": ["netflix"]}}
+
+
+def two_buckets(**films: Any) -> World:
+    """A general bucket, and one for films, which have a rule of their own."""
+    data = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": 100, "notify_percents": []}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [data, {**FILMS, **films}], "rules": ["video"]}
+    return world(compile_tariff(catalogue(plan, rules=[{"id": "video", "scope": FILMS["scope"]}])), "plan")
+
+
+def test_traffic_that_draws_from_another_bucket_does_not_use_the_quota_up() -> None:
+    made = two_buckets()
+    made.flow(950, at=START + MINUTE)
+    assert [update.quota_rule_ids for update in ahead(made)] == [("default",)]
+    gateway = Gateway(made)
+    assert gateway.passes("video", 5_000) == 5_000
+    assert gateway.passes("default", 5_000) == 50
+
+
+def test_traffic_whose_own_bucket_has_ended_uses_the_quota_up_from_then_on() -> None:
+    made = two_buckets(octets=60)
+    made.flow(950, at=START + MINUTE)
+    made.flow(60, "netflix", at=START + 2 * MINUTE)
+    assert [update.quota_rule_ids for update in ahead(made)] == [
+        ("default",),
+        ("video", "default"),
+        ("video", "default"),
+    ]
+    gateway = Gateway(made)
+    assert (gateway.passes("video", 30), gateway.passes("default", 5_000), gateway.passes("video", 9)) == (30, 20, 0)
+
+
+def test_traffic_that_a_sponsor_pays_for_does_not_use_the_quota_up() -> None:
+    data = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": 100}
+    rule = {"id": "paid", "charging": "sponsored", "campaign": "c", "scope": {"applications": ["youtube"]}}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [data], "rules": ["paid"]}
+    campaign = {"id": "c", "sponsor_id": "tube", "per_subscriber_octets": 10_000}
+    made = world(compile_tariff(catalogue(plan, rules=[rule], campaigns=[campaign])), "plan")
+    made.flow(950, at=START + MINUTE)
+    assert [update.quota_rule_ids for update in ahead(made)] == [("default",)]
+
+
 def test_what_a_correction_puts_back_was_counted_by_the_gateway_and_is_told_anew() -> None:
     made = world(plan(), "plan")
     made.flow(950, at=START + MINUTE)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.classification import Classification
-from schemas.command import Credit
+from schemas.command import ActivateProduct, ChangeProfile, Credit
 from services.engine.overshoot_seen import OvershootReport
 from services.engine.simulate import Run, Subscription
 from services.engine.tariff import compile_tariff
@@ -20,12 +20,11 @@ def run_of(tolerance: int | None = None, **offering: Any) -> Run:
     return Run(compile_tariff(catalogue(plan)), subscription=Subscription(("plan",)))
 
 
-def play(run: Run, *flows: tuple[int, int, int]) -> list[OvershootReport]:
+def play(run: Run, *flows: tuple[int, int, int], **fields: Any) -> list[OvershootReport]:
     """Flows as (begin, end, octets), in seconds; each arrives at its end."""
     for number, (begin, end, volume) in enumerate(flows):
-        record = flow_record(
-            volume, at_ms=START + begin * SECOND, end_ms=START + end * SECOND, record_id=f"r{number}"
-        )  # fmt: skip
+        times = {"at_ms": START + begin * SECOND, "end_ms": START + end * SECOND}
+        record = flow_record(volume, **times, **{"record_id": f"r{number}{fields.get('subscriber_id', '')}"} | fields)
         run.flow(record, SEEN, now_ms=START + end * SECOND)
     return list(run.overshoot.report())
 
@@ -76,6 +75,48 @@ def test_it_forgets_what_no_record_can_change_any_more() -> None:
     run = run_of()
     play(run, (0, 60, 1_500), (7_000, 7_060, 10))
     assert run.overshoot._heard == {"a1": {}}
+
+
+def test_traffic_that_another_bucket_pays_for_first_does_not_come_to_this_end() -> None:
+    granted = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": 200}
+    calls = {"id": "calls", "octets": 10**6, "scope": {"services": ["call"]}}
+    plan = {"id": "plan", "kind": "base_plan", "allowances": [granted, calls], "rules": ["calling"]}
+    rule = {"id": "calling", "scope": {"services": ["call"]}}
+    run = Run(compile_tariff(catalogue(plan, rules=[rule])), subscription=Subscription(("plan",)))
+    play(run, (0, 60, 900))
+    call = Classification(category="voip_im", application="whatsapp", service="call", confidence=90, evidence=())
+    record = flow_record(5_000, at_ms=START, end_ms=START + 90 * SECOND, record_id="call")
+    run.flow(record, call, now_ms=START + 90 * SECOND)
+    (seen,) = play(run, (60, 120, 100))
+    assert (seen.allowance_id, seen.ended, seen.told_ahead, seen.worst_octets) == ("data", 1, 1, 0)
+
+
+# -- shares of members
+
+
+def sharing(tolerance: int | None = None) -> Run:
+    """Two members who may have 1 000 octets each."""
+    shared = {"id": "data", "octets": 9_000, "per_member_octets": 1_000, "overshoot_tolerance_octets": tolerance}
+    run = Run(compile_tariff(catalogue({"id": "plan", "kind": "base_plan", "allowances": [shared]})))
+    issued = {"version": "1.0", "account_id": "f", "issued_at_ms": START - SECOND}
+    run.command(ChangeProfile(command_id="k1", subscriber_ids=("kid", "ma"), **issued), now_ms=START - SECOND)
+    order = ActivateProduct(command_id="k2", offering_id="plan", product_id="p1", **issued)
+    run.command(order, now_ms=START - SECOND)
+    return run
+
+
+def test_what_a_member_brought_beyond_a_share_is_seen_and_what_others_bring_is_not() -> None:
+    run = sharing()
+    (seen,) = play(run, (0, 60, 900), (60, 120, 400), account_id="f", subscriber_id="kid")
+    assert (seen.allowance_id, seen.ended, seen.told_ahead, seen.worst_octets) == ("data", 1, 0, 300)
+    (seen,) = play(run, (70, 110, 900), account_id="f", subscriber_id="ma")
+    assert seen.worst_octets == 300
+
+
+def test_a_share_told_ahead_is_kept_by_the_gateway_to_the_octet() -> None:
+    mine = {"account_id": "f", "subscriber_id": "kid"}
+    (seen,) = play(sharing(200), (0, 60, 850), (60, 120, 100), (120, 180, 900), **mine)
+    assert (seen.tolerance_octets, seen.ended, seen.told_ahead, seen.worst_octets) == (200, 1, 1, 0)
 
 
 # -- money, and what campaigns pay

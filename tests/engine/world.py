@@ -274,10 +274,10 @@ class World:
         at_ms = self.now_ms if at is None else self.time(at)
         return [rule.id for rule in effective_rules(self.account, self.tariff, at_ms=at_ms)]
 
-    def gates(self) -> dict[str, str]:
-        """Gate of each rule in force."""
+    def gates(self, subscriber_id: str | None = None) -> dict[str, str]:
+        """Gate of each rule in force, for one member where that is asked."""
         assert self.account is not None
-        found = effective_rules(self.account, self.tariff, at_ms=self.now_ms)
+        found = effective_rules(self.account, self.tariff, at_ms=self.now_ms, subscriber_id=subscriber_id)
         return {rule.id: rule.gate_status for rule in found}
 
     # -- what must hold
@@ -418,8 +418,11 @@ def check_installed(world: World) -> None:
                 gateway[key] = update.gate_status
     account = world.account
     assert account is not None
-    in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms)
-    assert gateway == {(member, rule.id): rule.gate_status for member in account.subscriber_ids for rule in in_force}
+    assert gateway == {
+        (member, rule.id): rule.gate_status
+        for member in account.subscriber_ids
+        for rule in effective_rules(account, world.tariff, at_ms=account.settled_ms, subscriber_id=member)
+    }
     # What is awaited belongs to ends that have a quota and have not come yet, and to nobody who has left.
     near = {bucket.bucket_id for bucket in account.buckets if bucket.quota_octets and bucket.remaining}
     near |= {watch.limit_id for watch in account.watches if watch.quota_octets}
