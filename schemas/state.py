@@ -300,8 +300,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     foretold: Annotated[
         tuple[str, ...],
         Meta(
-            description="What gateways were told for an end, each `<bucket>@<start>|<rule>#<digest>`, of money "
-            "`<limit id>|<rule>#<digest>`."
+            description="What gateways were told for an end, each `<bucket>@<start>|<rule>#<digest>:<digest>`, or "
+            "`<limit id>|<rule>#<digest>:<digest>`: of the rule, and of whose traffic brings it; with `:<members>` "
+            "where they alone were told."
         ),
     ] = ()
     spending_limit_micros: Annotated[

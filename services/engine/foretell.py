@@ -7,6 +7,7 @@ an end is near enough, and docs/adr/0004-how-overshoot-is-bounded.md for the bou
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from msgspec.structs import replace
 
@@ -44,20 +45,20 @@ def foretell(
     A rule that was just `told` without a quota has nothing foretold any more, whatever the end. What is foretold
     already, with a quota that still fits, is not told again.
     """
-    told_ids = {update.rule_id for update in told}
-    known = [text for text in account.foretold if rule_foretold(text) not in told_ids]
     coming = [*_bucket_ends_coming(account, tariff, cause=cause)]
     account, of_money = _limits_coming(account, tariff, cause=cause)
     coming += of_money
-    foretold = list(dict.fromkeys(text for item in coming for text in item.texts()))
-    ahead_of = {text.rpartition("#")[0] for text in foretold}
-    stale = {rule_foretold(text) for text in known if text.rpartition("#")[0] not in ahead_of}
-    # A rule that is told as it stands has lost what other ends will bring it, too.
-    known = [text for text in known if rule_foretold(text) not in stale]
+    everybody = account.subscriber_ids
+    foretold = list(dict.fromkeys(text for item in coming for text in item.texts(everybody)))
+    stale = _stale(account, told, foretold)
+    # Who is told a rule as it stands has lost what other ends will bring it, too.
+    lost = {(update.rule_id, member) for update in told for member in update.subscriber_ids} | stale
+    known = [text for text in account.foretold if lost.isdisjoint(_awaiting(text, everybody))]
     anew = [
         item
         for item in coming
-        if item.changes and not (item.fits and item.texts() == [t for t in known if t.startswith(f"{item.name}|")])
+        if item.changes
+        and not (item.fits and item.texts(everybody) == [t for t in known if t.startswith(f"{item.name}|")])
     ]
     drafts = _taken_back(account, tariff, stale, cause=cause)
     drafts += [replace(update, quota_octets=item.left) for item in anew for _, update in item.changes]
@@ -81,9 +82,13 @@ class _Coming(NamedTuple):
     """Whether the quota that gateways have of it, if any, is what is left."""
     changes: list[tuple[str, PolicyUpdate]]
 
-    def texts(self) -> list[str]:
-        """What is foretold of it: to whom, and whose traffic brings it, is in a digest."""
-        return [f"{self.name}|{mark}{_digest(update)}" for mark, update in self.changes]
+    def texts(self, everybody: tuple[str, ...]) -> list[str]:
+        """What is foretold of it; whose traffic brings it is in a digest, and who is told, if not `everybody`."""
+        return [
+            f"{self.name}|{mark}:{_digest(update.quota_rule_ids, update.quota_subscriber_ids)}"
+            f"{_names(update.subscriber_ids) if update.subscriber_ids != everybody else ''}"
+            for mark, update in self.changes
+        ]
 
 
 def _bucket_ends_coming(account: AccountState, tariff: Tariff, *, cause: str) -> Iterator[_Coming]:
@@ -146,17 +151,36 @@ def _at_limit(end: End, account: AccountState, tariff: Tariff) -> list[tuple[str
     return [(mark, replace(update, quota_limit_id=end.limit_id, **users)) for mark, update in changed]
 
 
-def _taken_back(account: AccountState, tariff: Tariff, rule_ids: set[str], *, cause: str) -> list[PolicyUpdate]:
-    """Tell rules as they stand now: what was foretold for them is then no longer awaited."""
+def _stale(account: AccountState, told: tuple[PolicyUpdate, ...], foretold: list[str]) -> set[tuple[str, str]]:
+    """Rules, and members who still await a change of them, that no end will bring them any more."""
+    everybody = account.subscriber_ids
+    heard = {(update.rule_id, member) for update in told for member in update.subscriber_ids}
+    still: dict[str, set[tuple[str, str]]] = {}
+    for text in foretold:
+        still.setdefault(text.rpartition("#")[0], set()).update(_awaiting(text, everybody))
+    return {
+        pair
+        for text in account.foretold
+        for pair in _awaiting(text, everybody)
+        if pair not in heard and pair not in still.get(text.rpartition("#")[0], ())
+    }
+
+
+def _taken_back(
+    account: AccountState, tariff: Tariff, stale: set[tuple[str, str]], *, cause: str
+) -> list[PolicyUpdate]:
+    """Tell rules as they stand now to members: what was foretold for them is then no longer awaited."""
     at_ms, drafts = account.settled_ms, list[PolicyUpdate]()
-    for group in groups(account, tariff) if rule_ids else ():
+    for group in groups(account, tariff) if stale else ():
         in_force = {rule.rule.id: (rule, barred) for rule, barred in rules_in_force(group, tariff)}
-        drafts += [
-            drafted(group, "modify", in_force[rule_id][0], barred=in_force[rule_id][1], at_ms=at_ms, cause=cause)
-            if rule_id in in_force
-            else removal(group, rule_id, at_ms, cause)
-            for rule_id in sorted(rule_ids)
-        ]
+        for rule_id in sorted({rule_id for rule_id, _ in stale}):
+            members = tuple(member for member in group.subscriber_ids if (rule_id, member) in stale)
+            if members and rule_id in in_force:
+                rule, barred = in_force[rule_id]
+                whom = replace(group, subscriber_ids=members)
+                drafts.append(drafted(whom, "modify", rule, barred=barred, at_ms=at_ms, cause=cause))
+            elif members:
+                drafts.append(removal(replace(group, subscriber_ids=members), rule_id, at_ms, cause))
     return drafts
 
 
@@ -183,6 +207,16 @@ def _end_name(bucket: Bucket) -> str:
     return f"{bucket.bucket_id}@{bucket.valid_from_ms}"
 
 
-def _digest(update: PolicyUpdate) -> str:
-    parts = (update.subscriber_ids, update.quota_rule_ids, update.quota_subscriber_ids)
-    return f":{zlib.crc32(repr(parts).encode()):08x}"
+def _awaiting(text: str, everybody: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The rule that a text of `AccountState.foretold` is about, with each member who was told."""
+    names = text.rpartition("#")[2].partition(":")[2].partition(":")[2]
+    members = [unquote(name) for name in names.split(",")] if names else everybody
+    return [(rule_foretold(text), member) for member in members]
+
+
+def _names(members: tuple[str, ...]) -> str:
+    return f":{','.join(quote(member, safe='') for member in members)}"
+
+
+def _digest(*parts: tuple[str, ...]) -> str:
+    return f"{zlib.crc32(repr(parts).encode()):08x}"
