@@ -301,8 +301,8 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         tuple[str, ...],
         Meta(
             description="What gateways were told for an end, each `<bucket>@<start>|<rule>#<digest>:<digest>`, or "
-            "`<limit id>|<rule>#<digest>:<digest>`: of the rule, and of whose traffic brings it; with `:<members>` "
-            "where they alone were told."
+            "`<limit id>|<rule>#<digest>:<digest>`: of the rule, and of whose traffic brings it; with `:<members>`, "
+            "in hexadecimal digits, where they alone were told."
         ),
     ] = ()
     spending_limit_micros: Annotated[

@@ -7,7 +7,6 @@ an end is near enough, and docs/adr/0004-how-overshoot-is-bounded.md for the bou
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import quote, unquote
 
 from msgspec.structs import replace
 
@@ -210,12 +209,13 @@ def _end_name(bucket: Bucket) -> str:
 def _awaiting(text: str, everybody: tuple[str, ...]) -> list[tuple[str, str]]:
     """The rule that a text of `AccountState.foretold` is about, with each member who was told."""
     names = text.rpartition("#")[2].partition(":")[2].partition(":")[2]
-    members = [unquote(name) for name in names.split(",")] if names else everybody
+    members = [bytes.fromhex(name).decode() for name in names.split(",")] if names else everybody
     return [(rule_foretold(text), member) for member in members]
 
 
 def _names(members: tuple[str, ...]) -> str:
-    return f":{','.join(quote(member, safe='') for member in members)}"
+    # In hexadecimal digits, since an id may hold any sign, those that divide the text as well.
+    return f":{','.join(member.encode().hex() for member in members)}"
 
 
 def _digest(*parts: tuple[str, ...]) -> str:
