@@ -4,7 +4,7 @@ Usage is told after it happened, so whoever waits for an end hears of it late. S
 an end is near enough, and docs/adr/0004-how-overshoot-is-bounded.md for the bound.
 """
 
-import zlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -219,4 +219,4 @@ def _names(members: tuple[str, ...]) -> str:
 
 
 def _digest(*parts: tuple[str, ...]) -> str:
-    return f"{zlib.crc32(repr(parts).encode()):08x}"
+    return hashlib.blake2b(repr(parts).encode(), digest_size=4).hexdigest()
