@@ -14,6 +14,7 @@ import typer
 from schemas.catalogue import Catalogue
 from schemas.fields import Category
 from services.cli.neutrality_view import neutrality_json, print_neutrality
+from services.cli.tables import shown_count
 from services.engine.neutrality import neutrality as report_neutrality
 from services.rating.catalogue_diff import diff_catalogues
 from services.rating.catalogue_exchange import Merged, Reading, Target, exporter_names, merge
@@ -77,7 +78,7 @@ def lint(
         for finding in findings:
             typer.echo(str(finding))
     errors = sum(finding.severity == "error" for finding in findings)
-    counted = f"{errors} errors, {len(findings) - errors} warnings"
+    counted = f"{shown_count(errors, 'error')}, {shown_count(len(findings) - errors, 'warning')}"
     typer.echo(counted if findings else "no findings", err=True)
     raise typer.Exit(1 if errors or (strict and findings) else 0)
 

@@ -6,20 +6,25 @@ a lane uses, so that buckets, totals and rules are as they would have been when 
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.classification import Classification
 from schemas.command import AccountCommand
 from schemas.flow import FlowRecord, account_of
+from schemas.state import AccountState
+from schemas.topics import FLOWS
 from services.cli.explain_view import print_explanation
 from services.cli.progress import say
 from services.cli.recorded import UNREADABLE, Recording
+from services.cli.simulate import NAME_CACHE_ENTRIES, told_of_shipped
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.classify_explain import explain as explain_verdict
-from services.engine.outcome import Position, Refusal
+from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.reasons import met
 from services.engine.simulate import Run, SimulationError, Subscription
-from services.engine.tariff import compile_tariff
+from services.engine.tariff import Tariff, compile_tariff
 from services.rating.catalogue_files import load_catalogue
 from services.rating.database import open_migrated, reading
 from services.rating.documents import Document
@@ -29,8 +34,6 @@ from services.rating.explain_flow import Decided, explain_flow, published_of
 from services.rating.published import PublishedVersions
 from services.rating.tmf_usage import usage_sentence
 from services.runtime.settings import Settings
-
-NAME_CACHE_ENTRIES = 65_536
 
 _DECISION = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
 
@@ -59,6 +62,11 @@ def explain_booked(name: str, settings: Settings) -> Answer:
 
     Raises SimulationError where there is none, or several; SchemaOutdated, DatabaseDown.
     """
+    if not settings.database_url and not Path(settings.data_dir).exists():
+        raise SimulationError(
+            f"there is no ledger in {settings.data_dir}; give --data-dir FOLDER or --database-url URL, or "
+            "explain a flow by --flows FILE"
+        )
     engine = open_migrated(settings)
     with reading(engine) as connection:
         row = row_called(connection, name)
@@ -87,18 +95,20 @@ def explain_recorded(question: Question, settings: Settings) -> Answer:
         )
     catalogue = load_catalogue(question.catalogue)
     classifier = Classifier(catalogue.applications, cache_entries=NAME_CACHE_ENTRIES)
-    search = _Search(Run(compile_tariff(catalogue), subscription=question.subscription), classifier, question.record_id)
+    tariff = compile_tariff(catalogue)
+    search = _Search(Run(tariff, subscription=question.subscription), classifier, question.record_id)
     recording = Recording(search, seen_records=settings.dedup_records_per_lane, say=say)
-    recording.play_files(question.flows, question.accounts)
+    with told_of_shipped(question.catalogue, "the tariff", "--catalogue"):
+        recording.play_files(question.flows, question.accounts)
     found = search.result(recording.refused)
     verdict = explain_verdict(
         found.flow,
-        search.seen,
+        found.seen,
         classifier=classifier,
         applications={item.id: item for item in catalogue.applications},
         catalogue_version=catalogue.version,
     )
-    document = explain_flow(found, published_of(catalogue))
+    document = explain_flow(found.decided(tariff), published_of(catalogue))
     if search.refusals:
         document["refusedCommands"] = search.refusals
     return Answer(document, tuple(verdict.told()), recording.refused[UNREADABLE])
@@ -113,6 +123,24 @@ def print_answer(answer: Answer, *, as_json: bool) -> int:
     return 1 if answer.unreadable else 0
 
 
+class _Found(NamedTuple):
+    """The flow that is asked for, as it came and went."""
+
+    flow: FlowRecord
+    seen: Classification
+    account: AccountState
+    """Before it."""
+    outcome: Outcome
+    arrived_ms: int
+    leases: Mapping[str, int] | None
+
+    def decided(self, tariff: Tariff) -> Decided:
+        """The same with what it met, worked out again."""
+        at, now_ms = Position(FLOWS, 0, 0), self.arrived_ms
+        before = met(self.flow, self.seen, self.account, tariff, at=at, now_ms=now_ms)
+        return Decided(self.flow, before, self.outcome, now_ms, tariff, self.leases)
+
+
 class _Search:
     """Plays a recording to one tariff and keeps the flow that is asked for, with what it met."""
 
@@ -122,7 +150,7 @@ class _Search:
         self._run = run
         self._classifier = classifier
         self._wanted = record_id
-        self._found: Decided | None = None
+        self._found: _Found | None = None
         self._stranger: str | None = None
         self._refused: dict[str, list[str]] = {}
         self.next_lane()
@@ -147,11 +175,9 @@ class _Search:
         outcome = self._run.flow(flow, seen, now_ms=arrived_ms)
         if not wanted or outcome is None:
             return
-        before = met(flow, seen, account, self._run.tariff, at=Position("", 0, 0), now_ms=arrived_ms)
-        self.seen = seen
-        self._found = Decided(flow, before, outcome, arrived_ms, self._run.tariff, leases)
+        self._found = _Found(flow, seen, account, outcome, arrived_ms, leases)
 
-    def result(self, refused: dict[str, int]) -> Decided:
+    def result(self, refused: dict[str, int]) -> "_Found":
         """What was asked for. Raises SimulationError where the recording does not have it."""
         if self._found is None:
             which = "flow record" if self._wanted is None else f"flow record {self._wanted!r}"

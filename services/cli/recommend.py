@@ -12,7 +12,7 @@ from schemas.command import AccountCommand
 from schemas.flow import FlowRecord, account_of
 from services.cli.progress import Progress, say
 from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log
-from services.cli.simulate import NAME_CACHE_ENTRIES
+from services.cli.simulate import NAME_CACHE_ENTRIES, told_of_shipped
 from services.cli.tables import new_table, plain_console
 from services.engine.classify import Classifier, SubscriberMemory
 from services.engine.recommend import Arrived, History, Recommendation, recommend
@@ -98,7 +98,8 @@ def recommend_from_files(request: Request, settings: Settings) -> Answer:
     gathered = _gathered(catalogue, request)
     recording = _recording(gathered, settings)
     recording.play_files(request.flows or "-", request.accounts)
-    return _answer(gathered, recording, catalogue, request)
+    with told_of_shipped(request.catalogue, "the tariff", "--catalogue"):
+        return _answer(gathered, recording, catalogue, request)
 
 
 async def recommend_from_topics(request: Request, settings: Settings) -> Answer:

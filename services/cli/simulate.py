@@ -1,5 +1,7 @@
 """`smartpipe simulate`: a new tariff beside the one of today, over recorded traffic."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from services.engine.simulate import (
     Simulation,
     SimulationError,
     Subscription,
+    SubscriptionRefused,
 )
 from services.engine.simulate_report import SimulationReport, report_of
 from services.engine.tariff import compile_tariff
@@ -75,7 +78,8 @@ def simulate_files(question: Question, settings: Settings) -> Answer:
     check(question)
     simulation = _simulation(question, load_catalogue(question.against))
     recording = _recording(simulation, settings)
-    recording.play_files(question.flows or "-", question.accounts)
+    with told_of_shipped(question.against, "today's tariff", "--against"):
+        recording.play_files(question.flows or "-", question.accounts)
     return _answer(question, simulation, recording)
 
 
@@ -91,6 +95,18 @@ async def simulate_topics(question: Question, settings: Settings) -> Answer:
         recording = _recording(simulation, settings)
         await recording.play_topics(log, max_record_octets=settings.max_record_octets)
     return _answer(question, simulation, recording)
+
+
+@contextlib.contextmanager
+def told_of_shipped(folder: Path | None, what: str, option: str) -> Iterator[None]:
+    """Say of what goes wrong with `--subscribe` that the shipped catalogue may not be the one that was meant."""
+    try:
+        yield
+    except SubscriptionRefused as error:
+        if folder is not None:
+            raise
+        hint = f"{what} is the shipped catalogue where {option} FOLDER does not name another"
+        raise SimulationError(f"{error} ({hint})") from None
 
 
 def json_of(answer: Answer) -> str:

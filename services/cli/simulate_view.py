@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.units import format_octets, parse_micros
-from services.cli.tables import new_table, plain_console, shown_number, shown_octets
+from services.cli.tables import new_table, plain_console, shown_count, shown_number, shown_octets
 from services.engine.simulate import FEES
 from services.engine.simulate_report import AccountReport, SimulationReport, Told
 
@@ -51,7 +51,7 @@ def _summary(report: SimulationReport, refused: Mapping[str, int]) -> Iterator[s
     tenths = (report.until_ms - report.from_ms) * 10 // DAY_MS
     yield f"catalogue {report.new_version} beside {report.present_version}"
     yield (
-        f"{shown_number(report.flows)} flow records of {shown_number(report.accounts)} accounts, "
+        f"{shown_count(report.flows, 'flow record')} of {shown_count(report.accounts, 'account')}, "
         f"{_time(report.from_ms)} to {_time(report.until_ms)} UTC ({_span(report.until_ms - report.from_ms)})"
     )
     before, after = parse_micros(report.total_present.revenue), parse_micros(report.total_new.revenue)
@@ -66,7 +66,7 @@ def _summary(report: SimulationReport, refused: Mapping[str, int]) -> Iterator[s
     )
     if report.restricted_accounts:
         yield (
-            f"for {shown_number(report.restricted_accounts)} accounts more is blocked or throttled than today; "
+            f"for {shown_count(report.restricted_accounts, 'account')} more is blocked or throttled than today; "
             f"{shown_number(report.winning_accounts_restricted)} of these pay less"
         )
     left_out = {**refused, "unknown_account": report.unknown_account_flows}

@@ -32,6 +32,11 @@ def shown_number(count: int) -> str:
     return f"{count:,}".replace(",", " ")
 
 
+def shown_count(count: int, what: str) -> str:
+    """A number and what it counts: `1 error`, `20 000 errors`."""
+    return f"{shown_number(count)} {what}{'' if count == 1 else 's'}"
+
+
 def shown_octets(octets: int) -> str:
     """Octets for people; a dash for none."""
     return format_octets(octets) if octets else "-"

@@ -65,6 +65,10 @@ class SimulationError(ValueError):
     """The simulation cannot be set up as asked; the message names the option, the rule and the next step."""
 
 
+class SubscriptionRefused(SimulationError):  # noqa: N818 - a state of affairs
+    """The plan that every subscriber is put on cannot be ordered under a tariff."""
+
+
 class Figures(msgspec.Struct):
     """What came of the traffic of one group and category."""
 
@@ -266,7 +270,7 @@ class Run:
             return None
         for command in subscribing(account_of(flow), flow.subscriber_id, self._subscription, at_ms=flow.start_ms):
             if refusal := self.command(command, now_ms=now_ms):
-                raise SimulationError(f"--subscribe: catalogue {self.tariff.version} refuses it: {refusal.detail}")
+                raise SubscriptionRefused(f"--subscribe: catalogue {self.tariff.version} refuses it: {refusal.detail}")
         return self.account(account_of(flow))
 
     def _group(self, group: str, category: str) -> Figures:

@@ -120,8 +120,9 @@ def content_version(catalogue: Catalogue) -> str:
 
 def _yaml_files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
     if not folder.is_dir():
+        told = "this is a file" if folder.is_file() else "there is no such folder"
         step = "name a folder of *.yaml files"
-        raise CatalogueFilesError((Problem(Location(str(folder), 0), "", None, "there is no such folder", step),))
+        raise CatalogueFilesError((Problem(Location(str(folder), 0), "", None, told, step),))
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue

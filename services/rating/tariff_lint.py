@@ -21,7 +21,7 @@ from services.rating.tariff_lint_view import View
 CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "unreachable-rule": (rules.unreachable_rules, rules.rules_for_nobody, rules.spend_of_nothing),
     "misspelt": (people.misspelt_groups,),
-    "charged-before-free": (rules.charged_before_free,),
+    "charged-before-free": (rules.charged_before_free, prices.charged_before_sponsored),
     "equal-precedence": (rules.equal_precedences,),
     "no-traffic": (traffic.traffic_of_nobody,),
     "bucket-elsewhere": (traffic.buckets_elsewhere,),

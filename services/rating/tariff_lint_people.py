@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from schemas.catalogue import PccRule, ProductOffering, SubscriberCondition
@@ -20,7 +20,10 @@ SHORTEST_WORD = 4
 
 MAX_PLANS_TOLD_APART = 64
 
-_WORD = re.compile(r"[^\W\d_]+")
+MOST_SIGNS = 3
+"""Names whose lengths differ by more are not compared."""
+
+_WORD, _NUMBER = re.compile(r"[^\W\d_]+"), re.compile(r"\d+")
 
 
 class _Mention(NamedTuple):
@@ -46,9 +49,14 @@ def misspelt_groups(view: View) -> Iterator[Finding]:
                 yield from _slip(view, field, (name, other), mentions)
 
 
-def people_of(view: View, rule: PccRule, holder: ProductOffering) -> list[Person]:
-    """The kinds of people that `rule` is for, where `holder` brings it, as far as conditions can tell them apart."""
-    plans = view.holdings.plans_of(holder.id)
+def people_of(view: View, rule: PccRule, holder: ProductOffering, others: Sequence[PccRule]) -> list[Person | None]:
+    """The kinds of people that `rule` is for, where `holder` brings it, as far as `others` tell them apart.
+
+    None is anybody, where these ask for nothing that `rule` does not ask for.
+    """
+    if all(one.subscribers in (None, rule.subscribers) for one in others):
+        return [None]
+    plans = view.holdings.plans_of(holder.id) if any(_asks_plan(one) for one in others) else None
     wanted = rule.subscribers.offerings if rule.subscribers else ()
     if plans and len(plans) <= MAX_PLANS_TOLD_APART:
         # Where the condition names add-ons, who holds one may have any plan.
@@ -64,10 +72,10 @@ def people_of(view: View, rule: PccRule, holder: ProductOffering) -> list[Person
     ]
 
 
-def is_for(rule: PccRule, person: Person, loser: PccRule, holder: ProductOffering) -> bool:
+def is_for(rule: PccRule, person: Person | None, loser: PccRule, holder: ProductOffering) -> bool:
     """Whether `rule` is for all such people that `loser` is for, where `holder` brings that."""
     mine, theirs = rule.subscribers, loser.subscribers
-    if mine is None or mine == theirs:
+    if mine is None or mine == theirs or person is None:
         return True
     rest = _rest(mine)
     if rest not in (SubscriberCondition(), _rest(theirs or SubscriberCondition())):
@@ -75,6 +83,10 @@ def is_for(rule: PccRule, person: Person, loser: PccRule, holder: ProductOfferin
     held = {person.plan, holder.id}
     same = theirs is not None and mine.offerings == theirs.offerings
     return _pays(mine, person.payment) and (not mine.offerings or same or not held.isdisjoint(mine.offerings))
+
+
+def _asks_plan(rule: PccRule) -> bool:
+    return rule.subscribers is not None and bool(rule.subscribers.offerings)
 
 
 def _slip(view: View, field: str, names: tuple[str, str], mentions: Mapping[str, list[_Mention]]) -> Iterator[Finding]:
@@ -106,7 +118,7 @@ def _mentions(view: View, field: str) -> dict[str, list[_Mention]]:
 
 def _is_slip(one: str, other: str) -> bool:
     """Whether two names differ by case, signs between words, or one letter of one longer word; numbers are meant."""
-    if one == other or re.sub(r"\D+", " ", one).split() != re.sub(r"\D+", " ", other).split():
+    if one == other or abs(len(one) - len(other)) > MOST_SIGNS or _NUMBER.findall(one) != _NUMBER.findall(other):
         return False
     mine, theirs = _WORD.findall(one.casefold()), _WORD.findall(other.casefold())
     if "".join(mine) == "".join(theirs):

@@ -237,6 +237,32 @@ def sponsored_under_free(view: View) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
+def charged_before_sponsored(view: View) -> Iterator[Finding]:
+    """A sponsored rule, and one that charges for all its traffic and is asked before it: the sponsor never pays."""
+    charged = view.index(rule for rule in view.catalogue.rules if _charges(rule))
+    for rule in view.catalogue.rules:
+        if rule.charging != "sponsored" or rule.gate_status == "closed":
+            continue
+        brought = {name for holder in view.holders[rule.id] for name in view.holdings.certain_rules(holder.id)}
+        near = charged.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
+        for other in {one.id: one for one in near if one.id not in brought}.values():
+            if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
+                yield view.finding(
+                    "charged-before-free", ("rules", other.id),
+                    f"rule {other.id!r} (precedence {other.precedence}) charges, and rule {rule.id!r} (precedence "
+                    f"{rule.precedence}), which is sponsored, is asked after it for the same traffic: whoever holds "
+                    "both pays what the sponsor would",
+                    f"give {rule.id!r} the lower precedence", path=("precedence",), severity="warning",
+                    others=(f"rule {rule.id}",),
+                )  # fmt: skip
+
+
+def _charges(rule: PccRule) -> bool:
+    """Whether a rule does nothing but charge, whatever is left in the bucket that it may wait for."""
+    open_ = rule.gate_status == "open" and rule.charging == "charge"
+    return open_ and rule.qos is None and rule.steering is None and rule.suspect != "only" and rule.spend is None
+
+
 def _free_rules(view: View) -> RuleIndex:
     """Rules that make their traffic free at any state of the account."""
     free = (rule for rule in view.catalogue.rules if rule.charging == "free" and rule.gate_status == "open")

@@ -224,7 +224,7 @@ def _winners_under(view: View, rule: PccRule, holder: ProductOffering, *, believ
         and _runs_throughout(view, one, rule)
     ]  # fmt: skip
     found: dict[str, PccRule] = {}
-    people = people_of(view, rule, holder)
+    people = people_of(view, rule, holder, earlier)
     everybody = ([one for one in earlier if is_for(one, person, rule, holder)] for person in people)
     for active in itertools.chain.from_iterable(_situations(rule, one) for one in everybody):
         winners = _winners_in(view, rule, active, holder)

@@ -301,3 +301,24 @@ def test_money_of_the_explanation_adds_up_to_the_flow(ask: Ask) -> None:
         amounts.append(parse_micros(found["price"]["amount"]) if "price" in found else 0)
     assert sum(amounts) == 5_000_000
     assert amounts[0] == amounts[1] == 0
+
+
+def test_a_priced_connection_is_told_beside_its_octets(ask: Ask, folder: Path) -> None:
+    text = (folder / "tariff.yaml").read_text()
+    priced = "{id: beyond, amount: 1, per_octets: 3 kB, cap: 5}, {id: open, unit: connection, amount: 0.001}"
+    changed = text.replace("{id: beyond, amount: 1, per_octets: 3 kB, cap: 5}", priced)
+    (folder / "tariff.yaml").write_text(changed)
+    lines = tuple(flow(f"r{number}", "a.example.net", 100) for number in range(2))
+    found = explained(ask(*PLAN, "--json", lines=lines))
+    ended = found["connection"]
+    assert (ended["priceId"], ended["amount"], ended["currency"]) == ("open", "0.001", "EUR")
+    assert ended["calculation"] == "price(2 connections) − price(1 connections) = 0.001"
+    assert "cycle's total of connections" in ended["rounding"]
+    assert "connection 0.001 EUR: open, price(2 connections)" in " ".join(ask(*PLAN, lines=lines).stdout.split())
+
+
+def test_a_folder_without_a_ledger_is_said_to_be_one_and_not_made(tmp_path: Path) -> None:
+    result = _booked(tmp_path / "nothing", "f-0-1-1-0")
+    assert isinstance(result.exception, SimulationError)
+    assert "there is no ledger in" in str(result.exception)
+    assert not (tmp_path / "nothing").exists()

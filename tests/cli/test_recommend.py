@@ -157,3 +157,65 @@ async def test_recommendations_from_a_log_go_by_its_commands_and_its_catalogue(t
     request = command.Request(None, None, None, None, frozenset(), steer_own=False)
     answer = await command.recommend_from_topics(request, settings)
     assert [(item.account_id, item.offering_id, item.saving) for item in answer.found] == [("sub-1", "pack", "2")]
+
+
+BY_HAND = """
+applications:
+- {id: media, name: Media, category: streaming, pfds: [{pfd_id: n, domain_names: [media.example.net]}]}
+- {id: pics, name: Pics, category: social, pfds: [{pfd_id: n, domain_names: [pics.example.net]}]}
+offerings:
+- {id: s, name: S, kind: base_plan, prices: [{id: s-fee, type: recurring, amount: 10}],
+   allowances: [{id: data, octets: 1 GB}], usage_prices: [{id: s-use, amount: 2, per_octets: 1 GB}]}
+- {id: l, name: L, kind: base_plan, prices: [{id: l-fee, type: recurring, amount: 14.99}],
+   allowances: [{id: data, octets: 10 GB}], usage_prices: [{id: l-use, amount: 2, per_octets: 1 GB}]}
+- {id: xl, name: XL, kind: base_plan, prices: [{id: xl-fee, type: recurring, amount: 17.5}],
+   allowances: [{id: data, octets: 20 GB}], usage_prices: [{id: xl-use, amount: 2, per_octets: 1 GB}]}
+- {id: media-5, name: M, kind: add_on, requires: [s], prices: [{id: f, type: recurring, amount: 4}],
+   allowances: [{id: m, octets: 5 GB, scope: {applications: [media]}}]}
+- {id: pics-free, name: F, kind: add_on, prices: [{id: f, type: recurring, amount: 0.5}], rules: [pics]}
+- {id: plus-2, name: P, kind: add_on, prices: [{id: f, type: recurring, amount: 1}],
+   allowances: [{id: m, octets: 2 GB}]}
+- {id: for-groups, name: G, kind: add_on, eligibility: {segments: [group]},
+   prices: [{id: f, type: recurring, amount: 0.1}], allowances: [{id: m, octets: 50 GB}]}
+- {id: on-l, name: OL, kind: add_on, requires: [l], prices: [{id: f, type: recurring, amount: 0.1}],
+   allowances: [{id: m, octets: 50 GB}]}
+- {id: old, name: O, kind: add_on, lifecycle_status: retired, prices: [{id: f, type: recurring, amount: 0.1}],
+   allowances: [{id: m, octets: 50 GB}]}
+- {id: not-on-s, name: N, kind: add_on, excludes: [s], prices: [{id: f, type: recurring, amount: 0.1}],
+   allowances: [{id: m, octets: 50 GB}]}
+- {id: week, name: W, kind: pass, term_days: 7, prices: [{id: f, type: one_time, amount: 1}],
+   allowances: [{id: m, octets: 5 GB, validity: once, scope: {applications: [media]}}]}
+rules:
+- {id: pics, precedence: 10, scope: {categories: [social]}, charging: free, min_confidence: 60}
+"""
+
+
+def _month() -> tuple[bytes, ...]:
+    """Thirty days of September 2026: 3 GB of media, 1.8 GB of nothing known, 0.2 GB of pictures."""
+    start_ms, day_ms = 1_788_220_800_000, 86_400_000
+    kinds = (("media.example.net", 100, 30), ("a.example.org", 60, 30), ("pics.example.net", 10, 20))
+    return tuple(
+        flow_value(record_id=f"{name}-{day}", start_ms=start_ms + day * day_ms, end_ms=start_ms + day * day_ms + 1_000,
+                   octets_up=0, octets_down=megabytes * 10**6, server_name=name)
+        for day in range(30) for name, megabytes, days in kinds if day < days
+    )  # fmt: skip
+
+
+def test_savings_are_those_of_a_calculator_and_nothing_is_named_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "by-hand.yaml").write_text(BY_HAND)
+    options = ["recommend", "--catalogue", str(tmp_path), "--flows", "-", "--subscribe", "s", "--json"]
+    result = CliRunner().invoke(app, options, input=b"\n".join(_month()))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["recommendations"]
+    # S today: 10 + (5 - 1) x 2 = 18. On L: 14.99. With plus-2: 11 + (5 - 3) x 2 = 15. With media-5: 14 + 1 x 2 = 16.
+    # A fourth and a fifth: on XL 17.5, with week 11 + 3.3 x 2 = 17.6. With pics-free: 10.5 + (4.8 - 1) x 2 = 18.1.
+    assert [(item["offering_id"], item["present"], item["new"], item["saving"]) for item in found] == [
+        ("l", "18", "14.99", "3.01"), ("plus-2", "18", "15", "3"), ("media-5", "18", "16", "2"),
+    ]  # fmt: skip
+    assert [item["used_octets"] for item in found] == [5 * 10**9, 2 * 10**9, 3 * 10**9]
+
+
+def test_a_plan_that_the_shipped_catalogue_does_not_have_is_told_with_the_option(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["recommend", "--flows", "-", "--subscribe", "s"], input=FLOWS[0])
+    assert isinstance(result.exception, SimulationError)
+    assert "the shipped catalogue where --catalogue FOLDER does not name another" in str(result.exception)

@@ -113,7 +113,7 @@ def test_the_table_names_both_tariffs_the_categories_and_who_wins(simulate: Any)
     result = simulate("--flows", "-", "--subscribe", "plan", lines=(*FLOWS, FLOWS[0]))
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "catalogue new beside today 3 flow records of 1 accounts, 1970-01-01 00:00 to" in said
+    assert "catalogue new beside today 3 flow records of 1 account, 1970-01-01 00:00 to" in said
     assert "revenue 11.50 -> 10.50 EUR: -1.00 (-8.6 %)" in said
     assert "accounts: 1 pay less, 0 pay more, 0 the same" in said
     assert "note: fees are for whole cycles" in said
@@ -141,7 +141,7 @@ def test_a_bill_that_falls_because_less_passes_is_said_to_be_one(simulate: Any, 
     result = simulate("--flows", "-", "--subscribe", "plan", lines=FLOWS)
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "for 1 accounts more is blocked or throttled than today; 1 of these pay less" in said
+    assert "for 1 account more is blocked or throttled than today; 1 of these pay less" in said
     # Both figures of a volume that differs stand one below the other.
     assert "individual streaming - - 30.0 kB (30.0 kB) (-)" in said
     found = json.loads(simulate("--flows", "-", "--subscribe", "plan", "--json", lines=FLOWS).stdout)

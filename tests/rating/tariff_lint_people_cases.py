@@ -103,6 +103,24 @@ case("speed for other traffic than the free one",
      rules(f"{FAST}, scope: {{zones: [abroad]}}", f"{FREE[:-20]}", plan="two", addon="one")
      .replace("[social]}", "[social], zones: [home]}"))  # fmt: skip
 
+# A pack's own volume before what a sponsor pays for.
+
+SPONSORED = """
+campaigns: [{id: c, sponsor_id: s, per_subscriber_octets: 1 GB}]
+rules:
+- {id: one, precedence: %s, scope: {applications: [film]}, bucket: {allowance: v, state: available}}
+- {id: two, precedence: 20, scope: {applications: [%s]}, charging: sponsored, campaign: c, min_confidence: 60}
+offerings:
+- {id: plan, name: P, kind: base_plan, allowances: [{id: v, octets: 1 GB}]}
+- {id: house, name: H, kind: add_on, requires: [plan], rules: [two]%s}
+- {id: pack, name: K, kind: add_on, requires: [plan], rules: [one],
+   allowances: [{id: v, octets: 1 GB, scope: {applications: [film]}}]}
+"""
+case("a pack asked before the sponsor of the same", SPONSORED % (10, "film", ""), "3 charged-before-free?")
+case("a pack asked after the sponsor of the same", SPONSORED % (30, "film", ""))
+case("a pack asked before the sponsor of more", SPONSORED % (10, "film, pics", ""))
+case("a pack that excludes the sponsored offering", SPONSORED % (10, "film", ", excludes: [pack]"))
+
 # Amounts that cannot be spent.
 
 WHOLE = """

@@ -256,6 +256,9 @@ def test_text_that_is_not_utf_8_is_refused(write):
 
 
 def test_a_missing_folder_is_named(tmp_path):
+    (tmp_path / "one.yaml").write_text("currency: EUR")
+    told = f"{tmp_path}/one.yaml: this is a file; name a folder of *.yaml files"
+    assert problems(tmp_path / "one.yaml") == [told]
     assert problems(tmp_path / "gone") == [f"{tmp_path}/gone: there is no such folder; name a folder of *.yaml files"]
 
 
