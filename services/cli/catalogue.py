@@ -99,9 +99,9 @@ def show(
         return
     found = [(part, item) for part in PARTS for item in getattr(source.catalogue, part) if item.id == item_id]
     if not found:
-        raise typer.BadParameter(
-            f"nothing in the catalogue has the id {item_id!r}; `catalogue show` counts what it has"
-        )
+        is_folder = Path(item_id).is_dir()
+        step = f"give a folder as --catalogue {item_id}" if is_folder else "`catalogue show` counts what it has"
+        raise typer.BadParameter(f"nothing in the catalogue has the id {item_id!r}; {step}")
     for part, item in found:
         _show_item(source, part, item_id, item.model_dump(mode="json", exclude_defaults=True))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schemas.catalogue import Catalogue
+from services.cli.tables import shown_count
 from services.rating.catalogue_diff import diff_catalogues
 from services.rating.catalogue_files import PARTS, load_catalogue
 from services.rating.catalogue_lint import lint_folder
@@ -33,7 +34,7 @@ def publish_folder(
         say(str(finding))
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
-        say(f"{errors} errors; nothing was published")
+        say(f"{shown_count(errors, 'error')}; nothing was published")
         return 1
     engine, catalogue = open_migrated(settings), load_catalogue(folder, version=version)
     before = stored_catalogue(engine)

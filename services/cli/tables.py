@@ -21,7 +21,7 @@ def plain_console() -> Console:
 def new_table(title: str, *columns: str, words: int = 1) -> Table:
     """A table whose first `words` columns are text, the others numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-                  min_width=len(title) + 2)  # fmt: skip
+                  min_width=len(title) + 2, collapse_padding=True)  # fmt: skip
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < words else "right", overflow="fold")
     return table

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from schemas.catalogue import DETECTORS, Application, Catalogue
+from schemas.units import OCTETS_PER_UNIT
 from services.rating.catalogue_files import PARTS
 
 
@@ -23,6 +24,17 @@ class Change(NamedTuple):
         sign = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}[self.kind]
         subject = f"{sign} {self.part.removesuffix('s')} {self.item_id}" + (f": {self.what}" if self.what else "")
         return f"{subject}: {self.before} -> {self.after}" if self.kind in {"changed", "moved"} else subject
+
+
+class _Difference(NamedTuple):
+    kind: Literal["added", "removed", "changed"]
+    what: str
+    before: str = ""
+    after: str = ""
+
+
+_UNSTATED: Any = object()
+"""A field inside an item that is left at its default."""
 
 
 def diff_catalogues(old: Catalogue, new: Catalogue) -> tuple[Change, ...]:
@@ -55,8 +67,49 @@ def _plain(item: Any) -> dict[str, Any]:
 
 def _fields(part: str, item_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     for field in before:
-        if before[field] != after[field]:
-            yield Change("changed", part, item_id, field, repr(before[field]), repr(after[field]))
+        for kind, what, *values in _inside(field, before[field], after[field]):
+            yield Change(kind, part, item_id, what, *values)
+
+
+def _inside(what: str, before: Any, after: Any) -> Iterator[_Difference]:
+    """Where in a value the difference is: parts of lists by their id, fields by their name, names by themselves."""
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys((*before, *after)):
+            yield from _inside(f"{what}.{name}", before.get(name, _UNSTATED), after.get(name, _UNSTATED))
+    elif (mine := _named(before)) is not None and (theirs := _named(after)) is not None and mine != theirs:
+        yield from (_Difference("removed", f"{what}[{name}]") for name in mine if name not in theirs)
+        yield from (_Difference("added", f"{what}[{name}]") for name in theirs if name not in mine)
+        for name in mine:
+            if name in theirs:
+                yield from _inside(f"{what}[{name}]", mine[name], theirs[name])
+    else:
+        yield _Difference("changed", what, _shown(what, before), _shown(what, after))
+
+
+def _named(values: Any) -> dict[str, Any] | None:
+    """A list of parts by their ids, or of plain words by themselves; None where it is neither, or has one twice."""
+    if not isinstance(values, list):
+        return None
+    if all(isinstance(value, str) for value in values):
+        found = {value: value for value in values}
+    elif all(isinstance(value, dict) and "id" in value for value in values):
+        found = {value["id"]: value for value in values}
+    else:
+        return None
+    return found if len(found) == len(values) else None
+
+
+def _shown(what: str, value: Any) -> str:
+    """A value as the files write it: volumes in the largest unit that is exact."""
+    if value is _UNSTATED:
+        return "(not stated)"
+    if isinstance(value, int) and value and not isinstance(value, bool) and what.endswith(("octets", ".above")):
+        units = sorted(OCTETS_PER_UNIT.items(), key=lambda item: -item[1])
+        name, size = next((name, size) for name, size in units if value % size == 0 and "i" not in name)
+        return f"{value // size} {name}" if size > 1 else str(value)
+    return repr(value)
 
 
 def _entries(old: Catalogue, new: Catalogue) -> Iterator[Change]:

@@ -398,3 +398,20 @@ async def test_a_folder_without_a_log_is_named_and_none_is_made(tmp_path: Path, 
     with pytest.raises(RecordingError, match=r"there is no log at .*none.*; give --data-dir FOLDER, --kafka"):
         await simulate_topics(Question(today, None, None, None, None, {}, "segment", 5), settings)
     assert not (tmp_path / "none").exists()
+
+
+async def test_every_volume_of_the_demonstration_stands_on_one_line_of_80_columns(
+    tmp_path: Path, recorded: Any
+) -> None:
+    settings = Settings(data_dir=str(tmp_path), partitions=1)
+    log = await filled_log(settings, load_catalogue(), recorded)
+    await log.close()
+    answer = await simulate_topics(Question(SHIPPED, None, None, None, None, {}, "segment", 5), settings)
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_simulation(answer.report, answer.refused, console=console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    heading = next(line for line in lines if "charged" in line and "blocked" in line)
+    assert heading.split() == ["segment", "category", "charged", "free", "sponsored", "not", "charged", "blocked"] + (
+        ["throttled"] if "throttled" in heading else []
+    )

@@ -49,9 +49,38 @@ def test_version_currency_and_tariffs_are_compared_too():
     assert [str(change) for change in changes] == [
         "~ catalogue version: 1 -> 2",
         "~ catalogue currency: EUR -> XAF",
-        "~ offering plan: prices: [{'id': 'm', 'type': 'recurring', 'amount': '1'}] -> "
-        "[{'id': 'm', 'type': 'recurring', 'amount': '2.5'}]",
+        "~ offering plan: prices[m].amount: '1' -> '2.5'",
     ]
+
+
+OFFERINGS = [
+    ({"allowances": [{"id": "d", "octets": "5 GB"}]}, {"allowances": [{"id": "d", "octets": "2500 MB"}]},
+     ["~ offering plan: allowances[d].octets: 5 GB -> 2500 MB"]),
+    ({"allowances": [{"id": "d", "octets": 1_001}]}, {"allowances": [{"id": "d", "octets": 0}]},
+     ["~ offering plan: allowances[d].octets: 1001 -> 0"]),
+    ({"allowances": [{"id": "d", "octets": 1}]},
+     {"allowances": [{"id": "d", "octets": 1, "rollover": {"percent": 50}}]},
+     ["~ offering plan: allowances[d].rollover: (not stated) -> {'percent': 50}"]),
+    ({"allowances": [{"id": "d", "octets": 1, "scope": {"categories": ["social"]}}]},
+     {"allowances": [{"id": "d", "octets": 1, "scope": {"categories": ["social", "other"]}}]},
+     ["+ offering plan: allowances[d].scope.categories[other]"]),
+    ({"prices": [{"id": "a", "type": "one_time", "amount": "1"}]},
+     {"prices": [{"id": "b", "type": "one_time", "amount": "1"}]},
+     ["- offering plan: prices[a]", "+ offering plan: prices[b]"]),
+    ({"rules": ["a", "b"]}, {"rules": ["b", "c"]}, ["- offering plan: rules[a]", "+ offering plan: rules[c]"]),
+    ({"rules": ["a", "b"]}, {"rules": ["b", "a"]}, ["~ offering plan: rules: ['a', 'b'] -> ['b', 'a']"]),
+    ({"term_days": 7}, {"term_days": None}, ["~ offering plan: term_days: 7 -> None"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), OFFERINGS, ids=[str(expected) for *_, expected in OFFERINGS])
+def test_a_difference_inside_an_offering_is_told_where_it_is(old, new, expected):
+    def having(version, **parts):
+        offering = {"id": "plan", "name": "P", "kind": "add_on", **parts}
+        rules = [{"id": name, "precedence": place} for place, name in enumerate("abc")]
+        return Catalogue.model_validate({"version": version, "offerings": [offering], "rules": rules})
+
+    assert [str(change) for change in diff_catalogues(having("1", **old), having("1", **new))] == expected
 
 
 def test_a_catalogue_does_not_differ_from_itself():
