@@ -38,6 +38,8 @@ def correct(journal: Journal, command: RefundUsage | VoidUsage | RerateUsage) ->
         refusal = _outdated(command, journal.account) or _granted(lines, journal.account)
     if refusal is None:
         refusal = unreadable(lines, again=isinstance(command, RerateUsage))
+    if refusal is None and not isinstance(command, RefundUsage):
+        refusal = _of_several(lines, journal.account, journal.tariff)
     if refusal is not None:
         return refusal
     journal.emit_gathered()
@@ -130,6 +132,19 @@ def _granted(lines: Sequence[CorrectedUsage], account: AccountState) -> Refusal 
     return None
 
 
+def _of_several(lines: Sequence[CorrectedUsage], account: AccountState, tariff: Tariff) -> Refusal | None:
+    """A row of before 1.2 names its price only: where two that are held are called so, it is not known whose it was."""
+    for line in lines:
+        found = _counters(line, line_of(line, account, tariff).sold, account)
+        if len(found) > 1:
+            names = " and ".join(name.removeprefix("price:").rpartition("/")[0] for name in found)
+            detail = (
+                f"usage_id: {line.usage_id!r} was sold at price {line.price_id!r}, which {names} have, and does not"
+            )
+            return Refusal("several_prices", f"{detail} say whose it was; refund it")
+    return None
+
+
 def _is_gone(line: CorrectedUsage, bucket_id: str) -> Refusal:
     detail = f"usage_id: {line.usage_id!r} was paid by money of {bucket_id!r}, which is gone"
     return Refusal("granted_money", f"{detail}; credit the account instead")
@@ -175,16 +190,20 @@ def line_of(row: CorrectedUsage, account: AccountState, tariff: Tariff) -> Line:
         row.record_count, row.evidence, row.sponsorships, row.timed_octets, _payments(row), row.connections,
         row.blocked_octets + row.not_charged_octets, row.circumstances,
     )  # fmt: skip
-    return line._replace(counter_id=_counter(row, line.sold, account))
+    found = _counters(row, line.sold, account)
+    return line._replace(counter_id=found[0] if found else None)
 
 
-def _counter(row: CorrectedUsage, sold: int, account: AccountState) -> str | None:
-    """The running total that the row was counted in; rows before 1.2 name the price, but not its offering."""
+def _counters(row: CorrectedUsage, sold: int, account: AccountState) -> list[str]:
+    """The running totals that the row may be in; rows before 1.2 name the price, but not its offering."""
+    if row.price_id is None:
+        return []
     totals = [item for item in account.counters if item.counter_id.startswith("price:")]
     if row.price_offering_id is not None:
         totals = [item for item in totals if item.counter_id == f"price:{row.price_offering_id}/{row.price_id}"]
-    mine = [item for item in totals if item.counter_id.rpartition("/")[2] == row.price_id and item.octets >= sold]
-    return mine[0].counter_id if mine else None
+    return sorted(
+        item.counter_id for item in totals if item.counter_id.rpartition("/")[2] == row.price_id and item.octets >= sold
+    )
 
 
 def _last(draws: Sequence[Drawn], unit: Unit, amount: int) -> Iterable[Drawn]:

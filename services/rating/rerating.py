@@ -40,9 +40,9 @@ class Rerating:
         gone = self._gone_money(row, movements)
         if gone is not None:
             return f"was paid by money of {gone!r}, which is gone; credit the account instead"
-        if row["record_count"] > 1 and self._is_timed(row):
-            several = f"holds {row['record_count']} flows and not how long each of them was"
-            return f"{several}, and catalogue {self._newest!r} pays for them by time; void or refund it"
+        several = self._several(row)
+        if several is not None:
+            return several
         told = self._told(row)
         if row["circumstances"] is None and told.anything:
             return self._obstacle_of_old(row, movements)
@@ -56,6 +56,17 @@ class Rerating:
             f"catalogue {self._newest!r} asks for its {unknown}, which {row['catalogue_version']!r} did not tell apart"
         )
         return f"cannot be rated again: {rule}; void or refund it"
+
+    def _several(self, row: Row) -> str | None:
+        """Why not, where the row holds more than it tells apart: flows that time pays for, prices of one name."""
+        if row["record_count"] > 1 and self._is_timed(row):
+            several = f"holds {row['record_count']} flows and not how long each of them was"
+            return f"{several}, and catalogue {self._newest!r} pays for them by time; void or refund it"
+        sellers = self._sellers(row)
+        if len(sellers) < 2:
+            return None
+        several = f"was sold at price {row['price_id']!r}, which {' and '.join(sellers)} have"
+        return f"{several}, and does not say whose it was; refund it"
 
     def rat_type(self, row: Row, movements: Sequence[Row]) -> RatType | None:
         """A radio access that all scopes agree with by which a row was rated that does not say how it came."""
@@ -83,6 +94,16 @@ class Rerating:
             allowance.get("seconds") is not None and _may_reach(allowance.get("scope", {}), row)
             for _, body in self._brought(self._newest)
             for allowance in body.get("allowances", ())
+        )
+
+    def _sellers(self, row: Row) -> list[str]:
+        """The offerings whose price a row may have been sold at; rows of before 1.2 name the price only."""
+        if row["price_id"] is None or row["price_offering_id"] is not None:
+            return []
+        return sorted(
+            body["id"]
+            for kind, body in self._brought(row["catalogue_version"])
+            if kind == "offering" and any(price["id"] == row["price_id"] for price in body.get("usage_prices", ()))
         )
 
     def _obstacle_of_old(self, row: Row, movements: Sequence[Row]) -> str | None:

@@ -403,3 +403,18 @@ def test_flows_that_came_too_late_are_listed(shop):
     book(shop, rated(70, movements=(), **late))
     assert [row["usage_id"] for row in late_usage(shop)] == ["f-0-70-70-0"]
     assert late_usage(shop, "acc-2") == []
+
+
+@pytest.mark.parametrize("whose", [None, "basic"])
+def test_a_row_of_a_price_that_two_offerings_have_is_rated_again_only_where_it_says_whose(shop, whose):
+    parts = catalogue().model_dump(mode="json", exclude_defaults=True)
+    dear = {"id": "oob", "amount": "1", "scope": {"applications": ["netflix"]}}
+    offerings = [
+        {**item, "usage_prices": [dear]} if item["id"] == "stream-pack" else item for item in parts["offerings"]
+    ]
+    publish_catalogue(shop, catalogue("v2", offerings=offerings))
+    book(shop, rated(70, catalogue_version="v2", price_id="oob", price_offering_id=whose, movements=()))
+    out, again = left_out(shop)
+    why = "was sold at price 'oob', which basic and stream-pack have, and does not say whose it was; refund it"
+    assert out.get("f-0-70-70-0") == (why if whose is None else None)
+    assert ("f-0-70-70-0" in again) is (whose is not None)
