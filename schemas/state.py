@@ -97,6 +97,10 @@ class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     follows: Annotated[
         str, Meta(description="Product that ends when this one begins; empty = none, or this one has begun.")
     ] = ""
+    minimum_micros: Annotated[
+        int | None,
+        Meta(description="Minimum rent of a cycle, as it was when its part of the cycle began; null = none."),
+    ] = None
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -106,7 +110,8 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
         str,
         Meta(
             description="`price:<offering id>/<price id>`, `campaign:<campaign id>:<subscriber id>`, "
-            "`member:<bucket id>:<subscriber id>`, under a minimum rent `rent` (owed) and `fees` (charged), "
+            "`member:<bucket id>:<subscriber id>`, `until:<end, ms>:member:<bucket id>:<subscriber id>` of a term that "
+            "is over, under a minimum rent `rent` (owed) and `fees` (charged), "
             "`purses` (paid by them), or "
             "`raised:<price counter or spending_limit>`: a cap that the subscriber has raised (-1 = lifted)."
         ),

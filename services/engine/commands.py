@@ -325,6 +325,13 @@ def _set_renewal(journal: Journal, command: SetRenewal) -> None:
         raise _RefusedError("no_renewal", detail)
     if product.renews == command.renews:
         return
+    if product.first_ms and command.issued_at_ms < product.start_ms:
+        # It was switched off before the present term began, which should not have begun.
+        journal.emit_gathered()
+        end_by_order(journal, product, ordered_ms=command.issued_at_ms)
+        end_dependents(journal, ordered_ms=command.issued_at_ms)
+        journal.settle("cancelled")
+        return
     journal.put(replace(product, renews=command.renews))
     beyond = "is renewed at the end of its term" if command.renews else "ends with its term and is not renewed"
     journal.tell("receipt", f"{product.offering_id} {beyond}", product=product)

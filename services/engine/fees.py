@@ -43,10 +43,18 @@ def charge_fees(
             journal.book("fee", product=product, amount=fee.micros, price_id=price.id, movements=moved)
     # What nobody ordered at this moment is kept to the last price: an order to stop it may still be on its way.
     kept = tuple(fee for price, fee in due if price.type == "recurring" or _begins_by_itself(product))
-    if "recurring" in price_types and kept != product.paid:
-        journal.put(replace(_held(journal.account, product), paid=kept))
+    _agree(journal, product, offering, kept if "recurring" in price_types else None)
     _count_fees(journal, total)
     return total
+
+
+def _agree(journal: Journal, product: Product, offering: CompiledOffering, paid: tuple[PaidFee, ...] | None) -> None:
+    """Keep what was paid for the part of a cycle that begins now, and the minimum that it will have come to."""
+    held = _held(journal.account, product)
+    minimum = offering.offering.minimum_rent if offering.offering.kind == "base_plan" else held.minimum_micros
+    after = replace(held, paid=held.paid if paid is None else paid, minimum_micros=minimum)
+    if after != held:
+        journal.put(after)
 
 
 def due_fees(
@@ -154,8 +162,7 @@ def outstanding_rent(account: AccountState, tariff: Tariff) -> int:
 
 def _rent(product: Product, account: AccountState, tariff: Tariff, until_ms: int) -> int | None:
     """The minimum of the product's days in the present cycle up to `until_ms`, or its own end; None without one."""
-    offering = tariff.offerings.get(product.offering_id)
-    minimum = offering.offering.minimum_rent if offering else 0
+    minimum = _minimum(product, tariff)
     # A trial costs nothing, so it owes nothing; what is suspended serves nothing.
     if not minimum or product.status != "active" or is_on_trial(product):
         return None
@@ -246,9 +253,15 @@ def _count_fees(journal: Journal, micros: int) -> None:
 
 
 def _rents(account: AccountState, tariff: Tariff) -> Iterator[int]:
-    for product in account.products:
-        offering = tariff.offerings.get(product.offering_id)
-        yield offering.offering.minimum_rent if offering else 0
+    yield from (_minimum(product, tariff) for product in account.products)
+
+
+def _minimum(product: Product, tariff: Tariff) -> int:
+    """What was agreed when the part of the cycle began: no later catalogue asks more for it, or less."""
+    if product.minimum_micros is not None:
+        return product.minimum_micros
+    offering = tariff.offerings.get(product.offering_id)
+    return offering.offering.minimum_rent if offering else 0
 
 
 def _add(journal: Journal, counter_id: str, micros: int) -> None:

@@ -328,6 +328,8 @@ def _renew(journal: Journal, product: Product, rolling: Iterable[tuple[Bucket, R
         return False
     if product.status != "active":
         _set_status(journal, product, "active")
+    if offering is None and product.minimum_micros:
+        journal.put(replace(product, minimum_micros=0))
     for bucket, rollover in rolling:
         journal.roll_over(bucket, rollover, kept_in_cycles(journal.account, product, rollover.cycles))
     if offering is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from schemas.catalogue import FlatPrice, ProductOffering
@@ -304,3 +305,48 @@ def test_no_more_are_held_than_the_offering_allows() -> None:
 def test_what_makes_no_sense_is_refused(model: Any, fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         model.model_validate(fields)
+
+
+def rented_under(minimum: str | None, *, at: str, in_force: str = "10") -> World:
+    """A month of a plan whose minimum another catalogue changes within it; None takes the plan out."""
+    world = World(catalogue({**RENTED, "minimum_rent": in_force}), at="2026-03-01 00:00")
+    world.activate("rented")
+    after = [] if minimum is None else [{**RENTED, "minimum_rent": minimum}]
+    world.now_ms = world.time(at)
+    world.publish(catalogue(*after).model_copy(update={"version": "2"}))
+    world.timer()
+    return world
+
+
+@pytest.mark.parametrize("minimum", ["20", "4", "0", None])
+def test_the_minimum_of_a_cycle_is_the_one_in_force_when_its_part_of_the_cycle_began(minimum: str | None) -> None:
+    """As with the price that was charged then; the catalogue of the next cycle is for the next cycle."""
+    world = rented_under(minimum, at="2026-03-20 12:00")
+    world.timer("2026-04-02 00:00")
+    assert rents(world) == ["7"]
+    world.timer("2026-05-02 00:00")
+    assert rents(world)[1:] == {"20": ["17"], "4": ["1"]}.get(minimum or "", [])
+
+
+def test_a_minimum_that_is_new_within_a_cycle_is_asked_for_from_the_next_on() -> None:
+    world = rented_under("10", at="2026-03-20 12:00", in_force="0")
+    world.timer("2026-04-02 00:00")
+    assert rents(world) == []
+    world.timer("2026-05-02 00:00")
+    assert rents(world) == ["7"]
+
+
+def test_a_catalogue_that_comes_after_the_cycle_changes_nothing_of_what_it_owes() -> None:
+    world = rented_under("20", at="2026-04-01 12:00")
+    world.timer("2026-04-02 00:00")
+    assert rents(world) == ["7"]
+
+
+def test_an_account_from_before_minimums_were_kept_owes_what_the_catalogue_says_now() -> None:
+    world = World(catalogue(RENTED), at="2026-03-01 00:00")
+    world.activate("rented")
+    assert world.account is not None
+    old = tuple(replace(item, minimum_micros=None) for item in world.account.products)
+    world.account = replace(world.account, products=old)
+    world.timer("2026-04-02 00:00")
+    assert rents(world) == ["7"]
