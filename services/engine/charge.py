@@ -35,8 +35,9 @@ from services.engine.notices import notify
 from services.engine.overshoot import look
 from services.engine.purses import PAID, Paid, credit_of, paid_from
 from services.engine.select import Selection, select
+from services.engine.shares import share_id
 from services.engine.spans import Span
-from services.engine.standing import share_id, standing_for, with_standing
+from services.engine.standing import standing_for, with_standing
 from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
 
 BALANCE_MARK = "balance"

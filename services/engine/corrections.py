@@ -26,8 +26,9 @@ from services.engine.journal import Journal
 from services.engine.late import drawn_from_lapsed, is_present, merged, renewed_since, view_of
 from services.engine.purses import PAID
 from services.engine.select import select
+from services.engine.shares import share_id_then
 from services.engine.spans import Span
-from services.engine.standing import share_id, standing_for, with_standing
+from services.engine.standing import standing_for, with_standing
 from services.engine.tariff import CompiledPrice, Tariff
 from services.engine.timers import resume_suspended
 from services.engine.usage import gather_all, gather_connection, gathered_rows, late_rows, movement, offering_of
@@ -237,8 +238,11 @@ def _put_back(journal: Journal, line: Line) -> tuple[int, int, list[Movement]]:
         if live:
             left = journal.left(draw.bucket_id, draw.unit)
             movements.append(movement(draw.bucket_id, draw.unit, live, left))
-        if draw.bucket_id.rpartition("/")[0] not in renewed:
-            _uncount(journal, share_id(draw.bucket_id, line.flow.subscriber_id), draw.amount - rest)
+        share = share_id_then(
+            journal.account.counters, draw.bucket_id, line.flow.subscriber_id, line.flow.start_ms, renewed
+        )
+        if share is not None:
+            _uncount(journal, share, draw.amount - rest)
     return lost["octets"], lost["ms"], movements
 
 

@@ -11,7 +11,7 @@ from services.engine.caps import NEARING_PERCENT, campaign_counter, cap_of, limi
 from services.engine.leases import released_octets
 from services.engine.reasons import Met
 from services.engine.select import Selection
-from services.engine.standing import share_id
+from services.engine.shares import share_id
 from services.engine.tariff import CompiledPrice, Tariff, Traffic
 
 Unit = Literal["octets", "ms", "micros"]

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from schemas.state import AccountState, Bucket, Product
 from services.engine.packed import unpacked
 from services.engine.purses import key_of
-from services.engine.standing import draw_order, with_standing, without_shares
+from services.engine.shares import shares_back, shares_then
+from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
 
 GRACE_MS = 86_400_000
@@ -66,8 +67,7 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         account,
         products=tuple(replace(product, status="active") for product in products),
         buckets=tuple(sorted(buckets, key=lambda bucket: draw_order(bucket, tariff))),
-        # What members had used of their shares in the term before is not known any more.
-        counters=account.past_counters if past else without_shares(account.counters, renewed),
+        counters=shares_then(account.past_counters if past else account.counters, renewed, at_ms, past=past),
         purses=tuple(
             purse
             for purse in account.purses
@@ -89,13 +89,13 @@ def merged(account: AccountState, view: AccountState, tariff: Tariff, at_ms: int
         balance_micros=view.balance_micros,
         purses=tuple(spent.get(key_of(purse), purse) for purse in account.purses),
     )
-    if in_past_cycle(account, at_ms):
-        after = replace(after, past_counters=view.counters)
+    past, renewed = in_past_cycle(account, at_ms), renewed_since(account, at_ms)
+    counters = shares_back(
+        account.past_counters if past else account.counters, view.counters, renewed, at_ms, past=past
+    )
+    if past:
+        after = replace(after, past_counters=counters)
     else:
-        renewed = renewed_since(account, at_ms)
-        others = set(without_shares(account.counters, renewed))
-        shares = tuple(counter for counter in account.counters if counter not in others)
-        counters = (*without_shares(view.counters, renewed), *shares)
         after = replace(
             after, counters=counters, told_blocked=view.told_blocked, next_notification=view.next_notification
         )

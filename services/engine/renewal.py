@@ -16,9 +16,10 @@ from schemas.units import format_micros
 from services.engine.caps import limit_of, spent_micros
 from services.engine.fees import due_fees
 from services.engine.journal import Journal
+from services.engine.late import GRACE_MS
 from services.engine.periods import DAY_MS, add_days, end_of_days, next_cycle_end
 from services.engine.sale import ineligible, misfit, off_sale
-from services.engine.standing import without_shares
+from services.engine.shares import put_aside
 from services.engine.tariff import CompiledOffering, Tariff
 
 
@@ -91,9 +92,13 @@ def refusal_of(journal: Journal, ending: Ending, product: Product) -> str | None
     return f"it costs {format_micros(price)} {currency}, and {left} are left in this cycle"
 
 
-def fresh_shares(account: AccountState, product: Product) -> AccountState:
+def fresh_shares(account: AccountState, offering: CompiledOffering, product: Product) -> AccountState:
     """The account with the shares of its members in the product's allowances whole again, as in one just ordered."""
-    return replace(account, counters=without_shares(account.counters, (product.product_id,)))
+    if all(item.allowance.share is None for item in offering.allowances.values()):
+        return account
+    begun_ms = product.start_ms
+    counters = put_aside(account.counters, product.product_id, end_ms=begun_ms, forget_ms=begun_ms - GRACE_MS)
+    return replace(account, counters=counters)
 
 
 def keep(journal: Journal, ending: Ending, product: Product) -> None:

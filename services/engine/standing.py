@@ -5,16 +5,17 @@ such an account, the campaigns that run and the time windows that are open. It c
 account does, and accounts that stand alike share what was worked out for it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from schemas.catalogue import Campaign
-from schemas.state import AccountState, Bucket, Counter
+from schemas.state import AccountState, Bucket
 from services.engine.eligibility import unmet_by
 from services.engine.marks import marks_of, with_notices
 from services.engine.periods import is_open
+from services.engine.shares import share_id
 from services.engine.tariff import CompiledOffering, Tariff
 
 _REASONS = {"tiers": "tier", "offerings": "plan"}
@@ -40,17 +41,6 @@ def standing_for(account: AccountState, subscriber_id: str) -> str:
         if member == subscriber_id:
             return standing
     return account.standing
-
-
-def share_id(bucket_id: str, subscriber_id: str) -> str:
-    """The counter of what one member has drawn from a bucket in this cycle."""
-    return f"member:{bucket_id}:{subscriber_id}"
-
-
-def without_shares(counters: tuple[Counter, ...], product_ids: Collection[str]) -> tuple[Counter, ...]:
-    """`counters` without what members have drawn from the buckets of some products."""
-    prefixes = tuple(f"member:{product_id}/" for product_id in product_ids)
-    return tuple(counter for counter in counters if not counter.counter_id.startswith(prefixes))
 
 
 def standing_of(account: AccountState, tariff: Tariff, used_up: frozenset[str] = frozenset()) -> str:

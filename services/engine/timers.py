@@ -124,7 +124,7 @@ def _begin_term(journal: Journal, ending: Ending) -> bool:
         before = journal.account
         journal.account = replace(before, products=(*before.products, product))
         if (micros := start_product(journal, product)) is not None:
-            journal.account = fresh_shares(journal.account, product)
+            journal.account = fresh_shares(journal.account, ending.offering, product)
             keep(journal, ending, product)
             days, costs = ending.offering.offering.term_days, format_micros(micros)
             detail = f"{product.offering_id} is renewed for {days} days, for {costs} {journal.tariff.currency}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from schemas.command import PastBucket, PastPeriod, PastTotal
 from schemas.units import Unit, format_micros
 from services.engine.purses import PAID
-from services.engine.standing import share_id
+from services.engine.shares import share_id
 from services.rating.database import Connection
 from services.rating.repositories import accounts as files
 from services.rating.repositories import catalogue as shelf

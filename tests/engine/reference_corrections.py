@@ -29,6 +29,7 @@ class CorrectedReference(Reference):
         self.cost: Counter[Any] = Counter()
         self.gone_lots: list[dict[str, Any]] = []
         self.gone_products: list[dict[str, Any]] = []
+        self.shares_until: dict[str, list[tuple[datetime, dict[Any, int]]]] = {}
         self.written = 0
 
     # -- what can be ordered
@@ -182,6 +183,20 @@ class CorrectedReference(Reference):
             if lot["product"] == product["id"]
         ]
 
+    def begin_again(self, product: dict[str, Any], gone: list[dict[str, Any]]) -> None:
+        shares = {key: total for key, total in self.totals.items() if is_share_in(key, product["id"])}
+        super().begin_again(product, gone)
+        for held in self.products:
+            if held["id"] == product["id"]:
+                # What members had drawn in a term that is over is known for a day, and its end for a cycle.
+                before = self.shares_until.get(held["id"], [])
+                known = [(end, found if end + DAY > self.now else {}) for end, found in before]
+                self.shares_until[held["id"]] = [*known, (self.now, shares)]
+
+    def shares_then(self, product_id: str, at: datetime) -> dict[Any, int]:
+        """The shares of the term that held a time and is over; of a term that ended in an earlier cycle, none."""
+        return next((shares for end, shares in self.shares_until.get(product_id, []) if end > at), {})
+
     def keep_of(self, lot: dict[str, Any], end: datetime) -> None:
         """What is kept for the next term is not left in this one."""
         before = len(self.lots)
@@ -192,6 +207,7 @@ class CorrectedReference(Reference):
                 ended["left"] -= 0 if ended["rolled"] else kept
 
     def renew(self) -> None:
+        self.shares_until = {}
         self.cost.clear()
         super().renew()
 
@@ -226,8 +242,9 @@ class CorrectedReference(Reference):
                 lot["left"] += part
                 left -= part
         # A term that has begun since has shares of its own.
-        if not self.is_renewed(bucket.rpartition("/")[0], at):
-            self.totals["share", bucket, member] = self.totals.get(("share", bucket, member), 0) - (amount - left)
+        product_id = bucket.rpartition("/")[0]
+        totals = self.shares_then(product_id, at) if self.is_renewed(product_id, at) else self.totals
+        totals["share", bucket, member] = max(0, totals.get(("share", bucket, member), 0) - (amount - left))
         return amount - left
 
     def is_of_later_term(self, thing: dict[str, Any], at: datetime) -> bool:
@@ -283,12 +300,14 @@ class CorrectedReference(Reference):
     def again(self, receipt: Receipt, number: int) -> None:
         """Let octets or connections happen once more, at their time: with what was held then, and has come since.
 
-        But nothing of a term that has begun since, and nothing counts for the shares of that.
+        But nothing of a term that has begun since, and it counts for the shares of its own term.
         """
         now, lots, products, purses, at = self.now, self.lots, self.products, self.purses, receipt["at"]
         renewed = [product["id"] for product in products if self.is_renewed(product["id"], at)]
         shares = {key: total for key, total in self.totals.items() if any(is_share_in(key, name) for name in renewed)}
         self.totals = {key: total for key, total in self.totals.items() if key not in shares}
+        for name in renewed:
+            self.totals |= self.shares_then(name, at)
         self.lots = [lot for lot in lots if not self.is_of_later_term(lot, at)] + self.kept(self.gone_lots, at)
         self.purses = [purse for purse in purses if not self.is_of_later_term(purse, at)]
         self.products = [*products, *self.kept(self.gone_products, at)]
@@ -304,6 +323,9 @@ class CorrectedReference(Reference):
                 self.pass_octet(receipt["traffic"], passes_after(receipt, nth))
         self.file()
         self.now, self.lots, self.products, self.purses = now, lots, products, purses
+        for name in renewed:
+            then = {key: total for key, total in self.totals.items() if is_share_in(key, name)}
+            self.shares_then(name, at).update(then)
         anew = [key for key in self.totals if any(is_share_in(key, name) for name in renewed)]
         self.totals = {key: total for key, total in self.totals.items() if key not in anew} | shares
 
