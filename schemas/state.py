@@ -328,6 +328,9 @@ class AccountState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         tuple[tuple[str, tuple[str, ...]], ...],
         Meta(description="Of members who were told other PCC rules than `installed_rules`: those, likewise."),
     ] = ()
+    whole_cycle_days: Annotated[
+        int, Meta(description="Local days of a whole cycle, where the present one is a part of it; 0 = it is whole.")
+    ] = 0
 
 
 class SeenRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from schemas.state import Product, Purse
+from services.engine.cycles import part_of
 from services.engine.journal import Journal
 from services.engine.periods import end_of_days
 from services.engine.tariff import CompiledOffering, CompiledPurse
@@ -47,7 +48,8 @@ def _purse(journal: Journal, product: Product, compiled: CompiledPurse) -> Purse
         ends.append(end_of_days(journal.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
     until = min((end for end in ends if end is not None), default=None)
     name = f"{product.product_id}/{allowance.id}"
+    amount = part_of(allowance.amount, account) if allowance.validity == "cycle" else allowance.amount
     return Purse(
-        name, product.product_id, product.offering_id, allowance.id, allowance.amount, allowance.amount,
+        name, product.product_id, product.offering_id, allowance.id, amount, amount,
         journal.at_ms, until,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from schemas.catalogue import FlatPrice
 from schemas.state import AccountState, Counter, PaidFee, Product
 from schemas.units import format_micros
 from services.engine.caps import spent_micros
+from services.engine.cycles import days_of_cycle, part_of, part_of_cycle
 from services.engine.journal import Journal
 from services.engine.periods import add_days, days_between
 from services.engine.tariff import CompiledOffering, Tariff
@@ -113,14 +114,6 @@ def _begun_by_itself_ms(account: AccountState, product: Product) -> int:
     return max(cycle_ms, term_ms, product.trial_end_ms if product.trial == "over" else 0)
 
 
-def days_of_cycle(account: AccountState, product: Product, from_ms: int) -> tuple[int, int]:
-    """Local days of the present cycle that `product` serves from `from_ms` on, and all days of the cycle."""
-    zone, end = account.time_zone, account.cycle_end_ms
-    until = end if product.end_ms is None else min(end, product.end_ms)
-    whole = days_between(account.cycle_start_ms, end, time_zone=zone)
-    return min(whole, days_between(max(from_ms, account.cycle_start_ms), until, time_zone=zone)), whole
-
-
 def owe_rent(journal: Journal, product: Product, until_ms: int) -> None:
     """Count what the days of a plan with a minimum rent, which ends or whose cycle ends at `until_ms`, come to."""
     micros = _rent(product, journal.account, journal.tariff, until_ms)
@@ -169,9 +162,8 @@ def _rent(product: Product, account: AccountState, tariff: Tariff, until_ms: int
     if product.end_ms is not None:
         until_ms = min(until_ms, product.end_ms)
     from_ms = max(product.start_ms, product.trial_end_ms, account.cycle_start_ms)
-    days = days_between(from_ms, until_ms, time_zone=account.time_zone)
-    whole = days_between(account.cycle_start_ms, account.cycle_end_ms, time_zone=account.time_zone)
-    return minimum * min(days, whole) // whole
+    days, whole = part_of_cycle(account)
+    return minimum * min(days, days_between(from_ms, until_ms, time_zone=account.time_zone)) // whole
 
 
 def _owed(counters: Sequence[Counter]) -> int:
@@ -189,7 +181,7 @@ def is_on_trial(product: Product) -> bool:
 
 
 def _paid(price: FlatPrice, product: Product, from_ms: int, account: AccountState, tariff: Tariff) -> PaidFee:
-    micros, until = price.amount, account.cycle_end_ms
+    micros, until = price.amount if price.type == "one_time" else part_of(price.amount, account), account.cycle_end_ms
     if price.type == "recurring" and price.proration == "daily":
         zone = account.time_zone
         if _is_paid_today(product, from_ms, account, tariff):

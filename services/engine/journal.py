@@ -15,6 +15,7 @@ from schemas.notification import Notification
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import Unit, format_micros
 from schemas.usage import USAGE_VERSION, Movement, RatedUsage
+from services.engine.cycles import part_of
 from services.engine.identity import short
 from services.engine.installed import settle
 from services.engine.late import lapse
@@ -243,6 +244,8 @@ class Journal:
         amount = allowance.amount
         if allowance.proration == "daily":
             amount = amount * days[0] // days[1]
+        elif allowance.validity == "cycle":
+            amount = part_of(amount, account)
         ends = [product.end_ms]
         if allowance.validity == "cycle":
             ends.append(account.cycle_end_ms)

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY_MS = 86_400_000
-MIN_CYCLE_MS = 27 * DAY_MS
-"""No cycle is shorter, but for an account's first: a change of zone or anchor never makes two bills out of one."""
+MOVE_MS = 26 * 3_600_000
+"""What the clocks of two zones differ by at most: the midnights of one date lie no further apart."""
 
 
 def is_time_zone(name: str) -> bool:
@@ -40,8 +40,14 @@ def cycle_at(at_ms: int, *, time_zone: str, cycle_day: int) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=4096)
 def next_cycle_end(end_ms: int, *, time_zone: str, cycle_day: int) -> int:
-    """The end of the cycle that begins when another ended: the first anchor that leaves it MIN_CYCLE_MS or more."""
-    return cycle_at(end_ms + MIN_CYCLE_MS - 1, time_zone=time_zone, cycle_day=cycle_day)[1]
+    """The end of the cycle that begins when another ended: the next anchor, so it is short where that was changed.
+
+    Where the zone was changed, the cycle before ended at no midnight of this one; then what is left of the same day is
+    no cycle, and belongs to the next.
+    """
+    today = _local(end_ms, time_zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    moved = _epoch_ms(today, time_zone) != end_ms
+    return cycle_at(end_ms + MOVE_MS - 1 if moved else end_ms, time_zone=time_zone, cycle_day=cycle_day)[1]
 
 
 def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
@@ -80,18 +86,37 @@ class Window(NamedTuple):
 
 
 def is_open(windows: Sequence[Window], at_ms: int, *, time_zone: str) -> bool:
-    """Whether `at_ms` lies in one of `windows`; starts are inclusive, ends exclusive."""
-    return any(start <= at_ms < end for start, end in _stretches(windows, at_ms, time_zone))
+    """Whether the local clock shows a time in one of `windows` at `at_ms`; starts are inclusive, ends exclusive.
+
+    So what comes twice when clocks go back is in a window both times, and what is skipped never is.
+    """
+    local = _local(at_ms, time_zone)
+    today, minute = local.weekday(), local.hour * 60 + local.minute
+    return any(_shows(window, today, minute) for window in windows)
 
 
 def next_turn_ms(windows: Sequence[Window], at_ms: int, *, time_zone: str) -> int | None:
     """The first time after `at_ms` at which one of `windows` begins or ends; None without windows."""
-    edges = (edge for stretch in _stretches(windows, at_ms, time_zone) for edge in stretch)
-    return min((edge for edge in edges if edge > at_ms), default=None)
+    edges = {edge for edge in _edges(windows, at_ms, time_zone) if edge > at_ms}
+    # Where the clocks change, a window may turn once more than its own times say.
+    turns = {
+        edge
+        for edge in _changes_of_clocks(windows, at_ms, time_zone)
+        if edge > at_ms
+        and is_open(windows, edge, time_zone=time_zone) != is_open(windows, edge - 1, time_zone=time_zone)
+    }
+    return min(edges | turns, default=None)
 
 
-def _stretches(windows: Sequence[Window], at_ms: int, time_zone: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each stretch that begins between yesterday and a week from now."""
+def _shows(window: Window, today: int, minute: int) -> bool:
+    begun, over = minute >= window.start_minute, minute >= window.end_minute
+    if window.start_minute < window.end_minute:
+        return today in window.weekdays and begun and not over
+    return (today in window.weekdays and begun) or ((today - 1) % 7 in window.weekdays and not over)
+
+
+def _edges(windows: Sequence[Window], at_ms: int, time_zone: str, *, fold: int = 0) -> Iterator[int]:
+    """Start and end of each window that begins between yesterday and a week from now."""
     today = _local(at_ms, time_zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     for window in windows:
         length = window.end_minute - window.start_minute
@@ -100,7 +125,25 @@ def _stretches(windows: Sequence[Window], at_ms: int, time_zone: str) -> Iterato
             if midnight.weekday() in window.weekdays:
                 start = midnight + timedelta(minutes=window.start_minute)
                 end = midnight + timedelta(minutes=window.end_minute, days=length <= 0)
-                yield _shown_ms(start, time_zone), _shown_ms(end, time_zone)
+                yield from (_shown_ms(edge, time_zone, fold=fold) for edge in (start, end))
+
+
+def _changes_of_clocks(windows: Sequence[Window], at_ms: int, time_zone: str) -> Iterator[int]:
+    """From yesterday to a week from now: when the clocks change, and the second coming of what comes twice then."""
+    day_ms = at_ms - DAY_MS
+    for _ in range(10):
+        before, after = (_local(time_ms, time_zone).utcoffset() for time_ms in (day_ms, day_ms + DAY_MS))
+        if before != after:
+            yield _first_ms_with(after, day_ms, day_ms + DAY_MS, time_zone)
+            yield from _edges(windows, at_ms, time_zone, fold=1)
+        day_ms += DAY_MS
+
+
+def _first_ms_with(offset: timedelta | None, from_ms: int, until_ms: int, time_zone: str) -> int:
+    while until_ms - from_ms > 1:
+        middle = (from_ms + until_ms) // 2
+        from_ms, until_ms = (from_ms, middle) if _local(middle, time_zone).utcoffset() == offset else (middle, until_ms)
+    return until_ms
 
 
 def _anchor(year: int, month: int, time_zone: str, cycle_day: int) -> int:
@@ -108,21 +151,24 @@ def _anchor(year: int, month: int, time_zone: str, cycle_day: int) -> int:
     return _epoch_ms(datetime(year, month, day), time_zone)
 
 
-def _shown_ms(local: datetime, time_zone: str) -> int:
-    """The first instant at which the clock shows `local`, or has gone past it where it is set forward."""
-    at_ms = _epoch_ms(local, time_zone)
+def _shown_ms(local: datetime, time_zone: str, *, fold: int) -> int:
+    """The first instant at which the clock shows `local`, or has gone past it where it is set forward.
+
+    With `fold` 1 the second one, where it comes twice.
+    """
+    at_ms = _epoch_ms(local, time_zone, fold=fold)
     skipped = _local(at_ms, time_zone).replace(tzinfo=None) - local
-    if not skipped:
+    if not skipped or fold:
         return at_ms
     # The clock goes on where the gap ends, which is at most as long before as the gap is.
     instants = range(at_ms - skipped // timedelta(milliseconds=1), at_ms + 1)
     return instants[bisect.bisect_left(instants, local, key=lambda ms: _local(ms, time_zone).replace(tzinfo=None))]
 
 
-def _epoch_ms(local: datetime, time_zone: str) -> int:
-    # fold = 0: a local time that comes twice means its first coming; one that is skipped means the instant when it
-    # would have come, so a midnight that does not exist is the end of the gap.
-    at = local.replace(tzinfo=_zone(time_zone), fold=0).astimezone(UTC)
+def _epoch_ms(local: datetime, time_zone: str, *, fold: int = 0) -> int:
+    # A local time that comes twice means its first coming, unless `fold` is 1; one that is skipped means the instant
+    # when it would have come, so a midnight that does not exist is the end of the gap.
+    at = local.replace(tzinfo=_zone(time_zone), fold=fold).astimezone(UTC)
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 

@@ -12,13 +12,14 @@ from schemas.catalogue_allowances import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
 from services.engine.credits import expire_money, grant_money
+from services.engine.cycles import days_of_cycle, renewed
 from services.engine.due import reminder_ms, renewal_reminder_ms
-from services.engine.fees import charge_fees, close_rent, days_of_cycle, is_on_trial, owe_rent
+from services.engine.fees import charge_fees, close_rent, is_on_trial, owe_rent
 from services.engine.journal import Journal, Source
 from services.engine.late import grace_is_over, swept
 from services.engine.leaving import end_dependents, end_product, end_replaced
 from services.engine.outcome import Outcome
-from services.engine.periods import cycle_at, end_of_days, next_cycle_end
+from services.engine.periods import cycle_at, end_of_days
 from services.engine.renewal import (
     Ending,
     ending_of,
@@ -301,16 +302,7 @@ def _renew_cycle(journal: Journal) -> bool:
         owe_rent(journal, product, account.cycle_end_ms)
     account = journal.account
     rolling = [(bucket, rollover) for bucket in _over(journal) if (rollover := _rollover(journal, bucket))]
-    start = account.cycle_end_ms
-    journal.account = replace(
-        account,
-        cycle_start_ms=start,
-        cycle_end_ms=next_cycle_end(start, time_zone=account.time_zone, cycle_day=account.cycle_day),
-        counters=(),
-        told_blocked=(),
-        past_start_ms=account.cycle_start_ms,
-        past_counters=account.counters,
-    )
+    journal.account = renewed(account)
     for product in account.products:
         mine = [pair for pair in rolling if pair[0].product_id == product.product_id]
         if product.status != "pending_active" and not _renew(journal, product, mine):

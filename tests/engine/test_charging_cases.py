@@ -329,6 +329,24 @@ def test_case_28_a_day_pass_is_as_long_as_its_day(start: str, end: str, hours: i
     assert world.flow(10, at=end_ms).blocked_octets == 10
 
 
+@pytest.mark.parametrize("month", [3, 10])
+def test_case_28_a_day_pass_and_a_fee_by_the_day_are_charged_once_a_local_day(month: int) -> None:
+    """The 29th of March has 23 hours in Paris, the 25th of October 25."""
+    day = {"id": "day", "kind": "pass", "term_days": 1, "renewal": "automatic"}
+    daily = {"type": "recurring", "amount": "31", "proration": "daily", "refund": "daily"}
+    plan = {"id": "plan", "prices": [{"id": "rent", **daily}]}
+    made = catalogue({**day, "prices": [{"id": "fee", "type": "one_time", "amount": "2"}]}, plan)
+    world = World(made, zone="Europe/Paris", at=f"2026-{month:02}-24 20:00")
+    world.activate("day")
+    rented = world.activate("plan")
+    world.timer(f"2026-{month:02}-31 19:59")
+    fees = [row.start_ms for row in world.usage if row.kind == "fee" and row.price_id == "fee"]
+    assert fees == [ms(f"2026-{month:02}-{date} 20:00", "Europe/Paris") for date in range(24, 31)]
+    world.cancel(rented)
+    by_day = [row.amount for row in world.usage if row.price_id == "rent"]
+    assert by_day == ["8"]
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/Los_Angeles"])
 def test_case_28_a_peak_window_goes_across_midnight_in_the_subscribers_zone(zone: str) -> None:
     night = {"id": "night", "octets": 100, "scope": {"windows": [{"days": ["fri"], "start": "22:00", "end": "02:00"}]}}

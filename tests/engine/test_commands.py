@@ -85,9 +85,11 @@ def test_a_new_anchor_counts_from_the_end_of_the_present_cycle() -> None:
     assert world.account is not None
     assert world.account.cycle_end_ms == ms("2026-04-01")
     world.timer("2026-04-01")
-    # Not 3 April: two days are no cycle, and nobody pays twice for them.
+    assert world.account.cycle_end_ms == ms("2026-04-03")
+    world.timer("2026-04-03")
     assert world.account.cycle_end_ms == ms("2026-05-03")
-    assert world.money() == 2 * 5_000_000
+    # The two days until then are two of the 31 of a whole cycle.
+    assert world.money() == 2 * 5_000_000 + 5_000_000 * 2 // 31
 
 
 def test_a_member_who_joins_or_leaves_gets_or_loses_the_rules() -> None:

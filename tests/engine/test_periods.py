@@ -1,6 +1,6 @@
 """Billing periods: zone, anchor, exclusive ends, clocks that change."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.engine.periods import (
     DAY_MS,
-    MIN_CYCLE_MS,
+    MOVE_MS,
     Window,
     add_days,
     cycle_at,
@@ -99,8 +99,18 @@ def test_cycles_follow_each_other_without_gap(at_ms: int, zone: str, day: int, o
     assert cycle_at(end - 1, time_zone=zone, cycle_day=day) == (start, end)
     following = next_cycle_end(end, time_zone=zone, cycle_day=day)
     assert cycle_at(end, time_zone=zone, cycle_day=day) == (end, following)
+    # A cycle after a change is no longer than a month, but for the hours that the zones differ by.
     moved = next_cycle_end(end, time_zone=other, cycle_day=other_day)
-    assert MIN_CYCLE_MS <= moved - end <= 59 * DAY_MS
+    assert 0 < moved - end <= 31 * DAY_MS + MOVE_MS + 3_600_000
+    assert next_cycle_end(moved, time_zone=other, cycle_day=other_day) - moved >= 28 * DAY_MS - 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("day", "end"), [(1, "2026-05-01"), (2, "2026-04-02"), (15, "2026-04-15"), (31, "2026-04-30"), (30, "2026-04-30")]
+)
+def test_the_cycle_after_a_new_anchor_ends_with_it(day: int, end: str) -> None:
+    for zone in ("UTC", "Europe/Paris", "Asia/Beirut"):
+        assert next_cycle_end(ms("2026-04-01", zone), time_zone=zone, cycle_day=day) == ms(end, zone)
 
 
 DAILY = Window(frozenset(range(7)), 22 * 60, 6 * 60)
@@ -180,6 +190,57 @@ def test_days_by_the_calendar_end_at_midnight_and_the_first_counts_whole(
     zone: str, begun: str, days: int, end: str
 ) -> None:
     assert end_of_days(ms(begun, zone), days, time_zone=zone, anchor="calendar") == ms(end, zone)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "stretches"),
+    [
+        # Clocks go back from 03:00 to 02:00 at 01:00 UTC.
+        ("02:00", "03:00", ["00:00-02:00"]),
+        ("02:00", "02:30", ["00:00-00:30", "01:00-01:30"]),
+        ("02:30", "03:30", ["00:30-01:00", "01:30-02:30"]),
+        ("01:30", "02:30", ["23:30-00:30", "01:00-01:30"]),
+        ("03:00", "04:00", ["02:00-03:00"]),
+        ("22:00", "06:00", ["20:00-05:00"]),
+    ],
+)
+def test_case_28_the_hour_that_comes_twice_is_in_a_window_both_times(
+    start: str, end: str, stretches: list[str]
+) -> None:
+    window = Window(frozenset(range(7)), minutes(start), minutes(end))
+    from_ms, until_ms = ms("2026-10-24 15:00"), ms("2026-10-25 12:00")
+    assert turns_of(window, from_ms, until_ms) == stretches
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "stretches"),
+    [
+        # Clocks go forward from 02:00 to 03:00 at 01:00 UTC.
+        ("02:00", "03:00", []),
+        ("02:15", "02:45", []),
+        ("01:30", "02:30", ["00:30-01:00"]),
+        ("02:30", "03:30", ["01:00-01:30"]),
+        ("22:00", "06:00", ["21:00-04:00"]),
+    ],
+)
+def test_case_28_the_hour_that_is_skipped_is_in_no_window(start: str, end: str, stretches: list[str]) -> None:
+    window = Window(frozenset(range(7)), minutes(start), minutes(end))
+    from_ms, until_ms = ms("2026-03-28 15:00"), ms("2026-03-29 12:00")
+    assert turns_of(window, from_ms, until_ms) == stretches
+
+
+def turns_of(window: Window, from_ms: int, until_ms: int) -> list[str]:
+    """When a window is open in Paris, in UTC, by its own turns; each turn is looked at from both sides."""
+    stretches, at_ms, opened = [], from_ms, is_open([window], from_ms, time_zone="Europe/Paris")
+    while (turn := next_turn_ms([window], at_ms, time_zone="Europe/Paris") or until_ms) < until_ms:
+        assert is_open([window], turn - 1, time_zone="Europe/Paris") is opened
+        now = is_open([window], turn, time_zone="Europe/Paris")
+        if now and not opened:
+            stretches.append(f"{datetime.fromtimestamp(turn / 1000, UTC):%H:%M}-")
+        elif opened and not now:
+            stretches[-1] += f"{datetime.fromtimestamp(turn / 1000, UTC):%H:%M}"
+        at_ms, opened = turn, now
+    return stretches
 
 
 def test_without_windows_nothing_turns() -> None:
