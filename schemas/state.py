@@ -121,6 +121,9 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, gc=False):
         Meta(description="Octets counted in this cycle; of a price per connection, connections; of time, ms."),
     ]
     micros: Annotated[int, Meta(description="Money charged in this cycle, micro-units.")] = 0
+    unit: Annotated[
+        str, Meta(description="Of a price, what it counts: `octets` or `connection`; empty = as the price has it now.")
+    ] = ""
 
 
 class PendingDraw(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,9 +6,11 @@ A cap and a limit hold for a cycle, and so does what the subscriber has raised t
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from schemas.state import AccountState, Counter
 from services.engine.purses import PAID
-from services.engine.tariff import CompiledPrice
+from services.engine.tariff import CompiledPrice, Tariff
 
 SPENDING_LIMIT = "spending_limit"
 """The name of the subscriber's own limit among what can be raised."""
@@ -120,6 +122,30 @@ def spent_micros(counters: Iterable[Counter]) -> int:
 def used_of(counter_id: str, counters: Iterable[Counter]) -> Counter:
     """A total of the cycle; zero where nothing was counted."""
     return next((counter for counter in counters if counter.counter_id == counter_id), Counter(counter_id, 0, 0))
+
+
+def recounted(account: AccountState, tariff: Tariff) -> AccountState:
+    """The account under a new catalogue: a price that has another unit now has counted none of those.
+
+    The money that was spent at it stays, since caps and limits are about that.
+    """
+
+    def counted(total: Counter) -> Counter:
+        unit = _unit_of(total, tariff)
+        return replace(total, octets=0, unit=unit) if total.unit and total.unit != unit else total
+
+    counters = tuple(map(counted, account.counters))
+    if counters != account.counters:
+        # What was seen of the pace went by the totals that were.
+        account = replace(account, counters=counters, watches=())
+    return replace(account, past_counters=tuple(map(counted, account.past_counters)))
+
+
+def _unit_of(total: Counter, tariff: Tariff) -> str:
+    """What the price of a total counts now; what it did count where there is no such price any more."""
+    offering = tariff.offerings.get(total.counter_id.removeprefix("price:").partition("/")[0])
+    prices = offering.prices if offering else ()
+    return next((item.price.unit for item in prices if item.counter_id == total.counter_id), total.unit)
 
 
 def campaign_counter(campaign_id: str, subscriber_id: str) -> str:

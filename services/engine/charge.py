@@ -350,7 +350,7 @@ class _Session:
             price.amount_up_to(number.octets + 1) - price.amount_up_to(number.octets),
             can_pay(price, self.account),
         )
-        self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros))
+        self._count(Counter(price.counter_id, number.octets + 1, number.micros + micros, price.price.unit))
         money, paid = self._take(micros)
         at = number.octets
         self._case.connection = Connection(price.price.id, micros, money, at, at + 1, paid, price.counter_id)
@@ -404,7 +404,7 @@ class _Session:
         case.counter_id = price.counter_id
         if part:
             spent = self._counter(price.counter_id).micros + micros
-            self._count(Counter(price.counter_id, used_octets + part, spent))
+            self._count(Counter(price.counter_id, used_octets + part, spent, price.price.unit))
         if micros:
             money, paid = self._take(micros)
             case.money += money

@@ -198,9 +198,10 @@ def _counters(row: CorrectedUsage, sold: int, account: AccountState) -> list[str
     """The running totals that the row may be in; rows before 1.2 name the price, but not its offering."""
     if row.price_id is None:
         return []
-    totals = [item for item in account.counters if item.counter_id.startswith("price:")]
     if row.price_offering_id is not None:
-        totals = [item for item in totals if item.counter_id == f"price:{row.price_offering_id}/{row.price_id}"]
+        mine = f"price:{row.price_offering_id}/{row.price_id}"
+        return [item.counter_id for item in account.counters if item.counter_id == mine]
+    totals = [item for item in account.counters if item.counter_id.startswith("price:")]
     return sorted(
         item.counter_id for item in totals if item.counter_id.rpartition("/")[2] == row.price_id and item.octets >= sold
     )

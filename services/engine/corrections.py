@@ -287,6 +287,9 @@ def _unsell(journal: Journal, line: Line) -> tuple[int, int, int]:
     if not sold or counter is None:
         return 0, 0, 0
     price = _price_of(counter.counter_id, journal.tariff)
+    if counter.unit not in ("", "connection" if line.connections else "octets"):
+        # The price counts something else since, so its total does not hold these any more; the money it does.
+        price, sold = None, 0
     micros = money_back(counter, price, octets=sold, micros=line.micros)
     _uncount(journal, counter.counter_id, sold, micros)
     return counter.octets, max(0, counter.octets - sold), micros
@@ -311,7 +314,7 @@ def _uncount(journal: Journal, counter_id: str, octets: int, micros: int = 0) ->
     kept = []
     for item in journal.account.counters:
         if item.counter_id == counter_id:
-            item = Counter(counter_id, max(0, item.octets - octets), max(0, item.micros - micros))  # noqa: PLW2901
+            item = replace(item, octets=max(0, item.octets - octets), micros=max(0, item.micros - micros))  # noqa: PLW2901
             if not item.octets and not item.micros:
                 continue
         kept.append(item)

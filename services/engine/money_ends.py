@@ -224,7 +224,7 @@ def _sold(account: AccountState, price: CompiledPrice, octets: int, purses: Sequ
     used = used_of(price.counter_id, account.counters)
     total = used.octets + octets
     micros = price.amount_up_to(total) - price.amount_up_to(used.octets)
-    account = _with(account, Counter(price.counter_id, total, used.micros + micros))
+    account = _with(account, Counter(price.counter_id, total, used.micros + micros, price.price.unit))
     account, given = _paid(account, micros, purses)
     return replace(account, balance_micros=account.balance_micros - (micros - given))
 

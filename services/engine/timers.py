@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from schemas.catalogue_allowances import Rollover
 from schemas.state import AccountState, Bucket, Product
 from schemas.units import format_micros
+from services.engine.caps import recounted
 from services.engine.credits import expire_money, grant_money
 from services.engine.cycles import days_of_cycle, renewed
 from services.engine.due import reminder_ms, renewal_reminder_ms
@@ -161,6 +162,7 @@ def _adopt(account: AccountState, tariff: Tariff, partition: int, until_ms: int,
     at_ms = min(until_ms, max(account.due_ms - 1, account.settled_ms))
     journal = _journal(account, tariff, partition, at_ms, now_ms)
     journal.emit_gathered()
+    journal.account = recounted(journal.account, tariff)
     journal.settle("catalogue")
     return journal.outcome()
 
