@@ -10,6 +10,7 @@ from services.rating import tariff_lint_offers as offers
 from services.rating import tariff_lint_people as people
 from services.rating import tariff_lint_plans as plans
 from services.rating import tariff_lint_prices as prices
+from services.rating import tariff_lint_refunds as refunds
 from services.rating import tariff_lint_rules as rules
 from services.rating import tariff_lint_sales as sales
 from services.rating import tariff_lint_traffic as traffic
@@ -44,6 +45,7 @@ CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "unorderable": (sales.unorderable,),
     "sale-over": (sales.sales_that_are_over,),
     "pass-price": (sales.recurring_passes,),
+    "cheap-volume": (refunds.cheaply_emptied,),
     "no-effect": (words.without_effect,),
     "rates": (words.rates,),
     "sponsor-budget": (offers.campaigns,),

@@ -12,7 +12,11 @@ from services.rating.catalogue_lint import lint_folder
 from services.rating.catalogue_yaml import Location
 from services.rating.findings import Finding
 from services.rating.tariff_lint import CHECKS
-from tests.rating import tariff_lint_more_cases, tariff_lint_people_cases  # noqa: F401 - they add to CASES
+from tests.rating import (  # noqa: F401 - they add to CASES
+    tariff_lint_more_cases,
+    tariff_lint_people_cases,
+    tariff_lint_refund_cases,
+)
 from tests.rating.tariff_lint_cases import CASES, NOW_MS, WORLD
 
 
