@@ -34,6 +34,7 @@ from services.cli.reconcile_flows import FlowAudit
 from services.cli.reconcile_leases import LeaseAudit
 from services.cli.reconcile_ledger import LedgerAudit
 from services.cli.reconcile_log import LogBooks
+from services.cli.reconcile_repeats import RepeatAudit
 from services.cli.reconcile_state import StateAudit, report_negative
 from services.cli.reconcile_view import PART_FIELDS, BucketKey, LaneSums, LaneView
 from services.runtime.log import LogRecord
@@ -85,6 +86,7 @@ class LaneAudit:
             requests_first=view.firsts.get(LEASE_REQUESTS, 0),
         )
         self._corrections = CorrectionAudit(findings)
+        self._repeats = RepeatAudit(findings, view.partition)
         self._accounts: set[str] = set()
 
     # --- dead letters ---------------------------------------------------------------------------------------------
@@ -107,6 +109,7 @@ class LaneAudit:
             return self._commands.refused(letter.offset)
         if letter.cause == "duplicate" and letter.record_id is not None:
             self._books.duplicates.add(letter.record_id, self._view.partition, letter.offset)
+            self._repeats.refused(letter)
         return self._flows.refused(letter.offset, f"the dead letter at offset {record.offset}")
 
     # --- state ----------------------------------------------------------------------------------------------------
@@ -222,6 +225,7 @@ class LaneAudit:
         for record, decision in batch:
             books.record_ids.add(decision.record_id, self._view.partition, record.offset)
             books.versions[decision.catalogue_version] += 1
+            self._repeats.decided(decision)
             self._check_key(DECISIONS, record, decision.account_id)
             parts = self._decided_parts(decision)
             if self._decide(record, decision):
@@ -335,6 +339,7 @@ class LaneAudit:
         self._findings.waiting["lanes"] += not self._view.settled
         self._commands.finish(settled=self._view.settled)
         self._flows.finish()
+        self._repeats.finish()
         self._corrections.finish(whole=self._view.whole(USAGE))
         self._finish_accounts()
         self._compare("volume_by_subscriber", self._sums.volume, "octets in its records", "decided")

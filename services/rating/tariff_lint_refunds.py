@@ -21,8 +21,8 @@ def cheaply_emptied(view: View) -> Iterator[Finding]:
                 continue
             yield view.finding(
                 "cheap-volume", ("offerings", offering.id),
-                f"recurring price {price.id!r} of {offering.id!r} is {_TELLS[word]}, and {granted[0]} is granted whole: "
-                "it can be used up at once for the price of a day",
+                f"recurring price {price.id!r} of {offering.id!r} is {_TELLS[word]}, and {granted[0]} is granted "
+                "whole: it can be used up at once for the price of a day",
                 "grant it by the day (`proration: daily`), or charge the whole cycle",
                 path=("prices", place, word), severity="warning",
             )  # fmt: skip

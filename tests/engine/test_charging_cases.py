@@ -1,10 +1,10 @@
 """Cases that charging systems got wrong, one test for each that touches rating, under its number.
 
-Rounding 1 to 5, numbers and units 6 to 9, balances 17 to 26, time 27 to 32, corrections 34. The others are no matter
-of one account's charging: duplicates and the stream's order (10, 11, 15) in tests/policy/test_seen.py,
-test_intake.py and test_transaction.py; crashes (12) in tests/faults; offsets and retention (13, 14) in tests/runtime;
-re-rating (33) with the corrections of an account. Repeated top-ups and refunds (16) are in test_commands.py and
-test_correction_commands.py.
+Here are rounding 1 to 5, numbers and units 6 to 9, balances 17 to 24, time 27 to 32, corrections 34. The others, under
+`test_case_<number>` as well: 10 and 11 in tests/policy/test_transaction.py and tests/cli/test_reconcile_repeats.py, 12 to
+15 with crashes, offsets, retention and the order of the stream, which are no matter of one account's charging (tests/faults,
+tests/runtime, tests/policy), 16 in test_commands.py and test_correction_commands.py, 25 and 26 here and in
+test_overshoot.py, 33 in test_correction_commands.py.
 """
 
 from typing import Any
