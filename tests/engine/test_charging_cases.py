@@ -1,7 +1,7 @@
 """Cases that charging systems got wrong, one test for each that touches rating, under its number.
 
 Here are rounding 1 to 5, numbers and units 6 to 9, balances 17 to 26, time 27 to 32, corrections 34; more of 18, 20,
-26, 28 and 34 elsewhere under the same names. Also as `test_case_<number>`: 10 and 11 in tests/policy/test_transaction.py
+26, 28 and 34 elsewhere by the same names. And as `test_case_<number>`: 10 and 11 in tests/policy/test_transaction.py
 and tests/cli/test_reconcile_repeats.py, 16 in test_commands.py and test_correction_commands.py, 33 in the latter. The
 others are no matter of one account's charging: crashes (12) in tests/faults, offsets and retention (13, 14) in
 tests/runtime, the order of the stream (15) in tests/policy/test_intake.py.
