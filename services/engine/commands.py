@@ -40,6 +40,7 @@ from services.engine.late_release import release
 from services.engine.leaving import end_by_order, end_dependents, end_with_cycle
 from services.engine.outcome import Outcome, Position, Refusal
 from services.engine.periods import DAY_MS, add_days, end_of_days, is_time_zone
+from services.engine.renewal import term_end_ms
 from services.engine.sale import ineligible, misfit, off_sale
 from services.engine.tariff import MAX_TOTAL_MICROS, CompiledOffering, Tariff
 from services.engine.timers import advance, event_time_ms, joined, resume_suspended, start_product
@@ -332,7 +333,12 @@ def _set_renewal(journal: Journal, command: SetRenewal) -> None:
         end_dependents(journal, ordered_ms=command.issued_at_ms)
         journal.settle("cancelled")
         return
-    journal.put(replace(product, renews=command.renews))
+    after = replace(product, renews=command.renews)
+    if offering is not None and command.renews and product.end_ms == journal.account.cycle_end_ms:
+        # A cancellation for the cycle's end is taken back with it: the term ends where it would have.
+        end_ms = term_end_ms(product, offering, journal.account)
+        after = replace(after, end_ms=max(product.end_ms, end_ms or 0))
+    journal.put(after)
     beyond = "is renewed at the end of its term" if command.renews else "ends with its term and is not renewed"
     journal.tell("receipt", f"{product.offering_id} {beyond}", product=product)
     journal.settle("renewal")

@@ -65,6 +65,17 @@ def next_term(product: Product, offering: CompiledOffering, account: AccountStat
     return _begun_anew(product, at_ms, add_days(first_ms, days, time_zone=zone), first_ms)
 
 
+def term_end_ms(product: Product, offering: CompiledOffering, account: AccountState) -> int | None:
+    """When the product's present term ends by itself; None without terms."""
+    sold = offering.offering
+    if sold.term_days is None:
+        return None
+    if product.first_ms:
+        return next_term(product, offering, account, product.start_ms).end_ms
+    begins_ms = product.trial_end_ms or product.start_ms
+    return end_of_days(begins_ms, sold.term_days, time_zone=account.time_zone, anchor=sold.anchor)
+
+
 def _begun_anew(product: Product, at_ms: int, end_ms: int, first_ms: int) -> Product:
     return replace(
         product, start_ms=at_ms, end_ms=end_ms, trial="", trial_end_ms=0, paid=(), first_ms=first_ms,

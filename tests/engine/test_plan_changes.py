@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from schemas.command import SetRenewal
 from schemas.state import Product
 from tests.engine.world import RefusedError, World, catalogue, micros, ms
 
@@ -85,6 +86,25 @@ def test_a_term_that_ends_before_the_cycle_is_not_made_longer_and_not_renewed() 
     here.timer("2026-03-18 12:00")
     assert held(here) == []
     assert here.told("renewed") == []
+
+
+@pytest.mark.parametrize("anchor", ["activation", "calendar"])
+@pytest.mark.parametrize("at", ["2026-03-30 12:00", "2026-04-06 13:00"])
+def test_a_renewal_switched_on_again_takes_back_a_cancellation_for_the_cycles_end(anchor: str, at: str) -> None:
+    """In the first term and in a later one; otherwise it would be renewed in the middle of what was paid for."""
+    week = {"id": "week", "term_days": 30, "renewal": "automatic", "anchor": anchor}
+    here = world(week, at="2026-03-07 12:00")
+    here.activate("week", "p")
+    here.now_ms = here.time(at)
+    here.timer()
+    end_ms = product(here, "p").end_ms
+    here.cancel("p", takes_effect="cycle_end")
+    here.command(SetRenewal, product_id="p", renews=True)
+    assert product(here, "p").end_ms == end_ms
+    assert product(here, "p").renews
+    here.cancel("p", takes_effect="cycle_end")
+    assert here.account is not None
+    assert product(here, "p").end_ms == min(end_ms or 0, here.account.cycle_end_ms)
 
 
 def test_what_is_suspended_or_has_not_begun_is_cancelled_at_once() -> None:
