@@ -99,8 +99,13 @@ _FIELDS = {
         "offering_id": dice.choice(["plan", "pack", "pass"]),
         "renews": dice.random() < 0.8,
         "hours": dice.choice([None, None, None, -30, 26]),
+        "replaces": dice.choice([None, None, None, "p1", "p2"]),
+        "takes_effect": dice.choice(["now", "now", "cycle_end"]),
     },
-    "cancel": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
+    "cancel": lambda dice: {
+        "product": f"p{dice.randint(1, 6)}",
+        "takes_effect": dice.choice(["now", "now", "cycle_end"]),
+    },
     "renewal": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
     "confirm": lambda dice: {"product": f"p{dice.randint(1, 6)}"},
     "credit": lambda dice: {"amount": dice.choice(["0.4", "3", "20"])},
@@ -192,10 +197,11 @@ class Life:
     def _buy(self, fields: dict[str, Any]) -> None:
         self.bought += 1
         start = None if fields.get("hours") is None else self.world.now_ms + fields["hours"] * 3_600_000
-        self.world.activate(fields["offering_id"], f"p{self.bought}", renews=fields["renews"], start_ms=start)
+        how = {"replaces": fields.get("replaces"), "takes_effect": fields.get("takes_effect", "now")}
+        self.world.activate(fields["offering_id"], f"p{self.bought}", renews=fields["renews"], start_ms=start, **how)
 
     def _cancel(self, fields: dict[str, Any]) -> None:
-        self.world.cancel(fields["product"])
+        self.world.cancel(fields["product"], takes_effect=fields["takes_effect"])
 
     def _renewal(self, fields: dict[str, Any]) -> None:
         self.world.command(SetRenewal, product_id=fields["product"], renews=False)
