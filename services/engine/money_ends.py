@@ -25,7 +25,7 @@ from services.engine.caps import (
 )
 from services.engine.prices import curve_of
 from services.engine.purses import PAID, credit_of, paid_from
-from services.engine.standing import share_id
+from services.engine.shares import share_id
 from services.engine.tariff import CompiledAllowance, CompiledPrice, CompiledPurse, CompiledRule
 
 BALANCE = "balance"

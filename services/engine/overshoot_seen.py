@@ -17,7 +17,7 @@ from schemas.state import AccountState
 from services.engine.caps import SPENDING_LIMIT, campaign_counter, used_of
 from services.engine.money_ends import BALANCE
 from services.engine.outcome import Outcome
-from services.engine.standing import share_id
+from services.engine.shares import share_id
 from services.engine.tariff import Tariff, Traffic
 
 FORGET_MS = 3_600_000
