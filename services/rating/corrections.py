@@ -29,7 +29,7 @@ from services.engine.periods import cycle_at
 from services.rating.clock import Clock, wall_clock_ms
 from services.rating.database import Connection, Engine, again_after_collision, reading, writing
 from services.rating.explain_corrections import is_corrected_by
-from services.rating.past import past_period
+from services.rating.past import UnclearTotals, past_period
 from services.rating.repositories import accounts as files
 from services.rating.repositories import corrections as orders
 from services.rating.repositories import ledger as books
@@ -225,6 +225,8 @@ class _Desk:
         except orders.TooManyRows as error:
             rule = f"{error}, too many to sum up its period"
             raise CorrectionRefused(f"usage_id: {line.usage_id!r}: {rule}; charge it in the present one") from None
+        except UnclearTotals as error:
+            raise CorrectionRefused(f"usage_id: {line.usage_id!r}: {error}; charge it in the present one") from None
 
     def _problem(self, row: Row) -> str | None:
         """Why a row cannot be corrected so: the rule and the next step; None when it can."""

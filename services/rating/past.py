@@ -17,6 +17,10 @@ from services.rating.repositories import readings
 Row = dict[str, Any]
 
 
+class UnclearTotals(Exception):  # noqa: N818 - a state of affairs
+    """The ledger does not say what a total of the period came to."""
+
+
 class _Moved(NamedTuple):
     """A grant or an expiry of one bucket."""
 
@@ -27,7 +31,10 @@ class _Moved(NamedTuple):
 
 
 def past_period(connection: Connection, row: Row, *, span: tuple[int, int]) -> PastPeriod:
-    """What the account of `row` had when it happened; `span` is its billing cycle. Raises orders.TooManyRows."""
+    """What the account of `row` had when it happened; `span` is its billing cycle.
+
+    Raises orders.TooManyRows, UnclearTotals.
+    """
     account_id, at_ms = row["account_id"], row["start_ms"]
     products = [
         (item["product_id"], item["offering_id"])
@@ -116,8 +123,12 @@ def _sold(row: Row, moved: int) -> int:
 
 def _offering_of(connection: Connection, row: Row, products: dict[str, str]) -> str:
     """The offering that a price belonged to, for rows of before 1.2, which name the price only."""
-    for offering_id in products.values():
+    sellers = []
+    for offering_id in sorted(set(products.values())):
         offering = shelf.find(connection, row["catalogue_version"], "offering", offering_id) or {}
         if any(price["id"] == row["price_id"] for price in offering.get("usage_prices", ())):
-            return offering_id
-    return ""
+            sellers.append(offering_id)
+    if len(sellers) > 1:
+        name = f"{row['usage_id']!r} was sold at price {row['price_id']!r}, which {' and '.join(sellers)} have"
+        raise UnclearTotals(f"{name}, and does not say whose it was")
+    return sellers[0] if sellers else ""

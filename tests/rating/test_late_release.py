@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas.command import AccountCommand, ActivateProduct, ChangeProfile, PastTotal, ReleaseLate
 from schemas.topics import COMMANDS
@@ -188,3 +189,28 @@ def test_a_dry_run_settles_nothing_and_a_release_comes_from_the_ledger(shop):
     )
     with pytest.raises(CommandRefused, match="smartpipe correct"):
         submit(shop.engine, [command])
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_period_sold_at_a_price_that_two_offerings_have_is_summed_up_only_where_rows_say_whose(shop, old):
+    more = {"id": "more", "usage_prices": [{**PLAN["usage_prices"][0], "scope": {"categories": ["streaming"]}}]}
+    made = catalogue(PLAN, more, version="v2")
+    publish_catalogue(shop.engine, made)
+    at_ms = ms("2026-03-10 12:00")
+    common = {"version": "1.0", "account_id": "a1", "issued_at_ms": at_ms}
+    submit(shop.engine, [ActivateProduct(command_id="k-2", product_id="m", offering_id="more", **common)])
+    shop.world.publish(made)
+    shop.world.activate("more", "m")
+    shop.world.flow(1150, "netflix", at="2026-03-11 12:00")
+    shop.world.emit()
+    if old:
+        rows = shop.world.usage
+        rows[shop.booked :] = [replace(row, price_offering_id=None) for row in rows[shop.booked :]]
+    shop.deliver()
+    late = shop.late()
+    if old:
+        with pytest.raises(CorrectionRefused, match="at price 'beyond', which more and plan have, and does not say"):
+            shop.ask(late, "past")
+    else:
+        shop.ask(late, "past")
+        assert PastTotal(counter_id="price:more/beyond", octets=150, amount="1.5") in shop.sent().past.totals
