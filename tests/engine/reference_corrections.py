@@ -290,7 +290,7 @@ class CorrectedReference(Reference):
         room = micros
         for purse in self.purses:
             if purse["bucket"] == bucket:
-                part = min(room, purse["allowance"]["amount"] - purse["left"])
+                part = min(room, purse["granted"] - purse["left"])
                 purse["left"] += part
                 room -= part
         return micros - room

@@ -44,8 +44,14 @@ class ReferenceHoldings:
         self.paid_to: int | None = None
         self.now, (self.zone, self.anchor) = at, days
         self.cycle_start, self.cycle_end = cycle_of(at, self.zone, self.anchor)
+        self.whole_days = self.days_between(self.cycle_start, self.cycle_end)
 
     # -- what can happen
+
+    def set_anchor(self, day: int, at: datetime) -> None:
+        """Cycles begin on another day of the month, after this one."""
+        self.credit(0, at)
+        self.anchor = day
 
     def credit(self, micros: int, at: datetime) -> None:
         self.pass_time(at)
@@ -257,7 +263,9 @@ class ReferenceHoldings:
             self.lots.append({**lot, "left": keep, "granted": keep, "end": end, "rolled": True})
 
     def renew(self) -> None:
-        self.cycle_start, self.cycle_end = cycle_of(self.now, self.zone, self.anchor)
+        begin, self.cycle_end = cycle_of(self.now, self.zone, self.anchor)
+        # It began at another anchor where that was changed; then it is a part of a whole one.
+        self.cycle_start, self.whole_days = self.now, self.days_between(begin, self.cycle_end)
         self.totals = {}
         self.raised = {}
         self.spent = 0
@@ -283,6 +291,7 @@ class ReferenceHoldings:
                 end = self.ends(product) if validity == "cycle" else product["end"]
                 lot = {"bucket": f"{product['id']}/{allowance['id']}", "allowance": allowance, "rolled": False}
                 amount = most_of(allowance, "octets", "seconds")[0]
+                amount = self.part(amount) if validity == "cycle" else amount
                 lot |= {"product": product["id"], "offering": product["offering"], "left": amount, "granted": amount}
                 self.lots.append({**lot, "start": self.now, "end": end})
 
@@ -290,7 +299,15 @@ class ReferenceHoldings:
             if money["validity"] in validities:
                 end = self.ends(product) if money["validity"] == "cycle" else product["end"]
                 purse = {"bucket": f"{product['id']}/{money['id']}", "allowance": money, "product": product["id"]}
-                self.purses.append({**purse, "left": money["amount"], "start": self.now, "end": end})
+                amount = self.part(money["amount"]) if money["validity"] == "cycle" else money["amount"]
+                self.purses.append({**purse, "left": amount, "granted": amount, "start": self.now, "end": end})
+
+    def part(self, amount: int) -> int:
+        """What of the amount of a whole cycle is for the present one."""
+        return amount * self.days_between(self.cycle_start, self.cycle_end) // self.whole_days
+
+    def days_between(self, start: datetime, end: datetime) -> int:
+        return (clock(end, self.zone).date() - clock(start, self.zone).date()).days
 
     def today(self) -> date:
         return clock(self.now, self.zone).date()
@@ -326,8 +343,11 @@ class ReferenceHoldings:
             first += timedelta(days=1)
         end = clock(self.ends(product), self.zone).date()
         days = max(0, (end - first).days)
-        cycle = (clock(self.cycle_end, self.zone).date() - clock(self.cycle_start, self.zone).date()).days
-        micros = price["amount"] * days // cycle if price.get("proration") == "daily" else price["amount"]
+        micros = price["amount"]
+        if price.get("proration") == "daily":
+            micros = micros * days // self.whole_days
+        elif price["type"] == "recurring":
+            micros = self.part(micros)
         return {"price": price, "micros": micros, "days": days, "first": first, "end": end, "at": self.now}
 
     def is_paid_today(self, product: dict[str, Any]) -> bool:

@@ -200,8 +200,10 @@ class Day:
                 self.set_limit()
             elif action < 0.96:
                 self.set_renewal()
-            elif action < 0.975:
+            elif action < 0.97:
                 self.raise_cap()
+            elif action < 0.985:
+                self.set_anchor()
             else:
                 self.engine.timer(stamp(self.at))
         self.compare()
@@ -290,6 +292,11 @@ class Day:
         else:
             with pytest.raises(RefusedError, match=f"^{refused}"):
                 self.engine.raise_cap(price_id, text, at=stamp(self.at), offering_id=offering)
+
+    def set_anchor(self) -> None:
+        day = (self.at + timedelta(days=self.dice.randint(0, 4))).day
+        self.model.set_anchor(day, self.at)
+        self.engine.profile(cycle_day=day, at=stamp(self.at))
 
     def credit(self) -> None:
         amount = self.dice.choice([400_000, 3_000_000])
