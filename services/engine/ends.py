@@ -12,7 +12,7 @@ from services.engine.leases import released_octets
 from services.engine.reasons import Met
 from services.engine.select import Selection
 from services.engine.shares import share_id
-from services.engine.tariff import CompiledPrice, Tariff, Traffic
+from services.engine.tariff import CompiledPrice, Tariff
 
 Unit = Literal["octets", "ms", "micros"]
 
@@ -45,7 +45,7 @@ def ends_of(
     account, selection = met.account, met.selection
     return (
         *_campaign(account, subscriber_id, selection, now_ms, leases),
-        *_buckets(account, subscriber_id, met.traffic, tariff),
+        *_buckets(met, subscriber_id, tariff),
         *_money(account, selection),
     )
 
@@ -65,8 +65,19 @@ def _campaign(
         yield End("budget", campaign.id, "octets", most - left, most, left)
 
 
-def _buckets(account: AccountState, subscriber_id: str, traffic: Traffic, tariff: Tariff) -> Iterator[End]:
+def asleep_of(met: Met, tariff: Tariff) -> Iterator[str]:
+    """Buckets that are for such traffic and serve nothing now."""
+    for bucket in met.account.buckets:
+        compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+        if compiled is not None and bucket.bucket_id in met.asleep and compiled.reach.miss(met.traffic) is None:
+            yield bucket.bucket_id
+
+
+def _buckets(met: Met, subscriber_id: str, tariff: Tariff) -> Iterator[End]:
+    account, traffic = met.account, met.traffic
     for bucket in account.buckets:
+        if bucket.bucket_id in met.asleep:
+            continue
         compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
         if compiled is None or compiled.reach.miss(traffic) is not None or not traffic.gets(compiled.reach):
             continue

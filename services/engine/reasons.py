@@ -14,7 +14,7 @@ from services.engine.late import is_present, view_of
 from services.engine.outcome import Position
 from services.engine.packed import unpacked
 from services.engine.reclassify import reclassify
-from services.engine.select import Selection, select, traffic_of, weigh
+from services.engine.select import Selection, plan_of, select, traffic_of, weigh
 from services.engine.standing import standing_for
 from services.engine.tariff import CompiledRule, Tariff, Traffic
 from services.engine.timers import MAX_AHEAD_MS, advance
@@ -37,6 +37,8 @@ class Met(NamedTuple):
     selection: Selection
     weighed: tuple[Weighed, ...]
     """By precedence, the built-in rule last; the first without a reason wins."""
+    asleep: frozenset[str]
+    """Buckets that serve nothing now: outside their windows, suspended, or gone from the catalogue."""
 
 
 def met(
@@ -67,4 +69,6 @@ def met_by(flow: FlowRecord, classification: Classification, account: AccountSta
     standing = standing_for(account, flow.subscriber_id)
     traffic = traffic_of(classification, flow, tariff)
     weighed = tuple(Weighed(*found) for found in weigh(standing, traffic, tariff))
-    return Met(account, traffic, select(standing, classification, flow, tariff), weighed)
+    slots = zip(account.buckets, plan_of(standing, tariff).slots, strict=True)
+    asleep = frozenset(bucket.bucket_id for bucket, slot in slots if slot.allowance is None)
+    return Met(account, traffic, select(standing, classification, flow, tariff), weighed, asleep)

@@ -13,7 +13,7 @@ from schemas.decision import PolicyDecision, Qos
 from schemas.flow import FlowRecord
 from schemas.notification import Notification
 from schemas.units import parse_micros
-from services.engine.ends import End, ends_of
+from services.engine.ends import End, asleep_of, ends_of
 from services.engine.outcome import Outcome
 from services.engine.reasons import Met, Weighed, met_by
 from services.engine.tariff import BUILT_IN_RULE, Tariff
@@ -69,7 +69,7 @@ def explain_flow(decided: Decided, published: Published) -> Document:
             "limits": [_limit(end, facts) for end in _ends(decided, after)],
             "gateway": [f"{item.action} {item.rule_id}: {item.cause}" for item in decided.outcome.updates],
             "told": [_told(note) for note in decided.outcome.notifications],
-            "notes": list(_notes(decided, decision, after)),
+            "notes": [*_notes(decided, decision, after), *_asleep(decided, facts)],
         }
     )  # fmt: skip
 
@@ -233,10 +233,7 @@ _ENDS = {
 def _limit(end: End, facts: Facts) -> Document:
     published = facts.published
     currency = published.stored.currency if published else None
-    name = end.name
-    if end.kind in ("bucket", "share") and published is not None:
-        offering = published.offerings.get(facts.products.get(name.rpartition("/")[0], ""))
-        name, _ = bucket_names({"bucket_id": name}, offering)
+    name = _bucket_name(end.name, facts) if end.kind in ("bucket", "share") else end.name
     told = f"{value_text(end.left, end.unit, currency)} left"
     percent = end.used * 100 // end.most if end.most else None
     if end.most is not None:
@@ -254,6 +251,18 @@ def _limit(end: End, facts: Facts) -> Document:
             "text": f"{_ENDS[end.kind].format(name=name)}: {told}",
         }
     )
+
+
+def _asleep(decided: Decided, facts: Facts) -> Iterator[str]:
+    for bucket_id in asleep_of(decided.before, decided.tariff):
+        name = _bucket_name(bucket_id, facts)
+        yield f"bucket {name} is for such traffic, and serves nothing now: not its time, or its product is suspended"
+
+
+def _bucket_name(bucket_id: str, facts: Facts) -> str:
+    offerings = facts.published.offerings if facts.published else {}
+    offering = offerings.get(facts.products.get(bucket_id.rpartition("/")[0], ""))
+    return bucket_names({"bucket_id": bucket_id}, offering)[0]
 
 
 def _told(note: Notification) -> str:

@@ -45,10 +45,8 @@ def may_have_failed(rule: PccRule) -> Iterator[tuple[str, str]]:
 
 def condition_text(rule: PccRule, reason: str) -> str:
     """What a rule asks for, by the reason for which a decision says that it lost."""
-    if reason in _SCOPED:
-        return outside_text(rule)
-    if reason in OF_EACH_FLOW:
-        return f"it covers {scope_text(rule.scope)} only"
+    if reason in _SCOPED or reason in OF_EACH_FLOW:
+        return outside_text(rule) if reason in _SCOPED else f"it covers {scope_text(rule.scope)} only"
     if reason.startswith("bucket_not_") and rule.bucket is not None:
         percent = f" ({rule.bucket.percent} %)" if rule.bucket.percent else ""
         return f"it applies while {rule.bucket.allowance} is {rule.bucket.state}{percent}"
@@ -56,6 +54,9 @@ def condition_text(rule: PccRule, reason: str) -> str:
         return f"it applies while {_spend_text(rule.spend)} is spent in the billing cycle"
     if reason in ("subscriber", "tier", "plan") and rule.subscribers is not None:
         return f"it is for certain accounts only: {_subscribers_text(rule.subscribers)}"
+    if reason == "time_window":
+        times = ", ".join(f"{'/'.join(item.days) or 'daily'} {item.start}-{item.end}" for item in rule.scope.windows)
+        return f"it applies at other times: {times}, by the subscriber's clock"
     return _OTHER.get(reason, "").format(rule=rule) or reason
 
 
@@ -65,7 +66,6 @@ _OTHER = {
     "not_suspect": "it is for traffic whose evidence disagrees",
     "suspect": "the evidence of this traffic disagrees, so it gets nothing that is given away, nor this rule",
     "confidence": "it needs a confidence of {rule.min_confidence}, and a verdict that is believed if it gives away",
-    "time_window": "it applies at other times of the week",
 }
 
 

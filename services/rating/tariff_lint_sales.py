@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from schemas.catalogue import ProductOffering
+from schemas.catalogue import PccRule, ProductOffering
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import View
@@ -56,6 +56,31 @@ def recurring_passes(view: View) -> Iterator[Finding]:
                 f"recurring price {price.id!r} of pass {offering.id!r} {told}", step, path=("prices", place),
                 severity="warning",
             )  # fmt: skip
+
+
+def endless_passes(view: View) -> Iterator[Finding]:
+    """A pass that is paid for once, has no term, and brings what never ends by itself."""
+    for offering in view.catalogue.offerings:
+        if offering.kind != "pass" or offering.term_days is not None:
+            continue
+        if any(price.type == "recurring" and price.amount for price in offering.prices):
+            continue
+        own = {allowance.id for allowance in offering.allowances if allowance.validity == "once"}
+        rules = [view.rules[name] for name in offering.rules]
+        lasting = [f"rule {rule.id!r}" for rule in rules if not _waits_for(rule, own)]
+        lasting += [f"allowance {item.id!r}" for item in offering.allowances if item.validity == "cycle"]
+        lasting += [f"usage price {price.id!r}" for price in offering.usage_prices]
+        if lasting:
+            yield view.finding(
+                "pass-price", ("offerings", offering.id),
+                f"pass {offering.id!r} has no term, and {' and '.join(lasting)} of it last until somebody cancels it",
+                "give it `term_days`, or make it an add_on", path=("kind",), severity="warning",
+            )  # fmt: skip
+
+
+def _waits_for(rule: PccRule, allowances: set[str]) -> bool:
+    """Whether a rule is in force only as long as one of these allowances lasts."""
+    return rule.bucket is not None and rule.bucket.allowance in allowances and rule.bucket.state != "exhausted"
 
 
 class _Wanted(NamedTuple):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from schemas.catalogue import PccRule
 from schemas.catalogue_scopes import Scope
-from services.engine.scopes import meet, traffic_of, week_of
+from services.engine.scopes import WHOLE_WEEK, meet, traffic_of, week_of
+from services.engine.tariff import Reach
 from services.rating.catalogue_yaml import KeyPath
 from services.rating.findings import Finding
 from services.rating.tariff_lint_view import NEVER, Payer, RuleIndex, View, asked, is_sure
@@ -49,6 +50,30 @@ def paid_under_gate(view: View) -> Iterator[Finding]:
         gates = [rule for rule in rules if rule.gate_status == "closed"]
         for payer in view.payers(offering) if gates else ():
             yield from _gated(view, payer, gates, openers)
+
+
+def windows_of_always(view: View) -> Iterator[Finding]:
+    """Windows of a scope that are open all the week together: a time that was meant for something else."""
+    for place in _scopes(view):
+        windows = Reach.of(place.scope).windows
+        if windows and week_of(windows) == WHOLE_WEEK:
+            yield view.finding(
+                "no-effect", (place.part, place.item_id), f"the windows of {place.name} are open at all times",
+                "mend their days and times (a window that ends when it starts lasts a day), or remove them",
+                path=(*place.path, "windows"), severity="warning",
+            )  # fmt: skip
+
+
+def networks_of_no_zone(view: View) -> Iterator[Finding]:
+    """Zones for some countries, and none for the rest: who roams there is taken to be at home."""
+    zones = view.catalogue.zones
+    home = next((zone for zone in zones if zone.home), None)
+    if home is not None and len(zones) > 1 and not any(zone.rest for zone in zones):
+        yield view.finding(
+            "gap", ("zones", home.id),
+            f"networks that no zone lists count as zone {home.id!r}: whoever roams there is served as if at home",
+            "give one zone `rest: true`", severity="warning",
+        )  # fmt: skip
 
 
 class _Place(NamedTuple):

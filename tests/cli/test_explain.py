@@ -322,3 +322,52 @@ def test_a_folder_without_a_ledger_is_said_to_be_one_and_not_made(tmp_path: Path
     assert isinstance(result.exception, SimulationError)
     assert "there is no ledger in" in str(result.exception)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_bucket_outside_its_times_is_told_to_serve_nothing_now(ask: Ask, folder: Path) -> None:
+    text = (folder / "tariff.yaml").read_text()
+    scope = "{categories: [streaming], windows: [{start: '23:00', end: '06:00'}]}"
+    night = f"{{id: night, name: Night, octets: 9 kB, scope: {scope}}}"
+    (folder / "tariff.yaml").write_text(text.replace("allowances: [", f"allowances: [{night}, "))
+    by_day = explained(ask(*PLAN, "--json", lines=(flow("r1", "a.example.net", 100),)))
+    assert "bucket Night is for such traffic, and serves nothing now" in by_day["notes"][0]
+    assert [limit["id"] for limit in by_day["limits"]] == ["simulated-1/data", "beyond"]
+    at_night_ms = T0 // 86_400_000 * 86_400_000 + 3_600_000
+    at_night = flow("r1", "a.example.net", 100, start_ms=at_night_ms, end_ms=at_night_ms)
+    found = explained(ask(*PLAN, "--json", lines=(at_night,)))
+    assert found["buckets"][0]["name"] == "Night"
+    assert "notes" not in found
+
+
+CONDITIONS = [
+    ("scope: {windows: [{days: [sat, sun], start: '01:00', end: '02:00'}]}", "time_window",
+     "it applies at other times: sat/sun 01:00-02:00, by the subscriber's clock"),
+    ("spend: {at_least: 2, below: 9}", "spend",
+     "it applies while at least 2 and less than 9 is spent in the billing cycle"),
+    ("bucket: {allowance: data, state: used, percent: 80}", "bucket_not_used", "it applies while data is used (80 %)"),
+    ("min_congestion: 9", "congestion", "it applies at congestion levels 9 to 31; the network reported 0"),
+    ("min_confidence: 100", "confidence",
+     "it needs a confidence of 100, and a verdict that is believed if it gives away; the verdict has 90; "
+     "the catalogue believes from 31 on"),
+    ("suspect: only", "not_suspect", "it is for traffic whose evidence disagrees"),
+    ("subscribers: {tiers: [gold]}", "tier",
+     "it is for certain accounts only: tier gold; this account's tier is not stated"),
+    ("subscribers: {offerings: [sponsored], min_tenure_days: 9}", "plan",
+     "it is for certain accounts only: holding sponsored, 9 days or more with us; this account holds plan"),
+    ("charging: sponsored, campaign: over", "campaign_not_running", "its campaign over was not running"),
+    ("scope: {dnns: [ims]}", "dnn", "it covers data networks ims only; this flow was in no stated data network"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("condition", "reason", "text"), CONDITIONS, ids=[reason for _, reason, _ in CONDITIONS])
+def test_every_condition_that_failed_says_what_it_asks_for_and_what_there_was(
+    ask: Ask, folder: Path, condition: str, reason: str, text: str
+) -> None:
+    (folder / "more.yaml").write_text(
+        f"rules: [{{id: asks, precedence: 10, {condition}}}]\n"
+        "campaigns: [{id: over, sponsor_id: s, per_subscriber_octets: 1 GB, valid_until_ms: 5}]\n"
+    )
+    tariff = (folder / "tariff.yaml").read_text().replace("rules: [house,", "rules: [asks, house,")
+    (folder / "tariff.yaml").write_text(tariff)
+    found = explained(ask(*PLAN, "--json", lines=(flow("r1", "a.example.net", 100),)))
+    assert found["losers"][0] == {"ruleId": "asks", "reason": reason, "text": text}

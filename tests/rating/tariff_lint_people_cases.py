@@ -162,3 +162,48 @@ offerings:
 case("a paid pack whose traffic is free at home", AT_HOME % (", zones: [home]", ""), "11 paid-under-free?")
 case("a paid pack for abroad beside what is free at home", AT_HOME % (", zones: [home]", ", zones: [abroad]"))
 case("a paid pack beside what is free on one radio access", AT_HOME % (", zones: [home], rat_types: [NR]", ""))
+
+# A pass that is paid once and never ends.
+
+ENDLESS = """
+rules:
+- {id: r, precedence: 10, qos: {arp: 8}%s}
+offerings:
+- {id: plan, name: P, kind: base_plan, allowances: [{id: v, octets: 1 GB}]}
+- {id: pass, name: Q, kind: %s, requires: [plan], prices: [{id: fee, type: one_time, amount: 1}], rules: [%s]%s}
+"""
+ONCE = ", allowances: [{id: w, octets: 2 GB, validity: once}]"
+case("a pass for speed without a term", ENDLESS % ("", "pass", "r", ""), "5 pass-price?")
+case("a pass for speed with a term", ENDLESS % ("", "pass", "r", ", term_days: 1"))
+case("an add-on for speed", ENDLESS % ("", "add_on", "r", ""))
+case(
+    "a pass for speed as long as its volume lasts",
+    ENDLESS % (", bucket: {allowance: w, state: available}", "pass", "r", ONCE),
+)
+case(
+    "a pass for speed after its volume",
+    ENDLESS % (", bucket: {allowance: w, state: exhausted}", "pass", "r", ONCE),
+    "5 pass-price?",
+)
+case(
+    "a pass with volume for each cycle, and no term",
+    ENDLESS % ("", "pass", "", ONCE.replace("once", "cycle")),
+    "2 unreachable-rule",
+    "5 pass-price?",
+)
+
+# Windows that are always open, and networks that nobody thought of.
+
+WINDOW = """
+offerings:
+- id: plan
+  name: P
+  kind: base_plan
+  usage_prices: [{id: rest, amount: 1}]
+  allowances:
+  - {id: v, octets: 1 GB, scope: {windows: [%s]}}
+"""
+case("a window at night", WINDOW % "{start: '23:00', end: '06:00'}")
+case("a window that ends when it begins", WINDOW % "{start: '06:00', end: '06:00'}", "7 no-effect?")
+case("a window that ends when it begins, on one day", WINDOW % "{days: [sat], start: '06:00', end: '06:00'}")
+case("windows that are a week together", WINDOW % "{end: '12:00'}, {start: '12:00'}", "7 no-effect?")

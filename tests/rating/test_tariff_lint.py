@@ -93,3 +93,18 @@ def test_findings_come_as_json_for_programs(tmp_path):
         "severity": "warning", "code": "price-cliff", "file": "a.yaml", "line": 6, "objects": ["offering a"],
     }  # fmt: skip
     assert all(found[key] for key in ("message", "next_step"))
+
+
+@pytest.mark.parametrize(
+    ("zones", "expected"),
+    [
+        ("[{id: home, home: true, plmns: ['262']}, {id: eu, plmns: ['208']}]", ["1 gap?"]),
+        ("[{id: home, home: true, plmns: ['262']}, {id: eu, plmns: ['208']}, {id: far, rest: true}]", []),
+        ("[{id: ship, plmns: ['90170']}]", []),
+        ("[{id: home, home: true}]", []),
+    ],
+)
+def test_networks_that_no_zone_lists_are_told_to_count_as_home(tmp_path, zones, expected):
+    (tmp_path / "a.yaml").write_text(f"zones: {zones}")
+    found = lint_folder(tmp_path, clock=lambda: NOW_MS)
+    assert [f"{item.location.line} {item.code}{'?' * (item.severity == 'warning')}" for item in found] == expected
