@@ -96,7 +96,8 @@ def explain_recorded(question: Question, settings: Settings) -> Answer:
     catalogue = load_catalogue(question.catalogue)
     classifier = Classifier(catalogue.applications, cache_entries=NAME_CACHE_ENTRIES)
     tariff = compile_tariff(catalogue)
-    search = _Search(Run(tariff, subscription=question.subscription), classifier, question.record_id)
+    subscription = question.subscription.fitted(tariff) if question.subscription else None
+    search = _Search(Run(tariff, subscription=subscription), classifier, question.record_id)
     recording = Recording(search, seen_records=settings.dedup_records_per_lane, say=say)
     with told_of_shipped(question.catalogue, "the tariff", "--catalogue"):
         recording.play_files(question.flows, question.accounts)

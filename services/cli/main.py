@@ -42,6 +42,9 @@ SubscribeOption = Annotated[
     typer.Option(metavar="OFFERING", help="What accounts without a command hold, from their first flow on."),
 ]
 ZoneOption = Annotated[str, typer.Option(help="With --subscribe: the accounts' time zone.")]
+CreditOption = Annotated[
+    str, typer.Option("--credit", metavar="AMOUNT", help="With --subscribe: what each account's balance begins with.")
+]
 KafkaOption = Annotated[
     str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use this Kafka instead of the embedded log.")
 ]
@@ -245,6 +248,7 @@ def simulate(
     accounts: AccountsOption = None,
     subscribe: SubscribeOption = None,
     time_zone: ZoneOption = "UTC",
+    credit: CreditOption = "0",
     instead: Annotated[
         list[str] | None,
         typer.Option(metavar="OLD=NEW", help="Under the new tariff, holders of offering OLD have NEW."),
@@ -273,8 +277,8 @@ def simulate(
 
     question = Question(
         catalogue=catalogue, against=against, flows=flows_, accounts=accounts,
-        subscription=subscription_of(subscribe or [], time_zone), instead=parse_instead(instead or []), by=by.value,
-        top=top,
+        subscription=subscription_of(subscribe or [], time_zone, credit), instead=parse_instead(instead or []),
+        by=by.value, top=top,
     )  # fmt: skip
     answer = _run(simulate_topics(question, settings)) if topic else simulate_files(question, settings)
     sys.exit(print_answer(answer, as_json=json_))
@@ -288,6 +292,7 @@ def recommend_(
     accounts: AccountsOption = None,
     subscribe: SubscribeOption = None,
     time_zone: ZoneOption = "UTC",
+    credit: CreditOption = "0",
     account: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Only this account; repeat for more. Default: all.")
     ] = None,
@@ -314,7 +319,7 @@ def recommend_(
 
     request = Request(
         catalogue=catalogue, flows=flows_, accounts=accounts,
-        subscription=subscription_of(subscribe or [], time_zone), account_ids=frozenset(account or ()),
+        subscription=subscription_of(subscribe or [], time_zone, credit), account_ids=frozenset(account or ()),
         steer_own=steer_own,
     )  # fmt: skip
     answer = _run(recommend_from_topics(request, settings)) if topic else recommend_from_files(request, settings)
@@ -335,6 +340,7 @@ def explain_(
     accounts: AccountsOption = None,
     subscribe: SubscribeOption = None,
     time_zone: ZoneOption = "UTC",
+    credit: CreditOption = "0",
     json_: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
     catalogue: CatalogueOption = None,
     data_dir: DataOption = None,
@@ -355,7 +361,7 @@ def explain_(
 
     if usage_id is not None:
         sys.exit(print_answer(explain_booked(usage_id, settings), as_json=json_))
-    subscription = subscription_of(subscribe or [], time_zone)
+    subscription = subscription_of(subscribe or [], time_zone, credit)
     question = Question(flows_ or "-", record, accounts, subscription, catalogue)
     sys.exit(print_answer(explain_recorded(question, settings), as_json=json_))
 

@@ -163,9 +163,7 @@ def _answer(gathered: Gathered, recording: Recording, catalogue: Catalogue, requ
 def _recommended(gathered: Gathered, catalogue: Catalogue, request: Request) -> Iterator[Recommendation]:
     tariff = compile_tariff(catalogue)
     applications = {item.id: item for item in catalogue.applications}
-    progress = Progress()
+    progress, subscription = Progress(), request.subscription.fitted(tariff) if request.subscription else None
     for done, history in enumerate(gathered.histories()):
         progress.at(f"{done} of {len(gathered.flows)} accounts are compared with every offering")
-        yield from recommend(
-            history, tariff, applications, subscription=request.subscription, steer_own=request.steer_own
-        )
+        yield from recommend(history, tariff, applications, subscription=subscription, steer_own=request.steer_own)

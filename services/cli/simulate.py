@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.catalogue import Catalogue
+from schemas.units import format_micros, parse_micros
 from services.cli.progress import say
 from services.cli.recorded import UNREADABLE, Recording, read_catalogue_topic, recorded_log
 from services.cli.simulate_view import print_simulation
@@ -124,11 +125,17 @@ def parse_instead(texts: list[str]) -> dict[str, str]:
     return dict(pairs)
 
 
-def subscription_of(offering_ids: list[str], time_zone: str) -> Subscription | None:
+def subscription_of(offering_ids: list[str], time_zone: str, credit: str = "0") -> Subscription | None:
     """`--subscribe` options as a plan; None without any. Raises SimulationError."""
+    try:
+        micros = parse_micros(credit)
+    except ValueError as error:
+        raise SimulationError(f"--credit: {error}") from None
+    if micros < 0 or (micros and not offering_ids):
+        raise SimulationError(f"--credit is {credit!r}; give an amount above 0, beside --subscribe OFFERING")
     if not is_time_zone(time_zone):
         raise SimulationError(f"--time-zone is {time_zone!r}; use an IANA zone such as Europe/Paris")
-    return Subscription(tuple(offering_ids), time_zone) if offering_ids else None
+    return Subscription(tuple(offering_ids), time_zone, credit=format_micros(micros)) if offering_ids else None
 
 
 def _simulation(question: Question, against: Catalogue) -> Simulation:

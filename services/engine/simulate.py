@@ -18,6 +18,7 @@ from schemas.command import (
     AccountCommand,
     ActivateProduct,
     ChangeProfile,
+    Credit,
     RefundUsage,
     RerateUsage,
     VoidUsage,
@@ -114,7 +115,33 @@ class Subscription(NamedTuple):
 
     offering_ids: tuple[str, ...]
     time_zone: str = "UTC"
-    payment: Literal["prepaid", "postpaid"] = "postpaid"
+    payment: str = "postpaid"
+    credit: str = "0"
+    """What its balance begins with, decimal string."""
+    segment: str | None = None
+    age_band: str | None = None
+    consumption_level: str | None = None
+    tier: str | None = None
+
+    def fitted(self, *tariffs: Tariff) -> "Subscription":
+        """The same for somebody who may order it: where an offering is for certain people only, the first it names.
+
+        An offering is looked up in the first of `tariffs` that has it.
+        """
+        wanted: dict[str, str] = {}
+        for offering_id in self.offering_ids:
+            found = next((tariff.offerings[offering_id] for tariff in tariffs if offering_id in tariff.offerings), None)
+            condition = found.offering.eligibility if found else None
+            for field, name in _PROFILE if condition else ():
+                values = getattr(condition, name)
+                if values and wanted.get(field) not in values:
+                    wanted[field] = values[0]
+        return Subscription(**{**self._asdict(), **wanted})
+
+
+_PROFILE = (("segment", "segments"), ("age_band", "age_bands"), ("consumption_level", "consumption_levels"),
+            ("payment", "payments"), ("tier", "tiers"))  # fmt: skip
+"""What of a profile an offering can ask for, and what its condition calls it."""
 
 
 class Clock:
@@ -370,8 +397,14 @@ def subscribing(
     yield ChangeProfile(
         version=COMMAND_VERSION, command_id=f"simulated-{account_id}-0"[:128], account_id=account_id,
         issued_at_ms=at_ms, subscriber_ids=(subscriber_id,), time_zone=subscription.time_zone,
-        payment=subscription.payment,
+        payment=subscription.payment, segment=subscription.segment, age_band=subscription.age_band,
+        consumption_level=subscription.consumption_level, tier=subscription.tier,
     )  # fmt: skip
+    if subscription.credit != "0":
+        yield Credit(
+            version=COMMAND_VERSION, command_id="simulated-credit", account_id=account_id, issued_at_ms=at_ms,
+            amount=subscription.credit,
+        )  # fmt: skip
     for number, offering_id in enumerate(subscription.offering_ids, start=1):
         yield ActivateProduct(
             version=COMMAND_VERSION, command_id=f"simulated-{number}", account_id=account_id, issued_at_ms=at_ms,
@@ -400,6 +433,8 @@ class Simulation:
                 f"the catalogues' currencies {present.tariff.currency} and {new.tariff.currency} differ; "
                 "money of two currencies cannot be compared, use one"
             )
+        # Under both tariffs it is the same person.
+        subscription = subscription.fitted(present.tariff, new.tariff) if subscription else None
         self.present = Run(present.tariff, by=by, subscription=subscription)
         self.new = Run(new.tariff, by=by, subscription=subscription, instead=instead)
         self.flows = self.commands = self.strangers = 0

@@ -449,7 +449,7 @@ def _rounding(end: int | None, price: UsagePrice | None) -> str:
     # Twelve places: micro-units, and six more.
     exact = Decimal(curve.shares(end) * 10**6 // curve.unit_octets).scaleb(-12)
     dots = "..." if curve.shares(end) * 10**6 % curve.unit_octets else ""
-    return f"{ROUNDING}; here the total {exact:f}{dots} became {format_micros(micros)}"
+    return f"{ROUNDING}; here the total {exact.normalize():f}{dots} became {format_micros(micros)}"
 
 
 def _source(facts: Facts) -> Document:

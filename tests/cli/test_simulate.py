@@ -415,3 +415,57 @@ async def test_every_volume_of_the_demonstration_stands_on_one_line_of_80_column
     assert heading.split() == ["segment", "category", "charged", "free", "sponsored", "not", "charged", "blocked"] + (
         ["throttled"] if "throttled" in heading else []
     )
+
+
+FOR_SOME = """
+version: {version}
+applications:
+- {{id: media, name: Media, category: streaming, pfds: [{{pfd_id: names, domain_names: [example.net]}}]}}
+offerings:
+- id: plan
+  name: Plan
+  kind: base_plan
+  eligibility: {{segments: [group, company], payments: [prepaid], tiers: [gold]}}
+  usage_prices: [{{id: beyond, amount: 1, per_octets: 10 kB}}]
+- {{id: pack, name: Pack, kind: add_on, eligibility: {{segments: [{segment}]}}}}
+"""
+
+
+def _for_some(place: Path, version: str, segment: str) -> Path:
+    (place / "base.yaml").write_text(FOR_SOME.format(version=version, segment=segment))
+    return place
+
+
+def test_accounts_on_a_plan_for_certain_people_are_such_people(simulate: Any, today: Path, new: Path) -> None:
+    _for_some(today, "today", "company")
+    _for_some(new, "new", "company")
+    options = ("--flows", "-", "--subscribe", "plan", "--subscribe", "pack", "--credit", "2.5", "--json")
+    result = simulate(*options, lines=FLOWS)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert {group["group"] for group in found["groups"]} == {"company"}
+    assert found["total_present"]["revenue"] == "2.5"
+    assert found["total_present"]["blocked_octets"] == 5_000
+    assert found["refused_commands_new"] == {}
+
+
+def test_a_person_whom_the_new_tariff_wants_otherwise_is_refused_there(simulate: Any, today: Path, new: Path) -> None:
+    _for_some(today, "today", "company")
+    _for_some(new, "new", "family")
+    result = simulate("--flows", "-", "--subscribe", "plan", "--subscribe", "pack", lines=FLOWS)
+    assert isinstance(result.exception, SimulationError)
+    assert "--subscribe: catalogue new refuses it: offering_id: 'pack' is for segments family" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--subscribe", "plan", "--credit", "-1"), "--credit is '-1'; give an amount above 0"),
+        (("--subscribe", "plan", "--credit", "much"), "--credit: 'much' is not an amount of money"),
+        (("--credit", "5"), "beside --subscribe OFFERING"),
+    ],
+)
+def test_a_balance_that_is_none_is_refused(simulate: Any, options: tuple[str, ...], said: str) -> None:
+    result = simulate("--flows", "-", *options, lines=FLOWS)
+    assert isinstance(result.exception, SimulationError)
+    assert said in str(result.exception)
