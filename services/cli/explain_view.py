@@ -28,15 +28,20 @@ def print_explanation(document: Document, recognised: Sequence[Line] = (), *, co
     if console is None:
         console = Console(highlight=False)
         console.width = min(console.width, MAX_WIDTH) if console.is_terminal else WIDTH
-    console.print(Text(document["summary"], style="bold"))
+    console.print(Text(_harmless(document["summary"]), style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     label = ""
     for found, text in _lines(document, recognised):
-        table.add_row(Text("" if found == label else found), Text(text))
+        table.add_row(Text("" if found == label else found), Text(_harmless(text)))
         label = found
     console.print(table)
+
+
+def _harmless(text: str) -> str:
+    """Text without what would move a terminal's cursor: ids and names may be a stranger's."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _lines(document: Document, recognised: Sequence[Line]) -> Iterator[Line]:

@@ -371,3 +371,11 @@ def test_every_condition_that_failed_says_what_it_asks_for_and_what_there_was(
     (folder / "tariff.yaml").write_text(tariff)
     found = explained(ask(*PLAN, "--json", lines=(flow("r1", "a.example.net", 100),)))
     assert found["losers"][0] == {"ruleId": "asks", "reason": reason, "text": text}
+
+
+def test_what_a_stranger_sent_moves_no_cursor(ask: Ask) -> None:
+    line = flow("r1\x1b[2J", "a.example.net\x1b[31m", 100, dnn="\x1b]0;title\x07")
+    shown = ask(*PLAN, lines=(line,)).stdout
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "r1\\x1b[2J" in shown
