@@ -222,7 +222,8 @@ class PolicyUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         str | None,
         Meta(
             description="End of money whose quota it is: `price:<offering id>/<price id>` (its cap), `spending_limit` "
-            "or `balance`; `campaign:<campaign id>:<subscriber id>`, or a member's share of a bucket, "
+            "or `balance`, with `behind:` before it where buckets are drawn first; "
+            "`campaign:<campaign id>:<subscriber id>`, or a member's share of a bucket, "
             "`member:<bucket id>:<subscriber id>`; null where it is a bucket's."
         ),
     ] = None

@@ -31,10 +31,11 @@ from services.engine.caps import (
 )
 from services.engine.case import Case, Connection
 from services.engine.marks import octets_until_spend, until_mark
+from services.engine.money_ends import declares
 from services.engine.notices import notify
-from services.engine.overshoot import look
+from services.engine.overshoot import bound_of, kept_in_sight, leads_to_money, look
 from services.engine.purses import PAID, Paid, credit_of, paid_from
-from services.engine.select import Selection, select
+from services.engine.select import Selection, plan_of, select
 from services.engine.shares import share_id
 from services.engine.spans import Span
 from services.engine.standing import standing_for, with_standing
@@ -254,8 +255,8 @@ class _Session:
             if not self._has_sibling(bucket):
                 self._tell_end(bucket, compiled)
             # A correction may put octets back: then the end has to be looked for again.
-            look_at_octets = compiled.allowance.overshoot_tolerance_octets or 0
-            return replace(bucket, notified_percent=100, notice_at=look_at_octets)
+            bound = bound_of(compiled, plan_of(self.account.standing, self._tariff).prices)
+            return replace(bucket, notified_percent=100, notice_at=bound.tolerance_octets if bound else 0)
         used = bucket.granted - bucket.remaining
         passed = (p for p in compiled.percents if p * bucket.granted <= used * 100)
         percent = max(passed, default=0)
@@ -268,10 +269,11 @@ class _Session:
         return self._looked_at(replace(bucket, notified_percent=percent, notice_at=notice_at), compiled)
 
     def _looked_at(self, bucket: Bucket, compiled: CompiledAllowance) -> Bucket:
-        after = look(bucket, compiled, self._case.flow, at_ms=self._case.at_ms)
+        prices = plan_of(self.account.standing, self._tariff).prices
+        after = look(bucket, bound_of(compiled, prices), self._case.flow, at_ms=self._case.at_ms)
         if after.quota_octets != bucket.quota_octets:
             self.cause = self.cause or "quota"
-        return after
+        return kept_in_sight(after) if leads_to_money(compiled) and declares(prices) else after
 
     def _has_sibling(self, bucket: Bucket) -> bool:
         """Whether the same allowance has octets left in another bucket: kept from a cycle before, or granted since."""

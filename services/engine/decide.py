@@ -188,7 +188,7 @@ def _told_with_rules(case: Case, before: AccountState, charged: Charged, tariff:
     told = _told(case, charged.account, notifications=charged.notifications, gatherer=gather_all)
     told = told._replace(decision=_paid(case, told.decision, charged.account.currency))
     cause = charged.cause or ("spend" if _has_paid(case) and money_turns(before, charged.account, tariff) else None)
-    if told.account.watches or charged.cause == "exhausted":
+    if told.account.watches or charged.cause in ("exhausted", "quota"):
         changed = cause is not None or case.connection is not None
         account, is_near = look_at_money(told.account, case.flow, tariff, at_ms=case.at_ms, changed=changed)
         told, cause = told._replace(account=account), cause or ("quota" if is_near else None)

@@ -14,7 +14,7 @@ from schemas.fields import MAX_CONGESTION
 from schemas.state import AccountState
 from services.engine.caps import Means, campaign_counter, can_pay, reserve_of, used_of
 from services.engine.members import groups
-from services.engine.money_ends import End, Sale, campaign_end, declares, ends_of, share_end
+from services.engine.money_ends import End, Sale, behind, campaign_end, declares, ends_of, share_end
 from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
@@ -51,9 +51,9 @@ def rules_in_force(account: AccountState, tariff: Tariff) -> Iterator[tuple[Comp
 def limits_ahead(account: AccountState, tariff: Tariff) -> Iterator[End]:
     """The ends of money, of what campaigns pay, and of members' shares, that are to be told ahead."""
     plan = plan_of(account.standing, tariff)
-    if declares(plan.prices) and (sales := _sales_of_all(account, tariff)) is not None:
-        whose, sold = sales
-        yield from (end._replace(subscriber_ids=whose) for end in ends_of(account, sold))
+    if declares(plan.prices):
+        yield from _money_ends(account, tariff)
+        yield from _ends_behind(account, plan, tariff)
     if has_bounded_campaign(plan):
         yield from _campaign_ends(account, tariff)
     if has_bounded_share(plan):
@@ -92,6 +92,38 @@ def _comes_to(plan: Plan, place: int, rule: CompiledRule, taken: list[Reach], ta
             return False
     allowance = plan.slots[place].allowance
     return allowance is not None and _serves(allowance.reach, rule, taken, tariff)
+
+
+def _money_ends(account: AccountState, tariff: Tariff) -> Iterator[End]:
+    sales = _sales_of_all(account, tariff)
+    if sales is not None:
+        whose, sold = sales
+        yield from (end._replace(subscriber_ids=whose) for end in ends_of(account, sold))
+
+
+def _ends_behind(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[End]:
+    """Where money ends that buckets near their end lead to: a gateway cannot wait for the one to hear of the other.
+
+    Members who differ are told of money when a bucket has ended.
+    """
+    near = [place for place, bucket in enumerate(account.buckets) if bucket.quota_octets and bucket.remaining]
+    if not near or account.member_standings:
+        return
+    emptied = [replace(item, remaining=0) if place in near else item for place, item in enumerate(account.buckets)]
+    then = with_standing(replace(account, buckets=tuple(emptied)), tariff)
+    drawing = {place: drawing_on(account, tariff, place) for place in near}
+    users = {rule_id for rule_ids in drawing.values() for rule_id in rule_ids}
+    # What one rule may draw and another may not, is no more than can be counted for both.
+    octets = sum(account.buckets[place].remaining for place in near if _serves_all(plan, place, users))
+    if users:
+        yield from behind(_money_ends(then, tariff), octets, sorted(users))
+
+
+def _serves_all(plan: Plan, place: int, rule_ids: set[str]) -> bool:
+    """Whether all traffic of some rules may draw on the bucket at `place`."""
+    allowance = plan.slots[place].allowance
+    rules = (line.rule for line in plan.lines if line.rule.rule.id in rule_ids)
+    return allowance is not None and all(covers(allowance.reach, rule.reach) for rule in rules)
 
 
 def _campaign_ends(account: AccountState, tariff: Tariff) -> Iterator[End]:

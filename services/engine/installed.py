@@ -16,8 +16,8 @@ from services.engine.due import next_due_ms
 from services.engine.effective import limits_ahead, rules_in_force
 from services.engine.foretell import awaits, foretell, rule_foretold
 from services.engine.members import alike_installed, groups, installed_for, with_installed
-from services.engine.money_ends import is_for, octets_gone
-from services.engine.overshoot import after_sale, is_due, is_to_tell, watched
+from services.engine.money_ends import declares, is_for, octets_gone
+from services.engine.overshoot import after_sale, is_due, is_to_tell, octets_in_interval, watched, watched_over
 from services.engine.select import plan_of
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
@@ -37,6 +37,8 @@ def settle(
     buckets = tuple(sorted(account.buckets, key=lambda bucket: draw_order(bucket, tariff)))
     account = replace(account, buckets=buckets, settled_ms=at_ms, catalogue_version=tariff.version)
     account = replace(with_standing(account, tariff), due_ms=next_due_ms(account, tariff))
+    if declares(prices := plan_of(account.standing, tariff).prices):
+        account = watched_over(account, prices, tariff)
     account, updates = _install(account, tariff, at_ms=at_ms, cause=cause)
     if awaits(account, tariff):
         account, ahead = foretell(account, tariff, updates, cause=cause)
@@ -61,13 +63,12 @@ def look_at_money(
     if not changed and not any(is_due(watch, gone[watch.limit_id]) for watch in after.values()):
         return account, False
     known = {watch.limit_id: watch for watch in watches}
-    # What has only just begun to be sold has the pace of what was drawn until now.
-    recent = sum(entry.charged_octets for entry in account.pending)
     found, is_near = list[Watch](), False
     for end in limits_ahead(account, tariff):
         sold = octets_gone(account, end.limit_id)
         watch = watched(known.get(end.limit_id), end, sold, at_ms=at_ms)
-        watch = watch if watch.limit_id in known else replace(watch, near_octets=recent)
+        if watch.limit_id not in known:
+            watch = replace(watch, near_octets=_recent(account, flow, at_ms=at_ms, interval_ms=watch.interval_ms))
         is_near = is_near or is_to_tell(watch, end, sold)
         found.append(watch)
     return replace(account, watches=tuple(found)), is_near
@@ -141,6 +142,16 @@ def _install(
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
     account, changed = changes_of(account, tariff, at_ms=at_ms, cause=cause)
     return numbered(account, [draft for _, draft in changed]) if changed else (account, ())
+
+
+def _recent(account: AccountState, flow: FlowRecord, *, at_ms: int, interval_ms: int) -> int:
+    """The pace of what has only just begun to be sold, or soon will be: that of what was drawn until now."""
+    paces = [
+        octets_in_interval(bucket, flow, at_ms=at_ms, interval_ms=interval_ms)
+        for bucket in account.buckets
+        if bucket.quota_octets
+    ]
+    return max([sum(entry.charged_octets for entry in account.pending), *paces])
 
 
 def _is_ample(account: AccountState, tariff: Tariff) -> bool:

@@ -8,7 +8,7 @@ quota that is too large would break the bound, and one that is too small is told
 docs/adr/0004-how-overshoot-is-bounded.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -30,6 +30,9 @@ from services.engine.tariff import CompiledAllowance, CompiledPrice, CompiledPur
 
 BALANCE = "balance"
 """The name of a prepaid balance among what can end."""
+
+BEHIND = "behind:"
+"""Before the name of an end of money that is told together with that of the buckets which are drawn first."""
 
 _CAUSES = {SPENDING_LIMIT: "limit_reached", BALANCE: "balance"}
 
@@ -118,7 +121,18 @@ def octets_gone(account: AccountState, limit_id: str) -> int:
     """
     if _is_of_member(limit_id):
         return used_of(limit_id, account.counters).octets
-    return sum(counter.octets for counter in account.counters if counter.counter_id.startswith("price:"))
+    sold = sum(counter.octets for counter in account.counters if counter.counter_id.startswith("price:"))
+    if limit_id.startswith(BEHIND):
+        sold += sum(bucket.granted - bucket.remaining for bucket in account.buckets if not bucket.timed)
+    return sold
+
+
+def behind(ends: Iterable[End], octets: int, rule_ids: Iterable[str]) -> Iterator[End]:
+    """Ends of money as they are when buckets have given `octets`, which `rule_ids` draw on, before any is spent."""
+    drawing = tuple(rule_ids)
+    for end in ends:
+        users = tuple(dict.fromkeys((*end.rule_ids, *drawing)))
+        yield end._replace(limit_id=f"{BEHIND}{end.limit_id}", octets=octets + end.octets, rule_ids=users)
 
 
 def _is_of_member(limit_id: str) -> bool:

@@ -7,40 +7,81 @@ is gone, never for each flow; money when something is sold, which is off the sho
 docs/adr/0004-how-overshoot-is-bounded.md.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from msgspec.structs import replace
 
 from schemas.flow import FlowRecord, octets_of
-from schemas.state import Bucket, Watch
+from schemas.state import AccountState, Bucket, Watch
 from services.engine.money_ends import End
-from services.engine.tariff import CompiledAllowance
+from services.engine.tariff import CompiledAllowance, CompiledPrice, Tariff
+
+
+class Bound(NamedTuple):
+    """How far an end may be passed, and how late usage is told at most."""
+
+    tolerance_octets: int
+    interval_ms: int
+
+
+def bound_of(compiled: CompiledAllowance, prices: Sequence[CompiledPrice]) -> Bound | None:
+    """The bound that a bucket is looked at for: its allowance's own, and that of `prices` which may pay after it.
+
+    The largest tolerance is told too late by none. None where nothing declares one.
+    """
+    allowance = compiled.allowance
+    found = []
+    if allowance.overshoot_tolerance_octets is not None:
+        found.append(Bound(allowance.overshoot_tolerance_octets, allowance.reporting_interval_s * 1_000))
+    if leads_to_money(compiled):
+        declared = (price.price for price in prices if price.price.overshoot_tolerance_octets is not None)
+        found += [
+            Bound(price.overshoot_tolerance_octets or 0, price.reporting_interval_s * 1_000) for price in declared
+        ]
+    if not found:
+        return None
+    return Bound(max(item.tolerance_octets for item in found), max(item.interval_ms for item in found))
+
+
+def leads_to_money(compiled: CompiledAllowance) -> bool:
+    """Whether what comes after a bucket's end may be sold."""
+    return compiled.allowance.unit == "octets" and compiled.allowance.on_exhausted == "continue"
 
 
 def first_look(bucket: Bucket, compiled: CompiledAllowance, *, at_ms: int) -> Bucket:
     """A fresh bucket with the remainder at which to look for the first time; as it is without a declared tolerance."""
     tolerance = compiled.allowance.overshoot_tolerance_octets
-    if tolerance is None:
-        return bucket
-    return _looked(replace(bucket, before_octets=bucket.remaining), tolerance, at_ms)
+    return bucket if tolerance is None else _first_look(bucket, tolerance, at_ms)
 
 
-def look(bucket: Bucket, compiled: CompiledAllowance, flow: FlowRecord, *, at_ms: int) -> Bucket:
+def watched_over(account: AccountState, prices: Sequence[CompiledPrice], tariff: Tariff) -> AccountState:
+    """The account with a first look at buckets that nobody looks at yet and that lead to money with a tolerance."""
+    buckets = tuple(_seen_first(bucket, prices, tariff, account.settled_ms) for bucket in account.buckets)
+    return account if buckets == account.buckets else replace(account, buckets=buckets)
+
+
+def look(bucket: Bucket, bound: Bound | None, flow: FlowRecord, *, at_ms: int) -> Bucket:
     """A bucket that a flow at `at_ms` has drawn from, with its quota if its end is near, else with its next look.
 
     The end is near when no more is left than flowed in the last reporting interval, or than the tolerance, whichever is
     more. A bucket that has its quota keeps it: the quota is the remainder of that moment, and does not shrink with it.
     `notice_at` must be that of the next notification; it is raised to the next look.
     """
-    tolerance = compiled.allowance.overshoot_tolerance_octets
-    if tolerance is None or bucket.quota_octets or not bucket.remaining:
+    if bound is None or bucket.quota_octets or not bucket.remaining:
         return bucket
-    interval_ms = compiled.allowance.reporting_interval_s * 1_000
-    is_older = at_ms - bucket.looked_ms > interval_ms
-    near = max(tolerance, octets_in_interval(bucket, flow, at_ms=at_ms, interval_ms=interval_ms))
+    is_older = at_ms - bucket.looked_ms > bound.interval_ms
+    near = max(bound.tolerance_octets, octets_in_interval(bucket, flow, at_ms=at_ms, interval_ms=bound.interval_ms))
     if bucket.remaining <= near:
         return replace(bucket, quota_octets=bucket.remaining)
     if is_older:
         return _looked(replace(bucket, before_octets=bucket.looked_octets), near, at_ms)
     return _next_look(bucket, near)
+
+
+def kept_in_sight(bucket: Bucket) -> Bucket:
+    """A bucket near its end that money follows, looked at with each flow: how far the money goes may turn with each."""
+    return replace(bucket, notice_at=max(bucket.notice_at, bucket.remaining - 1)) if bucket.quota_octets else bucket
 
 
 def octets_in_interval(bucket: Bucket, flow: FlowRecord, *, at_ms: int, interval_ms: int) -> int:
@@ -104,6 +145,18 @@ def told_anew(watch: Watch, octets: int, sold: int) -> Watch:
 
 def _pace(flow: FlowRecord, interval_ms: int) -> int:
     return octets_of(flow) * interval_ms // max(flow.end_ms - flow.start_ms, interval_ms)
+
+
+def _seen_first(bucket: Bucket, prices: Sequence[CompiledPrice], tariff: Tariff, at_ms: int) -> Bucket:
+    compiled = tariff.allowance(bucket.offering_id, bucket.allowance_id)
+    if compiled is None or bucket.looked_ms or bucket.timed or not bucket.remaining:
+        return bucket
+    bound = bound_of(compiled, prices)
+    return bucket if bound is None else _first_look(bucket, bound.tolerance_octets, at_ms)
+
+
+def _first_look(bucket: Bucket, tolerance: int, at_ms: int) -> Bucket:
+    return _looked(replace(bucket, before_octets=bucket.remaining), tolerance, at_ms)
 
 
 def _looked(bucket: Bucket, near: int, at_ms: int) -> Bucket:

@@ -15,7 +15,7 @@ from schemas.decision import PolicyDecision, PolicyUpdate
 from schemas.flow import FlowRecord
 from schemas.state import AccountState
 from services.engine.caps import SPENDING_LIMIT, campaign_counter, used_of
-from services.engine.money_ends import BALANCE
+from services.engine.money_ends import BALANCE, BEHIND
 from services.engine.outcome import Outcome
 from services.engine.shares import share_id
 from services.engine.tariff import Tariff, Traffic
@@ -73,7 +73,11 @@ class _Heard(msgspec.Struct):
     """Rules whose traffic comes to this end; a bucket goes by its scope."""
     subscriber_ids: tuple[str, ...] = ()
     """Whose traffic does; empty: everybody's."""
+    with_buckets: bool = False
+    """Whether what is drawn from buckets comes to it, too."""
     passed_octets: int = 0
+    recorded_octets: int = 0
+    """What records have told since that came to this end."""
     over: bool = False
 
 
@@ -92,7 +96,6 @@ class OvershootMeter:
             return
         if self._heard.get(account_id):
             self._passed(flow, decision, outcome.account, now_ms)
-        self.hear(outcome, now_ms=now_ms)
         if any(not draw.left for draw in decision.draws):
             self._buckets_ended(outcome, decision, now_ms)
         elif any(update.cause == "share" and update.quota_octets is None for update in outcome.updates):
@@ -100,6 +103,8 @@ class OvershootMeter:
         if outcome.updates:
             self._money_ended(outcome, decision, now_ms)
             self._campaign_ended(outcome, decision, now_ms)
+        # Last, since what an end brings is told without a quota, as what takes one back is.
+        self.hear(outcome, now_ms=now_ms)
 
     def hear(self, outcome: Outcome, *, now_ms: int) -> None:
         """Take notice of what gateways are told, by a flow or by a command."""
@@ -127,11 +132,14 @@ class OvershootMeter:
         for end_id, entry in list(heard.items()):
             if now_ms - entry.heard_ms > FORGET_MS and entry.over:
                 del heard[end_id]
-            elif flow.start_ms < entry.heard_ms:
-                entry.passed_octets += _octets_before(
-                    flow, self._counted(entry, traffic, decision, account), entry.heard_ms
-                )
-                self._over(entry)
+            else:
+                self._add(flow, self._counted(entry, traffic, decision, account), entry)
+
+    def _add(self, flow: FlowRecord, octets: int, entry: _Heard) -> None:
+        entry.recorded_octets += octets
+        if flow.start_ms < entry.heard_ms:
+            entry.passed_octets += _octets_before(flow, octets, entry.heard_ms)
+            self._over(entry)
 
     def _counted(self, entry: _Heard, traffic: Traffic, decision: PolicyDecision, account: AccountState) -> int:
         """Octets of a flow that come to this end: those that it would have paid for, had it not come."""
@@ -145,7 +153,7 @@ class OvershootMeter:
             return 0
         if entry.key.campaign_id:
             return decision.octets - decision.not_charged_octets
-        return _sold(decision) + decision.blocked_octets
+        return (decision.charged_octets if entry.with_buckets else _sold(decision)) + decision.blocked_octets
 
     def _foretold(self, outcome: Outcome, update: PolicyUpdate, quota_octets: int, now_ms: int) -> None:
         end_id, account = update.quota_bucket_id or update.quota_limit_id or "", outcome.account
@@ -158,9 +166,11 @@ class OvershootMeter:
             return
         ends = self._heard.setdefault(account.account_id, {})
         known = ends.get(end_id)
-        # One quota comes with as many updates as there are rules that change.
-        if known is None or known.over or (known.heard_ms, known.quota_octets) != (now_ms, quota_octets):
-            ends[end_id] = _Heard(key, now_ms, quota_octets, update.quota_rule_ids, update.quota_subscriber_ids)
+        if known is None or known.over or not _is_same(known, quota_octets, now_ms):
+            ends[end_id] = _Heard(
+                key, now_ms, quota_octets, update.quota_rule_ids, update.quota_subscriber_ids,
+                with_buckets=end_id.startswith(BEHIND),
+            )  # fmt: skip
 
     def _taken_back(self, update: PolicyUpdate) -> None:
         """Forget the ends of money that were foretold for a rule; what still is, is told after this."""
@@ -220,7 +230,7 @@ class OvershootMeter:
     def _end(self, outcome: Outcome, end_id: str, unheard: _Heard) -> None:
         """Count an end; `unheard` is what a gateway that had not heard of it before knows now."""
         ends = self._heard.setdefault(outcome.account.account_id, {})
-        entry = ends.get(end_id)
+        entry = ends.get(end_id) or ends.get(f"{BEHIND}{end_id}")
         if entry is None or entry.over:
             entry = ends[end_id] = unheard
         else:
@@ -266,6 +276,16 @@ def _draws_on(key: _Key, traffic: Traffic, decision: PolicyDecision, tariff: Tar
     return compiled is not None and compiled.reach.miss(traffic) is None
 
 
+def _is_same(known: _Heard, quota_octets: int, now_ms: int) -> bool:
+    """Whether a quota is the one that a gateway has: it comes with each rule that changes, and again for another cause.
+
+    Then the gateway has gone by it since it heard first.
+    """
+    if (known.heard_ms, known.quota_octets) == (now_ms, quota_octets):
+        return True
+    return known.quota_octets - known.recorded_octets == quota_octets
+
+
 def _drawn_before(key: _Key, decision: PolicyDecision, account: AccountState) -> int:
     """Octets that buckets paid for which are drawn before any of an allowance: they come to no end of it."""
     earlier = set[str]()
@@ -302,6 +322,7 @@ def _price(account: AccountState, decision: PolicyDecision, tariff: Tariff) -> _
 
 def _declaring(account: AccountState, limit_id: str, tariff: Tariff) -> _Key | None:
     """The campaign, the shared bucket, the price whose cap it is, or one whose tolerance made other money be told."""
+    limit_id = limit_id.removeprefix(BEHIND)
     if limit_id.startswith("campaign:"):
         return _Key("", campaign_id=limit_id.split(":")[1])
     if limit_id.startswith("member:"):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -197,10 +197,48 @@ def test_the_faster_it_goes_the_earlier_the_end_is_told() -> None:
 
 def test_a_bucket_that_ends_tells_at_once_what_is_left_of_the_money_after_it() -> None:
     made = world_of(PRICE, credit="0.9", allowances=[{"id": "data", "octets": 10_000}])
-    made.flow(9_500, at=START + MINUTE)
+    made.flow(9_500, at=START + MINUTE, lasts="1 h")
+    made.flow(600, at=START + 90 * MINUTE)
+    assert ahead(made)[-1] == ("default", "closed", 800, "balance")
+
+
+DATA = {"id": "data", "octets": 10_000}
+
+
+def test_the_end_of_money_is_told_with_what_is_left_in_the_bucket_before_it() -> None:
+    """At a bucket's end a gateway changes nothing, so who waits for that hears too late of money that is short."""
+    made = world_of(PRICE, credit="0.3", allowances=[DATA])
+    made.flow(9_800, at=START + MINUTE)
+    assert ahead(made) == [("default", "closed", 500, "behind:balance")]
+    gateway = Gateway(made)
+    assert gateway.passes("default", 9_000) == 500
+    gateway.report([(None, 500)], START + 3 * MINUTE)
+    assert (made.left("p1/data"), made.balance(), made.gates()) == (0, 0, {"default": "closed"})
+
+
+def test_money_that_comes_takes_back_what_was_foretold_behind_a_bucket() -> None:
+    made = world_of(PRICE, credit="0.3", allowances=[DATA])
+    made.flow(9_800, at=START + MINUTE, lasts="30 min")
+    first = len(made.updates)
+    made.credit("50")
+    assert [(update.rule_id, update.gate_status) for update in without(made, first)] == [("default", "open")]
+    assert made.account is not None
+    assert made.account.foretold == ()
+
+
+def test_with_money_for_long_nothing_is_told_behind_a_bucket() -> None:
+    made = world_of(PRICE, credit="99", allowances=[DATA])
+    for minute in range(1, 12):
+        made.flow(999, at=START + minute * MINUTE)
     assert ahead(made) == []
-    made.flow(600, at=START + 2 * MINUTE)
-    assert ahead(made) == [("default", "closed", 800, "balance")]
+
+
+def test_a_bucket_whose_end_leads_to_no_tolerance_is_not_looked_at() -> None:
+    for price, allowance in (({"overshoot_tolerance_octets": None}, {}), ({}, {"on_exhausted": "block"})):
+        made = world_of({**PRICE, **price}, credit="1", allowances=[{**DATA, **allowance}])
+        made.flow(3_000, at=START + MINUTE)
+        assert made.account is not None
+        assert made.account.buckets[0].looked_ms == 0
 
 
 def test_rules_whose_traffic_draws_from_a_bucket_do_not_use_the_quota_up() -> None:
@@ -315,6 +353,27 @@ def test_the_promised_bound_holds_whatever_the_flows(
     assert beyond <= tolerance
 
 
+BUCKETS = st.fixed_dictionaries(
+    {"octets": st.integers(1, 3_000), "overshoot_tolerance_octets": st.none() | st.integers(1, 900)}
+)
+
+
+@example(money=("balance", 2), shape={}, tolerance=200, bucket={"octets": 1_205},
+         minutes=[[(False, volume)] for volume in (200, 400, 600, 800)])  # fmt: skip
+@given(money=st.tuples(MEANS, st.integers(1, 300)), shape=st.sampled_from(EVEN), tolerance=st.integers(1, 900),
+       bucket=BUCKETS, minutes=MINUTES)  # fmt: skip
+def test_the_promised_bound_holds_where_a_bucket_and_the_money_after_it_end_within_one_interval(
+    money: tuple[str, int], shape: dict[str, Any], tolerance: int, bucket: dict[str, Any],
+    minutes: list[list[tuple[bool, int]]],
+) -> None:  # fmt: skip
+    means, hundredths = money
+    amount = f"{hundredths // 100}.{hundredths % 100:02}"
+    data = {"id": "data", **bucket}
+    made = paid_by(means, amount, {**PRICE, **shape, "overshoot_tolerance_octets": tolerance}, allowances=[data])
+    _, beyond = play(made, minutes, tolerance)
+    assert beyond <= tolerance
+
+
 @given(means=MEANS, shapes=st.tuples(st.sampled_from(EVEN), st.sampled_from(EVEN)),
        hundredths=st.integers(1, 600), tolerance=st.integers(1, 900), minutes=MINUTES)  # fmt: skip
 def test_the_promised_bound_holds_for_two_prices_of_the_same_money(
@@ -361,12 +420,14 @@ def all_paid(made: World, gateway: Gateway, films: int) -> bool:
 
 
 @given(means=MEANS.filter("cap".__ne__), shapes=st.tuples(st.sampled_from(SHAPES), st.sampled_from(SHAPES)),
-       hundredths=st.integers(1, 200), tolerance=st.integers(1, 900))  # fmt: skip
+       hundredths=st.integers(1, 200), tolerance=st.integers(1, 900), bucket=st.none() | BUCKETS)  # fmt: skip
 def test_no_gateway_stops_for_good_while_money_is_left(
-    means: str, shapes: tuple[dict[str, Any], dict[str, Any]], hundredths: int, tolerance: int
-) -> None:
+    means: str, shapes: tuple[dict[str, Any], dict[str, Any]], hundredths: int, tolerance: int,
+    bucket: dict[str, Any] | None,
+) -> None:  # fmt: skip
     amount = f"{hundredths // 100}.{hundredths % 100:02}"
-    made = paid_by(means, amount, *two_prices(shapes, tolerance))
+    more = {"allowances": [{"id": "data", **bucket}]} if bucket else {}
+    made = paid_by(means, amount, *two_prices(shapes, tolerance), **more)
     gateway = Gateway(made)
     for minute in range(1, 120):
         before = gateway.passed

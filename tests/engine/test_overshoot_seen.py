@@ -186,3 +186,12 @@ def test_what_a_campaign_foretells_is_kept_by_the_gateway_to_the_octet() -> None
     (seen,) = play(run, (0, 60, 400), (60, 120, 550), (120, 180, 900))
     assert (seen.campaign_id, seen.tolerance_octets) == ("c", 100)
     assert (seen.ended, seen.told_ahead, seen.worst_octets) == (1, 1, 0)
+
+
+def test_an_end_after_which_the_subscriber_pays_was_told_ahead_all_the_same() -> None:
+    campaign = {"id": "c", "sponsor_id": "s", "per_subscriber_octets": 1_000, "overshoot_tolerance_octets": 100}
+    rule = {"id": "sponsored", "charging": "sponsored", "campaign": "c"}
+    plan = {"id": "plan", "rules": ["sponsored"], "allowances": [{"id": "data", "octets": 10**6}]}
+    run = Run(compile_tariff(catalogue(plan, rules=[rule], campaigns=[campaign])), subscription=Subscription(("plan",)))
+    (seen,) = play(run, (0, 60, 400), (60, 120, 550), (120, 180, 900))
+    assert (seen.campaign_id, seen.ended, seen.told_ahead, seen.worst_octets) == ("c", 1, 1, 0)
