@@ -146,6 +146,25 @@ def test_the_end_of_a_share_is_told_ahead_to_the_member_alone() -> None:
     assert gateway.passes("default", 500, "ma") == 500
 
 
+def test_what_one_member_is_told_anew_takes_nothing_from_what_another_awaits() -> None:
+    world = family(100)
+    for member in ("kid", "pa"):
+        world.flow(950, subscriber_id=member, at=START + MINUTE)
+    gateway = Gateway(world)
+    world.flow(50, subscriber_id="kid", at=START + 2 * MINUTE)
+    gateway.listen()
+    assert [gateway.passes("default", 500, member) for member in ("kid", "pa")] == [0, 50]
+    # A tolerance that is declared no more takes back what is awaited, and tells nobody else.
+    shared = {"id": "data", "octets": 3_000, "per_member_octets": 1_000}
+    first = len(world.updates)
+    world.publish(catalogue({"id": "plan", "allowances": [shared]}, version="v2"))
+    world.timer(START + 3 * MINUTE)
+    told = [(item.subscriber_ids, item.gate_status, item.quota_octets) for item in world.updates[first:]]
+    assert told == [(("ma", "pa"), "open", None)]
+    assert world.account is not None
+    assert world.account.foretold == ()
+
+
 def test_the_end_of_the_bucket_is_told_to_those_who_can_still_draw_from_it() -> None:
     world = family(100)
     for member in ("kid", "pa"):

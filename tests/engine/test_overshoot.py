@@ -244,9 +244,9 @@ def test_a_quota_that_no_longer_covers_the_bucket_is_told_anew() -> None:
 FILMS = {"id": "films", "octets": 10_000, "scope": {"applications": ["netflix"]}}
 
 
-def two_buckets(**films: Any) -> World:
+def two_buckets(tolerance: int = 100, **films: Any) -> World:
     """A general bucket, and one for films, which have a rule of their own."""
-    data = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": 100, "notify_percents": []}
+    data = {"id": "data", "octets": 1_000, "overshoot_tolerance_octets": tolerance, "notify_percents": []}
     plan = {"id": "plan", "kind": "base_plan", "allowances": [data, {**FILMS, **films}], "rules": ["video"]}
     return world(compile_tariff(catalogue(plan, rules=[{"id": "video", "scope": FILMS["scope"]}])), "plan")
 
@@ -271,6 +271,25 @@ def test_traffic_whose_own_bucket_has_ended_uses_the_quota_up_from_then_on() -> 
     ]
     gateway = Gateway(made)
     assert (gateway.passes("video", 30), gateway.passes("default", 5_000), gateway.passes("video", 9)) == (30, 20, 0)
+
+
+@given(
+    films=st.integers(1, 3_000),
+    tolerance=st.integers(1, 900),
+    own=st.none() | st.integers(1, 900),
+    minutes=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 400)), min_size=1, max_size=30),
+)
+def test_no_gateway_stops_for_good_while_a_bucket_has_octets(
+    films: int, tolerance: int, own: int | None, minutes: list[tuple[int, int]]
+) -> None:
+    made = two_buckets(tolerance, octets=films, overshoot_tolerance_octets=own)
+    gateway = Gateway(made)
+    for number, (watched, other) in enumerate(minutes, start=1):
+        flows = [("netflix", gateway.passes("video", watched)), (None, gateway.passes("default", other))]
+        gateway.report(flows, START + number * MINUTE)
+        if not flows[1][1]:
+            assert made.gates()["default"] == "closed"
+            assert made.left("p1/data") == 0
 
 
 def test_traffic_that_a_sponsor_pays_for_does_not_use_the_quota_up() -> None:
