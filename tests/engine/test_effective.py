@@ -138,6 +138,27 @@ def test_an_empty_bucket_closes_its_own_rule_only_when_it_blocks(on_exhausted: s
     assert world.flow(1, "netflix").gate_status == gate
 
 
+def test_an_empty_bucket_that_blocks_a_part_of_a_rules_traffic_leaves_its_gate_open() -> None:
+    world = world_of({"allowances": [DATA, {**VIDEO, "on_exhausted": "block"}]})
+    world.flow(500, "netflix")
+    assert world.gates() == {"default": "open"}
+    assert (world.flow(1, "netflix").blocked_octets, world.flow(1, "facebook").charged_octets) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [{"min_confidence": 40}, {"suspect": "never"}, {"min_congestion": 1}, {"max_congestion": 30}],
+    ids=lambda condition: next(iter(condition)),
+)
+def test_a_rule_that_leaves_some_traffic_to_the_next_closes_no_gate_behind_it(condition: dict[str, Any]) -> None:
+    rule = {"id": "first", "charging": "free", **condition}
+    world = world_of({"allowances": [DATA]}, rule)
+    assert world.gates() == {"first": "open", "default": "open"}
+    rest = {"confidence": 35, "congestion_level": 31 if "max_congestion" in condition else 0, "suspect": True}
+    seen = world.flow(1, "netflix", **rest)
+    assert (seen.rule_id, seen.charged_octets) == ("default", 1)
+
+
 @pytest.mark.parametrize(
     ("rule_scope", "bucket_scope", "gate"),
     [

@@ -46,6 +46,35 @@ def test_a_doubted_flow_takes_nothing_from_an_application_bucket(doubt: dict[str
     assert [draw.bucket_id for draw in decision.draws] == ["p/data"]
 
 
+@pytest.mark.parametrize(
+    ("narrow", "price_id"), [("2", "general"), ("1", "general"), ("0.5", "general"), ("2.000001", "narrow")]
+)
+def test_a_doubted_flow_meets_the_general_price_unless_its_own_is_dearer(narrow: str, price_id: str) -> None:
+    prices = [
+        {"id": "general", "amount": "2", "per_octets": 1},
+        {"id": "narrow", "amount": narrow, "per_octets": 1, "scope": {"applications": ["facebook"]}},
+    ]
+    one = World(catalogue({"id": "plan", "usage_prices": prices}))
+    one.activate("plan")
+    decision = one.flow(1, "facebook", suspect=True)
+    assert decision.price is not None
+    assert decision.price.price_id == price_id
+
+
+def test_doubt_that_decides_what_a_connection_costs_is_doubt() -> None:
+    prices = [
+        {"id": "any", "unit": "connection", "amount": "2"},
+        {"id": "chat", "unit": "connection", "amount": "1", "scope": {"applications": ["whatsapp"]}},
+    ]
+    one = World(catalogue({"id": "plan", "allowances": [{"id": "data", "octets": 900}], "usage_prices": prices}))
+    one.activate("plan")
+    for suspect, application, amount in ((True, None, "2"), (False, "whatsapp", "1")):
+        one.flow(10, "whatsapp", suspect=suspect, subscriber_port=4000 + suspect)
+        one.emit()
+        (row,) = [row for row in one.usage if row.connections][suspect is False :]
+        assert (row.application, row.amount) == (application, amount)
+
+
 @pytest.mark.parametrize("doubt", [{"suspect": True}, {"confidence": 30}])
 def test_a_doubted_flow_is_not_free_and_the_decision_says_why(doubt: dict[str, Any]) -> None:
     decision = world(FREE).flow(100, "facebook", **doubt)

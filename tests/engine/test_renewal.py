@@ -56,6 +56,13 @@ def test_a_term_is_followed_by_another_without_any_flow() -> None:
     assert not world.told("expired")
 
 
+@pytest.mark.parametrize(("days", "told"), [(1, 2), (2, 0), (3, 0)])
+def test_a_reminder_that_would_come_before_its_term_does_not_come(days: int, told: int) -> None:
+    world = world_of({**WEEK, "term_days": 2, "renewal_reminder_days": days})
+    world.timer("2026-03-14 11:59")
+    assert (len(world.told("renewed")), len(world.told("renewal_nearing"))) == (1, told)
+
+
 def test_a_flow_at_the_very_end_is_of_the_next_term() -> None:
     world = world_of()
     world.flow(1000, at="2026-03-17 11:59")
