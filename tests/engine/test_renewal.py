@@ -184,6 +184,16 @@ def test_a_plan_is_renewed_before_what_stands_on_it() -> None:
     assert "requires one of plan" in str(world.told("refused")[0].detail)
 
 
+def test_a_plan_whose_terms_are_shorter_is_renewed_before_what_stands_on_it() -> None:
+    """The account has it behind the pass by then, since it was renewed once already."""
+    plan = {**PLAN, "term_days": 7, "renewal": "automatic"}
+    world = World(catalogue(plan, {**WEEK, "term_days": 14, "requires": ["plan"]}), at="2026-03-10 12:00")
+    world.activate("plan", "plan")
+    world.activate("week", "p1")
+    world.timer("2026-03-24 12:00")
+    assert (sorted(held(world)), len(fees(world)), world.left("p1/data")) == (["p1", "plan"], 2, 1000)
+
+
 def test_what_is_suspended_at_its_end_is_not_renewed() -> None:
     monthly = {"id": "rent", "type": "recurring", "amount": "4"}
     world = world_of({**WEEK, "term_days": 30, "prices": [monthly]}, payment="prepaid", credit="5")
