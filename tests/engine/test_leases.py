@@ -23,6 +23,7 @@ from services.engine.leases import (
     look_ms,
     next_kind,
     opened,
+    recalled,
     released_octets,
     reply_to,
     requested,
@@ -199,6 +200,15 @@ def test_a_lane_that_knows_more_than_a_restored_database_is_believed() -> None:
     )  # fmt: skip
     assert reply is not None
     assert (reply.octets, reply.budget.out_octets, reply.budget.limit_octets) == (5, 10_000, 10_000)
+
+
+def test_an_answer_that_is_recalled_counts_once_and_is_never_beyond_the_limit() -> None:
+    """What a lane lives on cannot be called back, whatever the limit was when the backup was made."""
+    budget, lane = Budget(limit_octets=100, granted_octets=100), LaneLease(sequence=1, granted_octets=60, answered=1)
+    for _ in range(2):
+        budget, lane = recalled(answer(30, sequence=2, total=90), budget, lane)
+        assert budget == Budget(limit_octets=130, granted_octets=130)
+        assert (lane.granted_octets, lane.answered) == (90, 2)
 
 
 @pytest.mark.parametrize("gone", [None, campaign().model_copy(update={"budget": None})])
