@@ -87,6 +87,13 @@ def test_an_answer_counts_once_and_a_lost_one_comes_with_the_next() -> None:
     assert granted(after, answer(70, sequence=1)) is None
 
 
+def test_an_answer_of_an_owner_that_knows_less_takes_nothing_away() -> None:
+    held = lease(granted_octets=100, used_octets=90, sequence=2, asked=2, answered=1)
+    after = granted(held, answer(0, sequence=2, total=60))
+    assert after is not None
+    assert (after.granted_octets, held_octets(after), after.answered) == (100, 10, 2)
+
+
 def test_an_answer_to_no_ask_is_refused() -> None:
     with pytest.raises(ValueError, match="sequence: 4 answers no ask; the last one was 3"):
         granted(lease(sequence=5, asked=3), answer(1, sequence=4))
