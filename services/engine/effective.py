@@ -5,6 +5,7 @@ the rule wants, the campaign runs. Conditions on the traffic are the gateway's t
 could pay for stays in force with its gate closed; one whose sponsor's budget is used up, without its sponsor.
 """
 
+import itertools
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
 from services.engine.standing import with_standing
-from services.engine.tariff import CompiledPrice, CompiledRule, Reach, Tariff
+from services.engine.tariff import CompiledAllowance, CompiledPrice, CompiledRule, Reach, Tariff
 
 
 def effective_rules(
@@ -237,16 +238,39 @@ def _selling(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach])
 
 
 def _by_buckets(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> bool | None:
-    """Whether buckets close the rule's gate (True), or keep it open (False); None where its traffic is sold."""
-    for slot in plan.slots:
-        if slot.allowance is None or not _serves(slot.allowance.reach, rule, taken, tariff):
-            continue
-        on_exhausted = slot.allowance.allowance.on_exhausted
-        if slot.available or on_exhausted == "throttle":
+    """Whether buckets close the rule's gate (True), or keep it open (False); None where its traffic is sold.
+
+    Equally narrow buckets are one supply, as for a flow: while one of them has octets it pays, and when all are empty,
+    the last says what follows.
+    """
+    serving = [
+        (slot.allowance, slot.available)
+        for slot in plan.slots
+        if slot.allowance is not None and _serves(slot.allowance.reach, rule, taken, tariff)
+    ]
+    for _, group in itertools.groupby(serving, key=lambda item: item[0].reach.specificity):
+        supply = list(group)
+        if any(available for _, available in supply):
             return False
-        if on_exhausted == "block" and covers(slot.allowance.reach, rule.reach):
-            return True
+        word = _last_word(rule, [allowance for allowance, _ in supply])
+        if word != "continue":
+            return word == "block"
     return None
+
+
+def _last_word(rule: CompiledRule, supply: list[CompiledAllowance]) -> str:
+    """What follows for the rule's traffic when equally narrow buckets are empty; for a part of it, if that may pass."""
+    later: list[Reach] = []
+    words: set[str] = set()
+    for allowance in reversed(supply):
+        # A bucket all of whose traffic a later one is for, too, has nothing to say.
+        if not any(covers(reach, allowance.reach) for reach in later):
+            words.add(allowance.allowance.on_exhausted)
+        later.append(allowance.reach)
+    if "throttle" in words:
+        return "throttle"
+    everything = any(covers(reach, rule.reach) for reach in later)
+    return "block" if words == {"block"} and everything else "continue"
 
 
 def _sales_of_all(account: AccountState, tariff: Tariff) -> tuple[tuple[str, ...], list[Sale]] | None:

@@ -145,6 +145,49 @@ def test_an_empty_bucket_that_blocks_a_part_of_a_rules_traffic_leaves_its_gate_o
     assert (world.flow(1, "netflix").blocked_octets, world.flow(1, "facebook").charged_octets) == (1, 1)
 
 
+PLAN_AND_MORE: dict[str, tuple[dict[str, str], ...]] = {
+    "block, then the next source": ({"on_exhausted": "block"}, {"on_exhausted": "continue"}),
+    "block, then throttle": ({"on_exhausted": "block"}, {"on_exhausted": "throttle"}),
+    "throttle, then block": ({"on_exhausted": "throttle"}, {"on_exhausted": "block"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "gate", "last"),
+    [
+        ("block, then the next source", "closed", "blocked"), ("block, then throttle", "open", "free"),
+        ("throttle, then block", "closed", "blocked"),
+    ],
+)  # fmt: skip
+def test_equally_narrow_buckets_are_one_supply_for_the_gateway_too(words: str, gate: str, last: str) -> None:
+    """A gate stays open while one of them has octets; then the last one says what follows."""
+    plan, more = PLAN_AND_MORE[words]
+    offerings = [
+        {"id": "plan", "allowances": [{**DATA, **plan, "priority": 1}]},
+        {"id": "more", "allowances": [{**DATA, **more}]},
+    ]
+    world = World(catalogue(*offerings))
+    world.activate("plan")
+    world.activate("more")
+    assert world.flow(1000).charged_octets == 1000
+    assert world.gates() == {"default": "open"}
+    assert world.flow(1000).charged_octets == 1000
+    assert world.gates() == {"default": gate}
+    assert world.flow(10).treatment == last
+
+
+def test_a_gate_stays_open_where_a_part_of_the_traffic_is_sold_after_its_bucket() -> None:
+    """What blocks is for all traffic, but on 5G another empty bucket comes after it, and lets it go on to the price."""
+    fast = {"id": "fast", "octets": 500, "scope": {"rat_types": ["NR"]}, "priority": 2}
+    data = {**DATA, "on_exhausted": "block", "scope": {"dnns": ["internet"]}, "priority": 1}
+    world = world_of(
+        {"allowances": [data, fast], "usage_prices": [PRICE]}, {"id": "r", "scope": {"dnns": ["internet"]}}
+    )
+    world.flow(1500, rat="NR", dnn="internet")
+    assert world.gates()["r"] == "open"
+    assert [world.flow(1, rat=rat, dnn="internet").treatment for rat in ("NR", "UTRA")] == ["charged", "blocked"]
+
+
 @pytest.mark.parametrize(
     "condition",
     [{"min_confidence": 40}, {"suspect": "never"}, {"min_congestion": 1}, {"max_congestion": 30}],
