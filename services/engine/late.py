@@ -44,8 +44,12 @@ def renewed_since(account: AccountState, at_ms: int) -> set[str]:
 
 
 def in_past_cycle(account: AccountState, at_ms: int) -> bool:
-    """Whether `at_ms` lies in the cycle before the present one, and that is still open for late flows."""
-    return bool(account.past_start_ms) and account.past_start_ms <= at_ms < account.cycle_start_ms
+    """Whether `at_ms` lies in the cycle before the present one, and that is still open for late flows.
+
+    What of that cycle was before the account existed is no part of it.
+    """
+    begun_ms = max(account.past_start_ms, account.created_ms)
+    return bool(account.past_start_ms) and begun_ms <= at_ms < account.cycle_start_ms
 
 
 def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:

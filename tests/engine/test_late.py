@@ -67,6 +67,36 @@ def test_what_comes_after_the_grace_is_listed_and_not_charged() -> None:
     assert (world.account.lapsed, world.account.past_counters, world.account.past_start_ms) == ((), (), 0)
 
 
+def test_the_first_moment_of_the_cycle_before_is_of_it_and_the_one_before_is_of_none() -> None:
+    world = World(catalogue({"id": "plan", "allowances": [DATA]}), at="2026-01-10")
+    world.activate("plan")
+    world.timer(END + 1000)
+    start = ms("2026-03-01")
+    assert [world.flow(10, at=at).treatment for at in (start, start - 1)] == ["charged", "not_charged"]
+
+
+def test_what_was_before_the_account_is_charged_in_the_present_cycle_whichever_cycle_that_was() -> None:
+    world = world_of()
+    world.timer(END + 1000)
+    for at in (ms("2026-02-20"), ms("2026-03-01"), ms("2026-03-10 11:59")):
+        assert world.flow(10, at=at).draws[0].bucket_id == "p1/data"
+    assert world.left("p1/data") == 970
+    # From then on the cycle before is the account's.
+    world.flow(10, at=ms("2026-03-10 12:00"))
+    assert world.left("p1/data") == 970
+
+
+def test_a_late_flow_of_the_moment_in_which_a_bucket_ended_finds_it_gone() -> None:
+    """An end is exclusive, for what is late, too."""
+    pack = {"id": "pack", "allowances": [{"id": "film", "octets": 500, "validity": "once", "valid_days": 1}]}
+    world = World(catalogue({"id": "plan", "allowances": [DATA]}, pack), at="2026-03-10 12:00")
+    world.activate("plan", "plan")
+    world.activate("pack", "pack")
+    world.credit("1", at="2026-03-11 12:30")
+    drawn = [world.flow(10, at=ms("2026-03-11 12:00") - ago).draws[0].bucket_id for ago in (1, 0)]
+    assert drawn == ["pack/film", "plan/data"]
+
+
 def test_usage_before_a_pass_ended_draws_the_pass() -> None:
     """flexprice#2818: usage before expiry that arrives after it."""
     day = {"id": "day", "allowances": [{**DATA, "validity": "once"}], "term_days": 1}

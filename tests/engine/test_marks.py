@@ -113,6 +113,23 @@ def test_two_buckets_of_one_allowance_are_one_supply() -> None:
     assert (world.left("p1/data"), world.rules()) == (0, ["half", "default"])
 
 
+def test_the_buckets_of_what_is_suspended_are_no_part_of_the_supply() -> None:
+    once = {**DATA, "validity": "once"}
+    pack = {"id": "pack", "prices": [{"id": "fee", "type": "recurring", "amount": "5"}], "allowances": [once]}
+    rule = {"id": "r", "bucket": bucket("used", 50), "qos": {"mbr_down_bps": 1}}
+    world = World(catalogue({**pack, "rules": ["r"]}, rules=[rule]), payment="prepaid", at="2026-03-10")
+    world.credit("15")
+    world.activate("pack", "one")
+    world.activate("pack", "two")
+    world.flow(600)
+    assert world.rules() == ["default"]
+    # The balance pays for the first of them alone: 600 of its 1000 are used.
+    world.timer("2026-04-01")
+    assert world.rules() == ["r", "default"]
+    world.credit("5", at="2026-04-02")
+    assert world.rules() == ["default"]
+
+
 def test_marks_are_the_accounts_also_to_a_member_without_a_share() -> None:
     plan = {"allowances": [{**DATA, "per_member_octets": 300}], "usage_prices": [PRICE]}
     world = world_of(plan, {"id": "half", "bucket": bucket("used", 50)}, subscriber_ids=("a1", "b2"))
@@ -151,6 +168,17 @@ def test_spending_turns_rules_inside_a_flow_and_tells_the_gateway() -> None:
     world.timer("2026-04-01")
     assert world.rules() == ["default"]
     assert world.flow(100).charged_octets == 100
+
+
+def test_what_granted_money_pays_comes_before_the_mark_within_one_flow() -> None:
+    """2 are given, 1 is the subscriber's own; then the rule turns, with that very octet."""
+    plan = {"usage_prices": [PRICE], "money_allowances": [{"id": "gift", "amount": "2"}]}
+    world = world_of(plan, {"id": "stop", "spend": {"at_least": "1"}, "gate_status": "closed"})
+    decision = world.flow(1000)
+    assert (decision.charged_octets, decision.blocked_octets) == (300, 700)
+    assert decision.price is not None
+    assert (decision.price.amount, [paid.amount for paid in decision.payments]) == ("3", ["2"])
+    assert world.gates() == {"stop": "closed", "default": "closed"}
 
 
 def test_money_of_all_prices_counts_and_fees_do_not() -> None:

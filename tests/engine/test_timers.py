@@ -312,6 +312,20 @@ def _act(world: World, action: str, number: int) -> None:
             world.cancel(f"pass-{number - 1}" if number % 2 else "p1")
 
 
+def test_a_top_up_brings_back_all_that_it_covers() -> None:
+    fee = {"id": "fee", "type": "recurring", "amount": "4"}
+    offerings = [{"id": name, "prices": [fee], "allowances": [{"id": "data", "octets": 10}]} for name in "abc"]
+    world = World(catalogue(*offerings), payment="prepaid", at="2026-03-10")
+    world.credit("12")
+    for name in "abc":
+        world.activate(name, name)
+    world.timer("2026-04-01")
+    world.credit("9", at="2026-04-02")
+    assert world.account is not None
+    assert [item.status for item in world.account.products] == ["active", "active", "suspended"]
+    assert (world.balance(), [world.left(f"{name}/data") for name in "abc"]) == (1_000_000, [10, 10, 0])
+
+
 def test_what_a_suspended_product_was_granted_once_rests_until_it_is_paid() -> None:
     once = {"id": "bonus", "octets": 50, "validity": "once"}
     world = World(catalogue({**PLAN, "allowances": [once]}), payment="prepaid")

@@ -4,6 +4,7 @@ Each world checks itself after each step: octets add up, nothing is below zero o
 state, the gateway holds the rules in force.
 """
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.topics import FLOWS
+from services.engine.decide import decide
+from services.engine.effective import effective_rules
+from services.engine.outcome import Position
 from tests.engine.lives import Life, bill
 from tests.engine.recorded import Recorded, Successor
-from tests.engine.world import World, micros
+from tests.engine.world import APPLICATIONS, World, classification, flow_record, micros
 
 seeds = st.integers(0, 10**9)
 lives = settings(max_examples=60, deadline=None)
@@ -78,6 +83,34 @@ def test_a_rule_that_becomes_free_makes_no_bill_dearer(seed: int) -> None:
     """
     dear, cheap = (_Unlimited(seed, changes=change, payment="postpaid") for change in (_plain, _freer(seed)))
     assert _usage_micros(cheap.live()) <= _usage_micros(dear.live())
+
+
+KINDS = list(
+    itertools.product(
+        [*APPLICATIONS, None], [None, "call"], ["UTRA", "NR"], ["00101", "26201", "31041"], ["internet", "ims"], [0, 9]
+    )
+)
+
+
+@given(seeds)
+@lives
+def test_nothing_passes_behind_a_closed_gate_and_no_rule_decides_that_is_not_in_force(seed: int) -> None:
+    """What gateways do for each member agrees with what is charged. Doubt is not looked at: they know of none."""
+    world = Life(seed).live()
+    world.timer(world.now_ms)
+    account, dice = world.account, random.Random(seed)
+    assert account is not None
+    for member in account.subscriber_ids:
+        in_force = effective_rules(account, world.tariff, at_ms=account.settled_ms, subscriber_id=member)
+        gates = {rule.id: rule.gate_status for rule in in_force}
+        for app, service, rat, plmn, dnn, level in dice.sample(KINDS, 30):
+            where = {"rat_type": rat, "serving_plmn": plmn, "dnn": dnn, "congestion_level": level, "subscriber_port": 9}
+            at_ms = account.settled_ms
+            flow = flow_record(1, at_ms=at_ms, end_ms=at_ms, record_id="x", subscriber_id=member, **where)
+            when = {"at": Position(FLOWS, 0, 10**6), "now_ms": world.now_ms, "leases": world.leases}
+            seen = decide(flow, classification(app, service=service), account, world.tariff, **when).decision
+            assert seen is not None
+            assert gates[seen.rule_id] == "open" or seen.blocked_octets == 1, (seen, gates)
 
 
 LAG_MS = 30 * 60_000
