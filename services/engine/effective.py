@@ -213,7 +213,7 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
     """Whether nothing could pay for any traffic that meets the rule; what rules before it take does not meet it."""
     if rule.rule.charging != "charge" or rule.rule.gate_status == "closed":
         return False
-    met = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
+    met = _connections(rule, plan, tariff, taken)
     covering = next((price for price in met if covers(price.reach, rule.reach)), None)
     # Where every connection has a price and none can be paid, nothing passes, whoever pays for the octets.
     purses = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
@@ -225,6 +225,13 @@ def _barred(rule: CompiledRule, account: AccountState, plan: Plan, tariff: Tarif
         return by_buckets or closed
     payers = _selling(rule, plan, tariff, taken)
     return closed or not any(can_pay(price, account, means) for price in payers)
+
+
+def _connections(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> list[CompiledPrice]:
+    """The prices of connections of the rule's traffic; none where its sponsor is, or was, to pay for the octets."""
+    if tariff.rules.get(rule.rule.id, rule).rule.charging == "sponsored":
+        return []
+    return [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
 
 
 def _selling(rule: CompiledRule, plan: Plan, tariff: Tariff, taken: list[Reach]) -> Iterator[CompiledPrice]:
@@ -297,7 +304,7 @@ def _sales(account: AccountState, plan: Plan, tariff: Tariff) -> Iterator[Sale]:
             continue
         if _by_buckets(rule, plan, tariff, taken) is not None or _barred(rule, account, plan, tariff, taken):
             continue
-        connections = [price for price in plan.connections if _serves(price.reach, rule, taken, tariff)]
+        connections = _connections(rule, plan, tariff, taken)
         reserve = max((reserve_of(price, account) for price in connections), default=0)
         paying = [purse for purse in plan.purses if _serves(purse.reach, rule, taken, tariff)]
         means = Means(0, credit_of(account, paying) if account.purses else 0)

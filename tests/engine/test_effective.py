@@ -145,6 +145,18 @@ def test_an_empty_bucket_that_blocks_a_part_of_a_rules_traffic_leaves_its_gate_o
     assert (world.flow(1, "netflix").blocked_octets, world.flow(1, "facebook").charged_octets) == (1, 1)
 
 
+def test_a_sponsored_rule_asks_for_no_connection_though_its_sponsor_has_paid_all_it_pays() -> None:
+    chat = {"id": "chat", "unit": "connection", "amount": "1"}
+    plan = {"id": "plan", "allowances": [DATA], "usage_prices": [chat], "rules": ["tube"]}
+    tube = {"id": "tube", "charging": "sponsored", "campaign": "c", "scope": {"applications": ["youtube"]}}
+    campaign = {"id": "c", "sponsor_id": "s", "per_subscriber_octets": 100}
+    world = World(catalogue(plan, rules=[tube], campaigns=[campaign]), payment="prepaid")
+    world.activate("plan")
+    assert world.flow(150, "youtube").sponsored_octets == 100
+    assert world.gates() == {"tube": "open", "default": "closed"}
+    assert [world.flow(10, app).treatment for app in ("youtube", "netflix")] == ["charged", "blocked"]
+
+
 PLAN_AND_MORE: dict[str, tuple[dict[str, str], ...]] = {
     "block, then the next source": ({"on_exhausted": "block"}, {"on_exhausted": "continue"}),
     "block, then throttle": ({"on_exhausted": "block"}, {"on_exhausted": "throttle"}),
