@@ -185,12 +185,17 @@ def _with_package(tariff: dict[str, Any]) -> None:
 
 
 def _plain(tariff: dict[str, Any]) -> None:
+    """No limit stops traffic: what is free leaves its part of one to others, whose connections cost something, too."""
     for rule in tariff["rules"]:
         rule.update(bucket=None, spend=None)
-    for allowance in (item for offering in tariff["offerings"] for item in offering["allowances"]):
-        if allowance["on_exhausted"] == "block":
-            # A limit, too: what is free leaves its octets to others, which would have been stopped.
-            allowance["on_exhausted"] = "continue"
+    for offering in tariff["offerings"]:
+        for allowance in offering["allowances"]:
+            if allowance["on_exhausted"] == "block":
+                allowance["on_exhausted"] = "continue"
+        for price in offering["usage_prices"]:
+            price["on_cap"] = "free"
+        # Dearer than all others, so that it is for what nothing else is for.
+        offering["usage_prices"].append({"id": "else", "amount": 1, "per_octets": 100})
 
 
 def _freer(seed: int) -> Callable[[dict[str, Any]], None]:
