@@ -67,6 +67,9 @@ def view_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         bucket for bucket in account.buckets if not (past or bucket.product_id in renewed) or _was_valid(bucket, at_ms)
     ]
     buckets += [bucket for bucket in account.lapsed if _was_valid(bucket, at_ms)]
+    # What is suspended in the present cycle keeps what it holds.
+    held = {product.product_id for product in products}
+    buckets = [bucket for bucket in buckets if bucket.product_id in held]
     view = replace(
         account,
         products=tuple(replace(product, status="active") for product in products),

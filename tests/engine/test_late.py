@@ -197,6 +197,20 @@ def test_a_product_suspended_at_the_renewal_still_serves_the_cycle_before() -> N
     assert world.flow(10, at=END - 1).treatment == "charged"
 
 
+def test_a_late_flow_finds_nothing_in_what_is_suspended() -> None:
+    """In the present cycle, in which the product was suspended all along; what it holds comes back with it."""
+    kept = {"id": "kept", "octets": 1000, "validity": "once"}
+    fee = {"id": "fee", "type": "recurring", "amount": "5"}
+    world = World(catalogue({"id": "plan", "allowances": [kept, DATA], "prices": [fee]}), payment="prepaid")
+    world.credit("5")
+    world.activate("plan")
+    world.timer(END)
+    world.now_ms = END + 5000
+    world.profile(segment="group")
+    late = world.flow(10, at=END + 1000)
+    assert (late.blocked_octets, late.draws, world.left("p1/kept")) == (10, (), 1000)
+
+
 def test_order_within_the_grace_does_not_matter_for_what_is_charged_where() -> None:
     early, after = world_of(), world_of()
     early.flow(300, at=END - 10)
