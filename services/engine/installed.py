@@ -17,7 +17,7 @@ from services.engine.effective import limits_ahead, rules_in_force
 from services.engine.foretell import awaits, foretell, rule_foretold
 from services.engine.members import alike_installed, groups, installed_for, with_installed
 from services.engine.money_ends import declares, is_for, octets_gone
-from services.engine.overshoot import after_sale, is_due, is_to_tell, octets_in_interval, watched, watched_over
+from services.engine.overshoot import after_sale, begun, is_due, is_to_tell, octets_in_interval, watched, watched_over
 from services.engine.select import plan_of
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
@@ -68,7 +68,7 @@ def look_at_money(
         sold = octets_gone(account, end.limit_id)
         watch = watched(known.get(end.limit_id), end, sold, at_ms=at_ms)
         if watch.limit_id not in known:
-            watch = replace(watch, near_octets=_recent(account, flow, at_ms=at_ms, interval_ms=watch.interval_ms))
+            watch = begun(watch, _recent(account, flow, at_ms=at_ms, interval_ms=watch.interval_ms))
         is_near = is_near or is_to_tell(watch, end, sold)
         found.append(watch)
     return replace(account, watches=tuple(found)), is_near

@@ -126,6 +126,14 @@ def watched(watch: Watch | None, end: End, sold: int, *, at_ms: int) -> Watch:
     return watch if watch.quota_octets else replace(watch, ends_at_octets=sold + end.octets)
 
 
+def begun(watch: Watch, recent_octets: int) -> Watch:
+    """An end of money that has just come into sight, with the pace of what was drawn until now.
+
+    Until the interval is over, what is sold comes on top of that.
+    """
+    return replace(watch, before_octets=watch.looked_octets - recent_octets, near_octets=recent_octets)
+
+
 def with_quota(watch: Watch, end: End, sold: int) -> Watch:
     """An end of money with the quota that gateways should have now: all that is left if that is near, else none.
 

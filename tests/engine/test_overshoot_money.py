@@ -360,6 +360,8 @@ BUCKETS = st.fixed_dictionaries(
 
 @example(money=("balance", 2), shape={}, tolerance=200, bucket={"octets": 1_205},
          minutes=[[(False, volume)] for volume in (200, 400, 600, 800)])  # fmt: skip
+@example(money=("balance", 81), shape=EVEN[1], tolerance=419, bucket={"octets": 572},
+         minutes=[[(False, 419)], [(False, 274), (False, 564)], [(False, 1), (False, 84), (False, 900)]])  # fmt: skip
 @given(money=st.tuples(MEANS, st.integers(1, 300)), shape=st.sampled_from(EVEN), tolerance=st.integers(1, 900),
        bucket=BUCKETS, minutes=MINUTES)  # fmt: skip
 def test_the_promised_bound_holds_where_a_bucket_and_the_money_after_it_end_within_one_interval(
