@@ -105,6 +105,15 @@ def test_the_narrowest_then_the_first_to_end_is_spent_first() -> None:
     assert [name for name, _, _ in paid(decision)] == ["promo/narrow", "promo/soon", "promo/wide"]
 
 
+def test_a_priority_counts_among_equally_narrow_money_only() -> None:
+    first = {"id": "first", "amount": "1", "priority": 0}
+    second = {"id": "second", "amount": "1", "priority": 1}
+    narrow = {"id": "narrow", "amount": "1", "priority": 9, "scope": {"applications": ["netflix"]}}
+    world = given_credit({"id": "promo", "money_allowances": [second, narrow, first]})
+    decision = world.flow(2500, "netflix")
+    assert [name for name, _, _ in paid(decision)] == ["promo/narrow", "promo/first", "promo/second"]
+
+
 def test_what_credit_pays_is_not_spent_by_the_subscriber_but_counts_for_the_cap() -> None:
     world = given_credit(plan={**PLAN, "usage_prices": [{**DATA, "cap": "4"}]})
     world.limit("1")

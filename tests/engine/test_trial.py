@@ -116,6 +116,15 @@ def test_an_offering_is_tried_once() -> None:
     assert "22 EUR" in str(world.told("receipt")[0].detail)
 
 
+def test_offerings_tried_since_do_not_bring_a_trial_back() -> None:
+    world = World(catalogue(FILM, {**FILM, "id": "series"}), at="2026-04-10 12:00")
+    for name in ("film", "series"):
+        world.cancel(world.activate(name))
+    assert not fees(world)
+    world.activate("film")
+    assert fees(world)
+
+
 def test_two_orders_do_not_make_two_trials() -> None:
     world = World(catalogue(FILM), at="2026-04-10 12:00")
     for _ in range(2):
