@@ -48,11 +48,11 @@ def room_of(price: CompiledPrice, account: AccountState, means: Means = Means())
         used = used_of(price.counter_id, account.counters)
         charged = price.amount_up_to(used.octets)
         if cap is not None:
-            rooms.append(_room(price, charged + _under(cap, used), "cap"))
+            rooms.append(_room(price, used, charged + _under(cap, used), "cap"))
         if limit is not None:
-            rooms.append(_room(price, charged + _beyond(limit - spent_micros(account.counters), means), "limit"))
+            rooms.append(_room(price, used, charged + _beyond(limit - spent_micros(account.counters), means), "limit"))
         if account.payment == "prepaid":
-            rooms.append(_room(price, charged + _beyond(account.balance_micros, means), "balance"))
+            rooms.append(_room(price, used, charged + _beyond(account.balance_micros, means), "balance"))
     return min(rooms, key=lambda room: (room.octets, _ORDER.index(room.bound)))
 
 
@@ -163,9 +163,12 @@ def marks_of(name: str) -> tuple[str, str]:
     return f"near:{name}", f"cap:{name}"
 
 
-def _room(price: CompiledPrice, micros: int, bound: Bound) -> Room:
+def _room(price: CompiledPrice, used: Counter, micros: int, bound: Bound) -> Room:
     octets = price.octets_within(micros)
-    return Room(price.most_octets if octets is None else octets, bound if octets is not None else "count")
+    if octets is None:
+        return Room(price.most_octets, "count")
+    # What rounding gave away is used, too: a bound that is reached lies here and not before.
+    return Room(max(octets, used.octets), bound)
 
 
 _ORDER: tuple[Bound, ...] = ("cap", "limit", "balance", "count")

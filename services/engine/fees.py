@@ -43,7 +43,7 @@ def charge_fees(
             moved = (journal.move_money(-fee.micros),) if prepaid else ()
             journal.book("fee", product=product, amount=fee.micros, price_id=price.id, movements=moved)
     # What nobody ordered at this moment is kept to the last price: an order to stop it may still be on its way.
-    kept = tuple(fee for price, fee in due if price.type == "recurring" or _begins_by_itself(product))
+    kept = tuple(fee for price, fee in due if price.type == "recurring" or journal.by_itself)
     _agree(journal, product, offering, kept if "recurring" in price_types else None)
     _count_fees(journal, total)
     return total
@@ -78,10 +78,11 @@ def due_fees(
 def give_back(journal: Journal, product: Product, *, ordered_ms: int) -> tuple[Product, int]:
     """Give back what a product that is cancelled now has paid for the days to come; the product after it, and micros.
 
-    All of it, where the cancellation was ordered before the cycle or term began that was paid for, and came after.
+    All of it, where the cancellation was ordered before the cycle or term began that was paid for, or the product
+    itself, and came after.
     Never more than was paid: it is a share of that, not of the price.
     """
-    begun_ms = _begun_by_itself_ms(journal.account, product)
+    begun_ms = _charged_ms(journal.account, product)
     zone = journal.account.time_zone
     tomorrow_ms = add_days(journal.at_ms, 1, time_zone=zone)
     total = 0
@@ -102,16 +103,10 @@ def give_back(journal: Journal, product: Product, *, ordered_ms: int) -> tuple[P
     return replace(product, paid=tuple(kept)), total
 
 
-def _begins_by_itself(product: Product) -> bool:
-    """Whether it was not an order that began the product's present term: a renewal, or the end of a trial."""
-    return bool(product.first_ms) or product.trial == "over"
-
-
-def _begun_by_itself_ms(account: AccountState, product: Product) -> int:
-    """When the product was last charged for anything but an order; 0 for never."""
+def _charged_ms(account: AccountState, product: Product) -> int:
+    """When the product was last charged for something that began then; an order of before that time was in time."""
     cycle_ms = account.cycle_start_ms if product.start_ms < account.cycle_start_ms else 0
-    term_ms = product.start_ms if product.first_ms else 0
-    return max(cycle_ms, term_ms, product.trial_end_ms if product.trial == "over" else 0)
+    return max(cycle_ms, product.start_ms, product.trial_end_ms if product.trial == "over" else 0)
 
 
 def owe_rent(journal: Journal, product: Product, until_ms: int) -> None:

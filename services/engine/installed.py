@@ -71,7 +71,10 @@ def look_at_money(
             watch = begun(watch, _recent(account, flow, at_ms=at_ms, interval_ms=watch.interval_ms))
         is_near = is_near or is_to_tell(watch, end, sold)
         found.append(watch)
-    return replace(account, watches=tuple(found)), is_near
+    # An end that is no more, such as of a price that nothing pays any longer, is still awaited by who has its quota.
+    still = {watch.limit_id for watch in found}
+    is_over = any(watch.quota_octets and watch.limit_id not in still for watch in watches)
+    return replace(account, watches=tuple(found)), is_near or is_over
 
 
 def money_turns(before: AccountState, after: AccountState, tariff: Tariff) -> bool:

@@ -42,6 +42,11 @@ class Source:
         self.cause = cause
         self.first_ordinal = first_ordinal
 
+    @property
+    def is_timer(self) -> bool:
+        """Whether they come from a due time."""
+        return self.prefix.startswith("t-")
+
     @classmethod
     def command(cls, at: Position, command_id: str) -> "Source":
         """Rows of a command: `c-<partition>-<offset>-<offset>-<ordinal>`."""
@@ -75,6 +80,11 @@ class Journal:
         self._usage: list[RatedUsage] = []
         self._notifications: list[Notification] = []
         self._updates: list[PolicyUpdate] = []
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether the passing of time brings this about, and no record."""
+        return self._source.is_timer
 
     @property
     def position(self) -> Position:

@@ -171,6 +171,19 @@ def test_the_cap_of_a_price_holds_within_the_limit() -> None:
     assert world.flow(50_000).charged_octets == 10_000
 
 
+def test_a_cap_that_sets_free_comes_before_a_limit_that_is_reached_with_it() -> None:
+    """Also where rounding gave away a part of an octet, which the limit would have had to pay for."""
+    tiers = [{"above": 20, "amount": "3"}]
+    price = {"id": "data", "amount": "0.000001", "per_octets": 3, "tiers": tiers, "cap": "4", "on_cap": "free"}
+    gift = {"id": "gift", "amount": "4", "scope": {"dnns": ["internet"]}}
+    world = World(catalogue({"id": "plan", "usage_prices": [price], "money_allowances": [gift]}))
+    world.activate("plan")
+    world.limit("0")
+    sold = world.flow(30, dnn="internet")
+    assert (sold.charged_octets, sold.free_octets, sold.price and sold.price.amount) == (23, 7, "3.000006")
+    assert world.flow(9, dnn="ims").free_octets == 9
+
+
 @pytest.mark.parametrize("on_cap", ["block", "free"])
 def test_where_cap_and_balance_end_with_the_same_octet_the_cap_decides(on_cap: str) -> None:
     plan = {**PLAN, "usage_prices": [{**DATA, "on_cap": on_cap}]}

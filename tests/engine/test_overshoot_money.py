@@ -300,6 +300,19 @@ def test_a_tolerance_is_for_prices_of_octets() -> None:
 
 # -- the bound itself
 
+
+def test_a_quota_of_money_that_is_too_little_for_its_price_is_taken_back() -> None:
+    """Another price that goes on keeps the gate open; a gateway would wait for the end of a quota that is nobody's."""
+    dear = {"id": "dear", "amount": "0.2", "per_octets": 1, "overshoot_tolerance_octets": 30}
+    films = {"id": "films", "amount": "0.000001", "per_octets": 10, "whole_units": True, "scope": VIDEO["scope"]}
+    made = world_of(dear, films, credit="0.4")
+    made.flow(1)
+    assert ahead(made)[-1] == ("default", "closed", 1, "balance")
+    made.flow(9, "netflix")
+    last = made.updates[-1]
+    assert (last.action, last.gate_status, last.quota_octets) == ("modify", "open", None)
+
+
 MEANS = st.sampled_from(["balance", "cap", "limit", "cap and balance", "limit and balance"])
 EVEN: list[dict[str, Any]] = [
     {}, {"tiers": [{"above": 700, "amount": "0.2"}]}, {"tiers": [{"above": 700, "amount": "4"}]}

@@ -316,6 +316,31 @@ def test_a_pack_charged_at_the_instant_at_which_its_plan_fails_gets_it_back() ->
     assert [(name, amount) for name, amount, _ in fees(here)][-2:] == [("x", "3.1"), ("x", "-3.1")]
 
 
+@pytest.mark.parametrize("proration", ["none", "daily"])
+def test_a_pack_that_begins_with_a_plan_that_cannot_gets_all_of_it_back(proration: str) -> None:
+    """What was ordered for this instant has never served: its one-time price comes back, too, whatever its refund."""
+    entry = {"id": "entry", "type": "one_time", "amount": "0.5"}
+    rent = {"id": "fee", "type": "recurring", "amount": "3.1", "proration": proration, "refund": "none"}
+    pack = {**PACK, "requires": ["small"], "prices": [entry, rent]}
+    here = world(*PLANS, pack, payment="prepaid")
+    here.credit("10")
+    for name in ("small", "pack"):
+        here.activate(name, name, takes_effect="cycle_end")
+    here.timer("2026-04-01 00:00")
+    assert held(here) == []
+    assert here.balance() == micros("10")
+    assert sorted(amount for _, amount, _ in fees(here)) == ["-0.5", "-3.1", "0.5", "3.1"]
+
+
+def test_a_cancellation_of_before_a_product_began_that_comes_after_it_costs_nothing() -> None:
+    entry = {"id": "entry", "type": "one_time", "amount": "0.5"}
+    here = world(plan("small", "31", prices=[entry, {"id": "rent", "type": "recurring", "amount": "31"}]))
+    here.activate("small", "p", start_ms=ms("2026-03-20 00:00"))
+    here.flow(10, at="2026-03-21 00:00")
+    here.cancel("p", at="2026-03-19 00:00")
+    assert sorted(amount for _, amount, _ in fees(here)) == ["-0.5", "-31", "0.5", "31"]
+
+
 def test_a_suspended_plan_is_still_a_plan_to_stand_on() -> None:
     here = world(*PLANS, PACK, payment="prepaid")
     here.credit("34.1")
