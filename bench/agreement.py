@@ -41,8 +41,10 @@ def differences_of(model: str, first: int, days: int) -> tuple[int, list[str]]:
     for seed in range(first, first + days):
         try:
             live(seed)
-        except Exception as error:
-            # Whatever breaks a day is a difference, and the others go on.
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # Whatever breaks a day is a difference, and the others go on. What `pytest.raises` misses is no Exception.
             differences.append(f"seed {seed}: {type(error).__name__}: {error}")
     return days, differences
 

@@ -287,7 +287,7 @@ def _cancel(journal: Journal, command: CancelProduct) -> None:
         end_with_cycle(journal, product)
     else:
         end_by_order(journal, product, ordered_ms=command.issued_at_ms)
-        end_dependents(journal)
+        end_dependents(journal, ordered_ms=command.issued_at_ms)
     journal.settle("cancelled")
 
 

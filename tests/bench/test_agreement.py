@@ -27,6 +27,13 @@ def test_a_day_that_differs_is_told_with_its_seed_and_the_others_are_lived(model
     )  # fmt: skip
 
 
+def test_a_day_on_which_an_expected_refusal_stays_away_differs_too(monkeypatch):
+    """pytest says so by something that is no Exception, and that no other process could be told of."""
+    monkeypatch.setitem(sys.modules, "a_model", SimpleNamespace(live=lambda seed: pytest.fail(f"no refusal {seed}")))
+    monkeypatch.setitem(agreement.MODELS, "charging", "a_model")
+    assert agreement.differences_of("charging", 3, 1) == (1, ["seed 3: Failed: no refusal 3"])
+
+
 @pytest.mark.parametrize(("differing", "code", "agree"), [((), 0, 600), ((7,), 1, 599)])
 def test_the_exit_code_is_about_all_days(model, monkeypatch, differing, code, agree):
     model.update(differing)

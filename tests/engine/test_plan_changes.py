@@ -316,6 +316,25 @@ def test_a_pack_charged_at_the_instant_at_which_its_plan_fails_gets_it_back() ->
     assert [(name, amount) for name, amount, _ in fees(here)][-2:] == [("x", "3.1"), ("x", "-3.1")]
 
 
+def test_a_pack_ordered_at_the_moment_of_its_plans_cancellation_gets_what_it_declares() -> None:
+    rent = {"id": "fee", "type": "recurring", "amount": "3.1", "refund": "none"}
+    here = world(*PLANS, {**PACK, "prices": [rent]})
+    here.activate("small", "p")
+    here.activate("pack", "x")
+    here.cancel("p")
+    assert [(name, amount) for name, amount, _ in fees(here)] == [("p", "31"), ("x", "3.1")]
+
+
+def test_a_late_cancellation_of_a_plan_gives_its_packs_back_what_the_cycle_charged_since() -> None:
+    here = world(*PLANS, PACK)
+    here.activate("small", "p")
+    here.activate("pack", "x")
+    here.flow(10, at="2026-04-01 10:00")
+    here.cancel("p", at="2026-03-31 10:00")
+    given = [(name, amount) for name, amount, _ in fees(here, "refund")]
+    assert given == [("p", "-31"), ("x", "-3.1")]
+
+
 @pytest.mark.parametrize("proration", ["none", "daily"])
 def test_a_pack_that_begins_with_a_plan_that_cannot_gets_all_of_it_back(proration: str) -> None:
     """What was ordered for this instant has never served: its one-time price comes back, too, whatever its refund."""
