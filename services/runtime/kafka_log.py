@@ -197,11 +197,13 @@ class KafkaLane:
     async def replay(self, topic: str) -> AsyncIterator[Sequence[LogRecord]]:
         """Batches of this partition of `topic` from its beginning to its end as of now."""
         place = TopicPartition(topic, self._partition)
-        await self._cluster.facts(topic)
+        with self._lost_if_away(topic):
+            await self._cluster.facts(topic)
         consumer = await self._cluster.consumer(max_partition_fetch_bytes=REPLAY_FETCH_OCTETS)
         try:
             consumer.assign([place])
-            begin, end = await self._cluster.bounds(consumer, place)
+            with self._lost_if_away(topic):
+                begin, end = await self._cluster.bounds(consumer, place)
             consumer.seek(place, begin)
             async for batch in self._cluster.read_up_to(consumer, place, end):
                 self.gate.check()
@@ -254,11 +256,12 @@ class KafkaLane:
         self.gate.check()
         if not next_offsets and not self.appended_octets():
             return
-        await self._cluster.learn_missing(self._outputs)
         try:
             async with asyncio.timeout(self._cluster.settings.transaction_timeout_ms / 1000):
+                # A broker that is away when a topic is first written to costs this lane, as it would a moment later.
+                await self._cluster.learn_missing(self._outputs)
                 await self._transact(next_offsets)
-        except _BROKEN as error:
+        except (*_BROKEN, LogUnavailable) as error:
             failure = self._failure(error)
             self.gate.close(failure)
             await self._abort(failure)
@@ -275,6 +278,14 @@ class KafkaLane:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await _close(producer)
+
+    @contextlib.contextmanager
+    def _lost_if_away(self, topic: str) -> Iterator[None]:
+        """A question that no broker answers costs the lane; how long one may be away is the business of the host."""
+        try:
+            yield
+        except (*_BROKEN, LogUnavailable) as error:
+            raise LaneLost(f"lane {self._partition} could not replay {topic!r}: {error!r}") from error
 
     def _open_output(self, topic: str) -> OutputBatches:
         facts = self._cluster.known_facts(topic)

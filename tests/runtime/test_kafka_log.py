@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -18,6 +18,7 @@ from services.runtime.log import (
     Lane,
     LaneFenced,
     LaneHost,
+    LaneLost,
     LogError,
     LogReader,
     LogUnavailable,
@@ -326,6 +327,67 @@ async def test_a_broker_restart_is_survived_and_a_long_outage_is_reported(
     assert each_once(await values(log, output.name))
     for thing in (publisher, hasty_publisher, reader, hasty_reader):
         await thing.close()
+
+
+class Strangers:
+    """A lane server that meets a topic nobody has asked about yet, by writing or by reading, when told to `go`."""
+
+    def __init__(self, meet: Callable[[Lane], Awaitable[None]]) -> None:
+        self.meet = meet
+        self.go = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.ends: list[type[Exception] | None] = []
+
+    async def __call__(self, lane: Lane) -> None:
+        """Serve the lane: `meet` once, and wait for the end."""
+        if self.ends[-1:] != [None]:
+            self.waiting.set()
+            await self.go.wait()
+            try:
+                await self.meet(lane)
+            except LogError as error:
+                self.ends.append(type(error))
+                raise
+            self.ends.append(None)
+        while True:
+            await lane.poll(max_records=1, max_wait_ms=1_000)
+
+
+@pytest.mark.timeout(600)
+async def test_a_topic_first_met_while_the_broker_is_away_costs_the_lane_and_not_the_host(
+    kafka_store: KafkaStore, kafka_broker: DevKafka, names: Names
+) -> None:
+    log = await kafka_store.log(outage_timeout_ms=300_000)
+    source, written, kept = names.topic(), names.topic(), names.topic()
+    await (await kafka_store.log()).ensure_topics([source, written, kept], partitions=1)
+    await publish(await kafka_store.log(), kept.name, numbered(3))
+    found: list[bytes | None] = []
+
+    async def write(lane: Lane) -> None:
+        lane.append(written.name, key=b"k", value=b"v", timestamp_ms=1)
+        await lane.commit({})
+
+    async def read(lane: Lane) -> None:
+        async for batch in lane.replay(kept.name):
+            found.extend(record.value for record in batch)
+
+    servers = [Strangers(write), Strangers(read)]
+    async with contextlib.AsyncExitStack() as stack:
+        for server in servers:
+            host = log.lanes(group=names.group(), inputs=[source.name])
+            await stack.enter_async_context(running(host, server))
+        await asyncio.gather(*(server.waiting.wait() for server in servers))
+        async with stopped(kafka_broker):
+            for server in servers:
+                server.go.set()
+            await wait_until_async(lambda: all(server.ends for server in servers), DEADLINE_S, "all lanes to be lost")
+        await wait_until_async(
+            lambda: all(server.ends[-1] is None for server in servers), DEADLINE_S, "all to have their topic"
+        )
+    by_reading, by_writing = [LaneLost, None], [CommitFailed, None]
+    assert [server.ends for server in servers] == [by_writing, by_reading]
+    assert await values(log, written.name) == [b"v"]
+    assert found == [b"0", b"1", b"2"]
 
 
 async def test_replay_ends_at_the_end_of_a_compacted_changelog_with_holes(
