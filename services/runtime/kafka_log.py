@@ -1145,8 +1145,12 @@ async def _send(producer: AIOKafkaProducer, outputs: Iterable[tuple[str, int, Se
                     topic, partition, batch = entry
                     batch.close()
                     waiting.append(await producer.send_batch(batch, topic, partition=partition))
-    finally:
-        results = await asyncio.gather(*waiting, return_exceptions=True)
+    except BaseException:
+        # Nothing will be committed. To wait for what was sent would wait as long as the broker is away.
+        for future in waiting:
+            future.add_done_callback(_hear)
+        raise
+    results = await asyncio.gather(*waiting, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -1170,7 +1174,7 @@ async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     if not closing.done():
         # aiokafka waits for ever for batches that nobody will take; fail them, and the requests in flight.
         if is_producer:
-            client._message_accumulator.fail_all(ProducerClosed())
+            _fail_all(client)
         await connections.close()
         await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
     closing.cancel()
@@ -1178,6 +1182,21 @@ async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     if isinstance(outcome[0], BaseException):
         # It gave up on the way, which leaves connections behind.
         await connections.close()
+
+
+def _fail_all(producer: AIOKafkaProducer) -> None:
+    """End the batches that wait in a producer. Their waiters hear of it, and Python not of those without a waiter."""
+    accumulator = producer._message_accumulator
+    waiting = [batch._drain_waiter for batches in accumulator._batches.values() for batch in batches]
+    accumulator.fail_all(ProducerClosed())
+    for waiter in waiting:
+        _hear(waiter)
+
+
+def _hear(future: asyncio.Future[object]) -> None:
+    """Have Python not complain later of an error that nobody waits for."""
+    if future.done() and not future.cancelled():
+        future.exception()
 
 
 @contextlib.contextmanager
