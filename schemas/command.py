@@ -15,7 +15,7 @@ from schemas.units import Unit
 from schemas.usage import Movement
 
 COMMAND_MAJOR = "1"
-COMMAND_VERSION = "1.4"
+COMMAND_VERSION = "1.5"
 
 MAX_LINES = 1_000
 """Most rows of usage that one command corrects."""
@@ -28,7 +28,7 @@ TakesEffect = Literal["now", "cycle_end"]
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every command carries. A command id is applied once per account, however often it arrives."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.4.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.5.")]
     command_id: Annotated[Id, Meta(description="Unique; the lane applies it once.")]
     account_id: Annotated[Id, Meta(description="The account; equals the record's key.")]
     issued_at_ms: Annotated[EpochMs, Meta(description="When it was ordered; the effective time unless one is given.")]

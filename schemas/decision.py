@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.classification import Classification
 from schemas.fields import MAX_CONGESTION, Currency, Decimal, EpochMs, GateStatus, Id, Steering, Treatment, Version
 
-DECISION_VERSION = "1.2"
+DECISION_VERSION = "1.5"
 UPDATE_VERSION = "1.4"
 
 
@@ -72,6 +72,9 @@ class Sponsorship(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     budget_octets: Annotated[
         int, Meta(ge=0, description="Those of them that were drawn from its budget; 0 when it has none.")
     ] = 0
+    connections: Annotated[
+        int, Meta(ge=0, description="Connections that ended while it paid for them; in a decision 0 or 1.")
+    ] = 0
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -108,7 +111,7 @@ class ConnectionPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided for one flow record and why. Topic `ott.decisions.v1`, key = account id."""
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.2.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.5.")]
     decision_id: Annotated[Id, Meta(description="`<partition>-<offset>` of the flow record in `ott.flows.v1`.")]
     record_id: Annotated[Id, Meta(description="The flow record's id.")]
     subscriber_id: Annotated[Id, Meta(description="Whose traffic it was.")]

@@ -301,7 +301,9 @@ DECISIONS = (
         rule_id="social-sponsored", precedence=100, rating_group=30, treatment="sponsored", gate_status="open",
         decided_at_ms=EVENING_MS + 151_000, catalogue_version=CATALOGUE_NOW, sponsored_octets=7_300_000,
         qos=Qos(five_qi=9, mbr_down_bps=20_000_000), sponsor_id="sponsor-12",
-        sponsorships=(Sponsorship(campaign_id="social-spring", octets=7_300_000, budget_octets=7_300_000),),
+        sponsorships=(
+            Sponsorship(campaign_id="social-spring", octets=7_300_000, budget_octets=7_300_000, connections=1),
+        ),
     ),
     PolicyDecision(
         version=DECISION_VERSION, decision_id="5-121004", record_id="upf-3/9c43b0/0001", subscriber_id=SUBSCRIBER,

@@ -150,6 +150,7 @@ class PendingSponsorship(msgspec.Struct, frozen=True, array_like=True, gc=False)
     campaign_id: Annotated[str, Meta(description="The campaign.")]
     octets: Annotated[int, Meta(description="Octets paid for since the last emission.")]
     budget_octets: Annotated[int, Meta(description="Those of them that were drawn from its budget.")] = 0
+    connections: Annotated[int, Meta(description="Connections that ended while it paid for them.")] = 0
 
 
 class PendingPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):

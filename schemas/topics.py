@@ -95,7 +95,7 @@ ALL: tuple[Topic, ...] = (
     ),
     Topic(
         STATE, (AccountState, SeenRecords, LeaseState), "entry_key", ("policy",), ("policy",),
-        "Changelog of the lanes' state.", f"{STATE_VERSION}.4", compacted=True, content_type="application/msgpack",
+        "Changelog of the lanes' state.", f"{STATE_VERSION}.5", compacted=True, content_type="application/msgpack",
     ),
     Topic(
         DEAD_LETTERS, (DeadLetter,), "key of the refused record", ("policy",), ("operations", "rating"),

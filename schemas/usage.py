@@ -8,7 +8,7 @@ from msgspec import Meta
 from schemas.decision import Sponsorship
 from schemas.fields import Category, Currency, Decimal, EpochMs, Id, Treatment, Version
 
-USAGE_VERSION = "1.3"
+USAGE_VERSION = "1.5"
 
 UsageKind = Literal["usage", "grant", "expiry", "fee", "credit", "debit", "reserve", "release", "refund"]
 
@@ -35,7 +35,7 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     (source_topic, partition, first_offset, last_offset, ordinal) is unique: the ledger refuses a second one.
     """
 
-    version: Annotated[Version, Meta(description="Contract version; this is 1.3.")]
+    version: Annotated[Version, Meta(description="Contract version; this is 1.5.")]
     usage_id: Annotated[
         Id, Meta(description="`<f|c|t>-<partition>-<first offset>-<last offset>-<ordinal>`: flows, commands or timer.")
     ]

@@ -31,8 +31,8 @@ class LedgerView(Protocol):
     def balances(self) -> Iterable[MovementTotal]:
         """What the ledger serves as the balance of each account, bucket and unit."""
 
-    def sponsored_totals(self) -> Iterable[tuple[str, int, int]]:
-        """Campaign, octets that it has to pay for, and those of them drawn from its budget; refunds are off."""
+    def sponsored_totals(self) -> Iterable[tuple[str, int, int, int]]:
+        """Campaign, octets that it has to pay for, those drawn from its budget, and connections; refunds are off."""
 
     def budgets(self) -> Iterable[tuple[str, int, int, int]]:
         """Campaign, budget, granted and returned octets by the owner's books."""

@@ -180,6 +180,7 @@ class LaneAudit:
             self._sums.money.right[account, row.currency or ""] += micros
         for paid in row.sponsorships:
             self._sums.sponsored.right[account, paid.campaign_id] += paid.octets
+            self._sums.sponsored_connections.right[account, paid.campaign_id] += paid.connections
 
     def _movement(self, row: RatedUsage, movement: Movement, amount: int, remaining: int, *, opened: bool) -> None:
         """`opened`: the movement is part of the opening already."""
@@ -272,6 +273,7 @@ class LaneAudit:
         paid_octets = 0
         for paid in decision.sponsorships:
             self._sums.sponsored.left[decision.account_id, paid.campaign_id] += paid.octets
+            self._sums.sponsored_connections.left[decision.account_id, paid.campaign_id] += paid.connections
             paid_octets += paid.octets
         self._leases.drawn(self._view.partition, decision.sponsorships)
         if paid_octets != decision.sponsored_octets and decision.version != "1.0":
@@ -382,6 +384,8 @@ class LaneAudit:
             self._compare(
                 "sponsored_by_campaign", self._sums.sponsored, "octets paid for in decisions", "in rated usage"
             )
+            connections = self._sums.sponsored_connections
+            self._compare("sponsored_by_campaign", connections, "connections in decisions", "in rated usage")
         if self._able("draws_by_bucket", DECISIONS, USAGE):
             self._compare("draws_by_bucket", self._sums.draws, "octets drawn by decisions", "by rated usage")
 

@@ -126,7 +126,7 @@ class LeaseAudit:
             )
 
     def _compare_budgets(self, view: LedgerView) -> None:
-        paid = {name: octets for name, _, octets in view.sponsored_totals() if octets}
+        paid = {name: octets for name, _, octets, _ in view.sponsored_totals() if octets}
         budgets = {name: (limit, granted - returned) for name, limit, granted, returned in view.budgets()}
         for name in sorted(paid.keys() | budgets.keys()):
             self._findings.looked("budgets_kept")

@@ -22,6 +22,7 @@ class LedgerAudit:
         self._movements: TwoSums[BucketKey] = TwoSums()
         self._balances: TwoSums[BucketKey] = TwoSums()
         self._sponsored: TwoSums[tuple[str]] = TwoSums()
+        self._connections: TwoSums[tuple[str]] = TwoSums()
 
     def is_booked(self, partition: int, offset: int) -> bool:
         """Whether the ledger has passed this row of the usage topic."""
@@ -36,7 +37,9 @@ class LedgerAudit:
                 octets[account, part] += amount
         self._money.left[account, row.currency or ""] += micros
         for paid in row.sponsorships:
-            self._sponsored.left[(paid.campaign_id,)] += -paid.octets if row.kind == "refund" else paid.octets
+            sign = -1 if row.kind == "refund" else 1
+            self._sponsored.left[(paid.campaign_id,)] += sign * paid.octets
+            self._connections.left[(paid.campaign_id,)] += sign * paid.connections
         for movement in row.movements:
             self._movements.left[account, movement.bucket_id, movement.unit] += int(movement.amount)
 
@@ -47,8 +50,9 @@ class LedgerAudit:
         for account_id, bucket_id, unit, amount in view.movement_totals():
             self._movements.right[account_id, bucket_id, unit] += amount
             self._balances.left[account_id, bucket_id, unit] += amount
-        for campaign_id, octets, _ in view.sponsored_totals():
+        for campaign_id, octets, _, connections in view.sponsored_totals():
             self._sponsored.right[(campaign_id,)] += octets
+            self._connections.right[(campaign_id,)] += connections
         for account_id, bucket_id, unit, amount in view.balances():
             self._balances.right[account_id, bucket_id, unit] += amount
 
@@ -66,6 +70,7 @@ class LedgerAudit:
         _compare_sums(findings, "ledger_by_account", self._money, "micro-units told", "in the ledger")
         _compare_sums(findings, "ledger_by_bucket", self._movements, "told", "in the ledger")
         _compare_sums(findings, "ledger_by_campaign", self._sponsored, "octets told", "in the ledger")
+        _compare_sums(findings, "ledger_by_campaign", self._connections, "connections told", "in the ledger")
 
     def _hold(self, number: int, row: LedgerRow) -> None:
         usage_id, account_id, _, *octets = row[:8]

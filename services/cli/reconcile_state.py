@@ -109,6 +109,7 @@ class StateAudit:
             self._sums.buckets.right[name, MAIN_BALANCE, "micros"] += usage.money
             for paid in usage.sponsorships:
                 self._sums.sponsored.right[name, paid.campaign_id] += paid.octets
+                self._sums.sponsored_connections.right[name, paid.campaign_id] += paid.connections
             for payment in usage.payments:
                 self._sums.buckets.right[name, payment.bucket_id, "micros"] += payment.micros
             for draw in usage.draws:

@@ -55,6 +55,8 @@ class LaneSums:
         """Octets or ms by account and bucket: drawn by decisions, by rated usage."""
         self.sponsored: TwoSums[tuple[str, str]] = TwoSums()
         """Octets by account and campaign: paid for in decisions, in rated usage."""
+        self.sponsored_connections: TwoSums[tuple[str, str]] = TwoSums()
+        """Connections by account and campaign, of the same."""
         self.buckets: TwoSums[BucketKey] = TwoSums()
         """By account, bucket and unit: movements told, what the state holds with gathered draws put back."""
         self.buckets.left.update(opening or {})

@@ -147,12 +147,16 @@ class _Session:
         if campaign is None:
             return left
         counter_id = campaign_counter(campaign.id, self._case.flow.subscriber_id)
-        wanted = self._within(campaign.per_subscriber_octets, counter_id, left)
+        # A record without octets can still be the end of a connection: for the one octet that it might have had.
+        wanted = self._within(campaign.per_subscriber_octets, counter_id, left or 1)
         part = self._within_budget(wanted, campaign)
-        if wanted:
+        ended = self._ended(campaign) if part > 0 else 0
+        if not left:
+            wanted, part = 0, 0
+        if wanted or ended:
             self._case.sponsored += part
             drawn = part if campaign.budget is not None and self._case.leases is not None else 0
-            paid = Sponsorship(campaign_id=campaign.id, octets=part, budget_octets=drawn)
+            paid = Sponsorship(campaign_id=campaign.id, octets=part, budget_octets=drawn, connections=ended)
             self._case.sponsorships = (*self._case.sponsorships, paid)
         if part and campaign.per_subscriber_octets is not None:
             used = self._use(counter_id, part)
@@ -163,6 +167,12 @@ class _Session:
         if part < left:
             self._case.note = f"campaign {campaign.id} pays {campaign.per_subscriber_octets} octets a cycle, all used"
         return left - part
+
+    def _ended(self, campaign: Campaign) -> int:
+        """1 where the flow ends with this record, and the campaign has not counted it yet."""
+        if self._case.flow.end_reason == "active":
+            return 0
+        return 0 if any(paid.campaign_id == campaign.id for paid in self._case.sponsorships if paid.connections) else 1
 
     def _within(self, most: int | None, counter_id: str, wanted: int) -> int:
         """What of `wanted` a limit per cycle, of which a counter holds what is used, still allows; None is no limit."""

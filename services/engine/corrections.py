@@ -387,7 +387,8 @@ def write_again(
         evidence = row.evidence or again.line.evidence
         count = again.line.record_count
         corrected = replace(row, corrects=again.line.corrects, record_count=count, evidence=evidence)
-        journal.add(replace(corrected, sponsorships=_from_budget(row.sponsorships, again.line)))
+        paid = _counted_again(_from_budget(row.sponsorships, again.line), again.line)
+        journal.add(replace(corrected, sponsorships=paid))
     journal.take(after)
 
 
@@ -415,6 +416,26 @@ def _from_budget(paid: tuple[Sponsorship, ...], line: Line) -> tuple[Sponsorship
         part = min(item.budget_octets, back.get(item.campaign_id, 0))
         back[item.campaign_id] = back.get(item.campaign_id, 0) - part
         kept.append(replace(item, budget_octets=part))
+    return tuple(kept)
+
+
+def _counted_again(paid: tuple[Sponsorship, ...], line: Line) -> tuple[Sponsorship, ...]:
+    """`paid` with the connections that were taken back: who pays again has those that it had.
+
+    Who pays in the stead of others has as many as one of them had, the first one that does. Where nobody had paid, none
+    are counted: a row does not say how many of its flows have ended.
+    """
+    had: dict[str, int] = {}
+    for item in line.sponsorships:
+        had[item.campaign_id] = had.get(item.campaign_id, 0) + item.connections
+    payers = {item.campaign_id for item in paid}
+    left = max((number for name, number in had.items() if name not in payers), default=0)
+    kept = []
+    for item in paid:
+        number = had.get(item.campaign_id)
+        if number is None:
+            number, left = left, 0
+        kept.append(replace(item, connections=number))
     return tuple(kept)
 
 

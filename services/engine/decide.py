@@ -276,7 +276,11 @@ def _price(case: Case, currency: str) -> Price | None:
 
 def _paid(case: Case, decision: PolicyDecision | None, currency: str) -> PolicyDecision | None:
     """The decision with the connection that ended, and what granted money paid; common flows have neither."""
-    if decision is None or (case.connection is None and not case.payments):
+    if decision is None:
+        return decision
+    if case.sponsorships and not case.octets:
+        decision = replace(decision, sponsorships=case.sponsorships)
+    if case.connection is None and not case.payments:
         return decision
     return replace(decision, connection=_connection(case, currency), payments=_payments(case))
 

@@ -103,6 +103,8 @@ def gather_all(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUs
     pending = (*pending, _fresh(case)) if case.selection.by_time else gather(pending, case, _added_draws)
     if case.payments:
         pending = _with_payments(pending, case)
+    if case.sponsorships and not case.octets:
+        pending = _with_sponsored_end(pending, case)
     return gather_connection(pending, case)
 
 
@@ -157,6 +159,16 @@ def _with_payments(pending: tuple[PendingUsage, ...], case: Case) -> tuple[Pendi
     return tuple(
         replace(entry, payments=_together(entry.payments, _payments(case.payments), _bucket_of, _payment_of_both))
         if entry.last_offset == case.at.offset
+        else entry
+        for entry in pending
+    )
+
+
+def _with_sponsored_end(pending: tuple[PendingUsage, ...], case: Case) -> tuple[PendingUsage, ...]:
+    """What campaigns count of a record without octets, in the entry of several that it was just added to."""
+    return tuple(
+        replace(entry, sponsorships=_added_sponsorships(entry.sponsorships, case.sponsorships))
+        if entry.last_offset == case.at.offset and entry.first_offset != case.at.offset
         else entry
         for entry in pending
     )
@@ -233,7 +245,11 @@ def _added_sponsorships(
 ) -> tuple[PendingSponsorship, ...]:
     if not more:
         return paid
-    new = (PendingSponsorship(item.campaign_id, item.octets, item.budget_octets) for item in more if item.octets)
+    new = (
+        PendingSponsorship(item.campaign_id, item.octets, item.budget_octets, item.connections)
+        for item in more
+        if item.octets or item.connections
+    )
     return _together(paid, new, attrgetter("campaign_id"), _sponsorship_of_both)
 
 
@@ -264,7 +280,8 @@ def _payment_of_both(one: PendingPayment, two: PendingPayment) -> PendingPayment
 
 
 def _sponsorship_of_both(one: PendingSponsorship, two: PendingSponsorship) -> PendingSponsorship:
-    return PendingSponsorship(one.campaign_id, one.octets + two.octets, one.budget_octets + two.budget_octets)
+    octets, budget_octets = one.octets + two.octets, one.budget_octets + two.budget_octets
+    return PendingSponsorship(one.campaign_id, octets, budget_octets, one.connections + two.connections)
 
 
 def _evidence(classification: Classification) -> str | None:
@@ -339,7 +356,10 @@ def _taken(remaining: Remaining, bucket_id: str, unit: str, amount: int) -> Move
 
 
 def _sponsorship(paid: PendingSponsorship) -> Sponsorship:
-    return Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets, budget_octets=paid.budget_octets)
+    return Sponsorship(
+        campaign_id=paid.campaign_id, octets=paid.octets, budget_octets=paid.budget_octets,
+        connections=paid.connections,
+    )  # fmt: skip
 
 
 def late_rows(

@@ -216,12 +216,18 @@ def _sponsorships(usage: RatedUsage) -> list[Row]:
     for item in usage.sponsorships:
         row = rows.setdefault(
             item.campaign_id,
-            {"usage_id": usage.usage_id, "campaign_id": item.campaign_id, "octets": 0, "budget_octets": 0},
-        )
+            {
+                "usage_id": usage.usage_id, "campaign_id": item.campaign_id, "octets": 0, "budget_octets": 0,
+                "connections": 0,
+            },
+        )  # fmt: skip
         row["octets"] += item.octets
         row["budget_octets"] += item.budget_octets
+        row["connections"] += item.connections
     if sum(max(row["octets"], row["budget_octets"]) for row in rows.values()) >= BIGGEST_WHOLE:
         raise _MalformedError(f"sponsorships add up to {BIGGEST_WHOLE} octets or more; send whole numbers below it")
+    if sum(row["connections"] for row in rows.values()) > BIGGEST_LONG:
+        raise _MalformedError(f"sponsorships add up to more than {BIGGEST_LONG} connections; send the number counted")
     return list(rows.values())
 
 

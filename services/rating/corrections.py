@@ -352,10 +352,13 @@ class _Desk:
     def _sponsorships(self, row: Row) -> tuple[Sponsorship, ...]:
         found = readings.sponsorships_of(self._connection, [row["usage_id"]]).get(row["usage_id"], [])
         return tuple(
-            Sponsorship(campaign_id=item["campaign_id"], octets=item["octets"], budget_octets=item["budget_octets"])
+            Sponsorship(
+                campaign_id=item["campaign_id"], octets=item["octets"], budget_octets=item["budget_octets"],
+                connections=item["connections"],
+            )
             for item in found
-            if item["octets"]
-        )
+            if item["octets"] or item["connections"]
+        )  # fmt: skip
 
     def _command(self, made: Correction) -> RefundUsage | VoidUsage | RerateUsage | ReleaseLate:
         common: dict[str, Any] = {

@@ -37,10 +37,11 @@ class SqlLedgerView:
         with reading(self._engine) as connection:
             yield from books.bucket_balances(connection)
 
-    def sponsored_totals(self) -> list[tuple[str, int, int]]:
-        """What each campaign has to pay for, and how much of that from its budget; refunds are off."""
+    def sponsored_totals(self) -> list[tuple[str, int, int, int]]:
+        """What each campaign has to pay for, how much of that from its budget, and its connections; refunds are off."""
         with reading(self._engine) as connection:
-            return [(paid.campaign_id, paid.octets, paid.budget_octets) for paid in books.sponsored_sums(connection)]
+            sums = books.sponsored_sums(connection)
+        return [(paid.campaign_id, paid.octets, paid.budget_octets, paid.connections) for paid in sums]
 
     def budgets(self) -> list[tuple[str, int, int, int]]:
         """Campaign, budget, granted and returned octets."""

@@ -293,6 +293,7 @@ sponsorships = Table(
     Column("campaign_id", Text, primary_key=True),
     Column("octets", WholeNumber, nullable=False),
     Column("budget_octets", WholeNumber, nullable=False),
+    Column("connections", BigInteger, nullable=False, server_default="0"),
     Index("ix_sponsorships_campaign_id", "campaign_id"),
 )
 

@@ -123,7 +123,7 @@ class FakeLedger:
     totals: list[MovementTotal] = dataclasses.field(default_factory=list)
     served: list[MovementTotal] = dataclasses.field(default_factory=list)
     versions: list[str] = dataclasses.field(default_factory=list)
-    paid: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+    paid: list[tuple[str, int, int, int]] = dataclasses.field(default_factory=list)
     limits: list[tuple[str, int, int, int]] = dataclasses.field(default_factory=list)
     leases: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
 
@@ -139,7 +139,7 @@ class FakeLedger:
     def balances(self) -> Iterable[MovementTotal]:
         return iter(self.served)
 
-    def sponsored_totals(self) -> Iterable[tuple[str, int, int]]:
+    def sponsored_totals(self) -> Iterable[tuple[str, int, int, int]]:
         return iter(self.paid)
 
     def budgets(self) -> Iterable[tuple[str, int, int, int]]:

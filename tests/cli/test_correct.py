@@ -232,7 +232,7 @@ def test_what_a_sponsor_paid_for_goes_back_to_it_visibly_and_reconciles(stage: S
 
 
 def bill(stage: Stage) -> list[tuple[str, int]]:
-    return [(name, octets) for name, octets, _ in SqlLedgerView(stage.engine).sponsored_totals()]
+    return [(name, octets) for name, octets, *_ in SqlLedgerView(stage.engine).sponsored_totals()]
 
 
 def test_an_order_that_the_lane_refuses_is_listed_with_its_reason_and_can_be_given_again(stage: Stage) -> None:

@@ -397,7 +397,21 @@ def rated_usage_names_another_campaign(world: World) -> None:
 @plants("ledger_by_campaign")
 def the_ledger_lost_what_a_campaign_paid_for(world: World) -> FakeLedger:
     ledger = world.ledger()
-    ledger.paid = [(name, octets - 1, drawn) for name, octets, drawn in ledger.paid]
+    ledger.paid = [(name, octets - 1, drawn, ended) for name, octets, drawn, ended in ledger.paid]
+    return ledger
+
+
+@plants("sponsored_by_campaign")
+def rated_usage_forgets_a_connection_of_a_campaign(world: World) -> None:
+    row = next(row for row in world.log.topics[topics.USAGE].records[0] if b"sponsorships" in (row.value or b""))
+    paid = msgspec.json.decode(row.value or b"")["sponsorships"][0]
+    world.change(topics.USAGE, sponsored, sponsorships=[{**paid, "connections": 0}])
+
+
+@plants("ledger_by_campaign")
+def the_ledger_counted_a_connection_twice(world: World) -> FakeLedger:
+    ledger = world.ledger()
+    ledger.paid = [(name, octets, drawn, ended + 1) for name, octets, drawn, ended in ledger.paid]
     return ledger
 
 
@@ -438,7 +452,7 @@ def more_is_out_than_the_budget(world: World) -> FakeLedger:
 @plants("budgets_kept")
 def the_ledger_has_more_sponsored_than_was_ever_granted(world: World) -> FakeLedger:
     ledger = world.ledger()
-    ledger.paid = [(CAMPAIGN, octets, 10**6) for _, octets, _ in ledger.paid]
+    ledger.paid = [(CAMPAIGN, octets, 10**6, ended) for _, octets, _, ended in ledger.paid]
     return ledger
 
 

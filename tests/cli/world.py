@@ -242,15 +242,16 @@ class World:
         ledger.served = list(ledger.totals)
         return ledger
 
-    def _booked_sponsorships(self, behind: int) -> list[tuple[str, int, int]]:
+    def _booked_sponsorships(self, behind: int) -> list[tuple[str, int, int, int]]:
         paid: dict[str, list[int]] = {}
         for records in self.log.topics[topics.USAGE].records:
             for record in records[: len(records) - behind]:
                 for item in msgspec.json.decode(record.value or b"").get("sponsorships", ()):
-                    sums = paid.setdefault(item["campaign_id"], [0, 0])
+                    sums = paid.setdefault(item["campaign_id"], [0, 0, 0])
                     sums[0] += item["octets"]
                     sums[1] += item.get("budget_octets", 0)
-        return [(name, octets, drawn) for name, (octets, drawn) in paid.items()]
+                    sums[2] += item.get("connections", 0)
+        return [(name, octets, drawn, connections) for name, (octets, drawn, connections) in paid.items()]
 
     # --- reaching in --------------------------------------------------------------------------------------------
 
@@ -335,7 +336,7 @@ class World:
                                           evidence=()),
             rule_id="rule", precedence=1, rating_group=1, treatment=treatment, gate_status="open",
             decided_at_ms=T0 + 5, catalogue_version=CATALOGUE_VERSION, draws=draws, price=price,
-            sponsorships=(Sponsorship(campaign_id=CAMPAIGN, octets=sponsored, budget_octets=sponsored),)
+            sponsorships=(Sponsorship(campaign_id=CAMPAIGN, octets=sponsored, budget_octets=sponsored, connections=1),)
             if sponsored else (),
             **{f"{treatment}_octets": octets},
         )  # fmt: skip
@@ -348,7 +349,7 @@ class World:
                 flow.subscriber_id, "rule", "app", None, "social", treatment, 1, None, "oob" if sold else None,
                 CATALOGUE_VERSION, offset, offset, T0, T0 + 1, 1, *parts, sold,
                 tuple(PendingDraw(draw.bucket_id, draw.octets) for draw in draws), money,
-                sponsorships=(PendingSponsorship(CAMPAIGN, sponsored, sponsored),) if sponsored else (),
+                sponsorships=(PendingSponsorship(CAMPAIGN, sponsored, sponsored, 1),) if sponsored else (),
             )
         )  # fmt: skip
 
@@ -376,7 +377,8 @@ class World:
             currency="EUR" if usage.micros else None, amount=format_micros(usage.micros), price_id=usage.price_id,
             movements=tuple(movements),
             sponsorships=tuple(Sponsorship(campaign_id=paid.campaign_id, octets=paid.octets,
-                                           budget_octets=paid.budget_octets) for paid in usage.sponsorships),
+                                           budget_octets=paid.budget_octets, connections=paid.connections)
+                               for paid in usage.sponsorships),
         )  # fmt: skip
         self.append(topics.USAGE, account.partition, account.account_id.encode(), row)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from schemas.catalogue import Campaign
 from schemas.catalogue_amounts import MAX_AMOUNT_OCTETS
 from schemas.decision import Sponsorship
+from schemas.state import PendingSponsorship
 from tests.engine.world import World, catalogue
 
 DAY_MS = 86_400_000
@@ -27,8 +29,11 @@ def world_of(budget: dict[str, Any] | None, leased: int | None = None, **campaig
     return world
 
 
-def paid(octets: int, *, budget: int | None = None) -> tuple[Sponsorship, ...]:
-    return (Sponsorship(campaign_id="c", octets=octets, budget_octets=octets if budget is None else budget),)
+def paid(octets: int, *, budget: int | None = None, connections: int | None = None) -> tuple[Sponsorship, ...]:
+    """By one flow that ended, unless `connections` says otherwise."""
+    drawn = octets if budget is None else budget
+    ended = (1 if octets else 0) if connections is None else connections
+    return (Sponsorship(campaign_id="c", octets=octets, budget_octets=drawn, connections=ended),)
 
 
 def test_a_decision_names_the_campaign_and_what_it_paid_for() -> None:
@@ -45,7 +50,7 @@ def test_rated_usage_adds_up_what_each_campaign_paid_for() -> None:
         world.flow(40, "youtube")
     world.emit()
     rows = {row.treatment: row for row in world.usage if row.kind == "usage"}
-    assert rows["sponsored"].sponsorships == paid(90)
+    assert rows["sponsored"].sponsorships == paid(90, connections=3)
     assert rows["charged"].sponsorships == paid(10)
 
 
@@ -68,6 +73,7 @@ def test_a_campaign_that_comes_twice_within_a_flow_pays_from_one_lease() -> None
     decision = world.flow(1_100, "youtube")
     assert (decision.sponsored_octets, decision.charged_octets) == (300, 800)
     assert [(one.octets, one.budget_octets) for one in decision.sponsorships] == [(300, 300), (0, 0)]
+    assert sum(one.connections for one in decision.sponsorships) == 1
     assert world.leases == {"c": 0}
 
 
@@ -97,6 +103,80 @@ def test_a_late_flow_draws_from_the_budget_of_now() -> None:
     world.timer("2026-04-01 00:00")
     assert world.flow(60, "youtube", at="2026-03-31 23:00").sponsorships == paid(60)
     assert world.leases == {"c": 40}
+
+
+def connections(world: World) -> int:
+    """What the campaign has to pay for by the rows of the ledger."""
+    world.emit()
+    signs = {"usage": 1, "refund": -1}
+    return sum(signs.get(row.kind, 0) * one.connections for row in world.usage for one in row.sponsorships)
+
+
+def test_a_connection_is_counted_by_the_record_with_which_it_ends() -> None:
+    world = world_of(None)
+    assert world.flow(50, "youtube", end_reason="active").sponsorships == paid(50, budget=0, connections=0)
+    assert world.flow(50, "youtube", end_reason="active").sponsorships == paid(50, budget=0, connections=0)
+    assert world.flow(50, "youtube", end_reason="idle").sponsorships == paid(50, budget=0, connections=1)
+    assert connections(world) == 1
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_record_without_octets_can_be_the_end_of_a_connection(earlier: int) -> None:
+    world = world_of({"octets": 100}, 100)
+    for _ in range(earlier):
+        world.flow(50, "youtube", end_reason="active")
+    assert world.flow(0, "youtube", end_reason="idle").sponsorships == paid(0, connections=1)
+    assert world.flow(0, "youtube", end_reason="active").sponsorships == ()
+    assert connections(world) == 1
+
+
+@pytest.mark.parametrize(("budget", "leased", "cap"), [({"octets": 100}, 0, None), (None, None, 0)])
+def test_a_campaign_that_pays_no_more_counts_no_connection_either(
+    budget: dict[str, Any] | None, leased: int | None, cap: int | None
+) -> None:
+    world = world_of(budget, leased, per_subscriber_octets=cap)
+    world.flow(0, "youtube")
+    world.flow(30, "youtube")
+    assert connections(world) == 0
+
+
+def test_a_connection_of_which_a_campaign_pays_a_part_is_counted_whole() -> None:
+    world = world_of({"octets": 100}, 20)
+    assert world.flow(30, "youtube").sponsorships == paid(20)
+    assert connections(world) == 1
+
+
+@pytest.mark.parametrize("volume", [0, 70])
+def test_a_flow_that_failed_is_no_connection_of_a_campaign(volume: int) -> None:
+    world = world_of(None)
+    decision = world.flow(0, "youtube", octets_up=volume, end_reason="reset")
+    assert (decision.treatment, decision.sponsorships) == ("not_charged", ())
+    assert connections(world) == 0
+
+
+@pytest.mark.parametrize("volume", [0, 60])
+def test_a_late_connection_is_counted(volume: int) -> None:
+    world = world_of(None)
+    world.timer("2026-04-01 00:00")
+    world.flow(volume, "youtube", at="2026-03-31 23:00")
+    assert connections(world) == 1
+
+
+@settings(max_examples=60)
+@given(flows=st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=4), max_size=6))
+def test_connections_do_not_depend_on_the_records_of_a_flow(flows: list[list[int]]) -> None:
+    whole, split = world_of(None), world_of(None)
+    for parts in flows:
+        whole.flow(sum(parts), "youtube")
+        for part in parts[:-1]:
+            split.flow(part, "youtube", end_reason="active")
+        split.flow(parts[-1], "youtube")
+    assert connections(whole) == connections(split) == len(flows)
+
+
+def test_gathered_usage_of_before_connections_were_counted_is_still_read() -> None:
+    old = msgspec.msgpack.encode(["c", 70, 7])
+    assert msgspec.msgpack.decode(old, type=PendingSponsorship) == PendingSponsorship("c", 70, 7, 0)
 
 
 @settings(max_examples=100)

@@ -152,7 +152,9 @@ def test_an_idle_slice_is_given_back_once_and_the_next_flow_asks_anew(lane: List
         run(lane, state, {}, by=BOOKS, now_ms=NOW_MS + later_ms)
     assert asked(lane)[1:] == [(2, "return", 40_000, 10_000, 30_000)]
     run(lane, state, {topics.FLOWS: [flow(1)]}, by=BOOKS, now_ms=NOW_MS + 2 * IDLE_MS)
-    assert lane.read(topics.DECISIONS)[-1]["sponsorships"] == [{"campaign_id": "cup", "octets": 0, "budget_octets": 0}]
+    assert lane.read(topics.DECISIONS)[-1]["sponsorships"] == [
+        {"campaign_id": "cup", "octets": 0, "budget_octets": 0, "connections": 0}
+    ]
     assert asked(lane)[2:] == [(3, "ask", 40_000, 10_000, 30_000)]
 
 

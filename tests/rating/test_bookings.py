@@ -51,6 +51,11 @@ def _movement(**changes):
         (_raw(sponsorships=[{"campaign_id": "c\0", "octets": 1}]), "malformed", "sponsorships.campaign_id holds a NUL"),
         (_raw(sponsorships=[{"campaign_id": "c", "octets": -1}]), "malformed", "octets"),
         (_raw(sponsorships=[{"campaign_id": "c", "octets": 10**36}]), "malformed", "sponsorships add up to"),
+        (
+            _raw(sponsorships=[{"campaign_id": "c", "octets": 1, "connections": 2**62}] * 2),
+            "malformed",
+            "more than 9223372036854775807 connections",
+        ),
         (_raw(version="2.0"), "unknown_version", "version is '2.0'"),
         (b'{"version":"12.0"}', "unknown_version", "version is '12.0'"),
     ],

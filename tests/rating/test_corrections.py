@@ -340,8 +340,8 @@ SPONSORED = "f-0-60-60-0"
 def tube(shop):
     """A row that two campaigns paid for, one of them from its budget, and a bucket for the rest."""
     paid = (
-        Sponsorship(campaign_id="cup", octets=600, budget_octets=600), Sponsorship(campaign_id="spring", octets=150),
-        Sponsorship(campaign_id="dry", octets=0),
+        Sponsorship(campaign_id="cup", octets=600, budget_octets=600, connections=3),
+        Sponsorship(campaign_id="spring", octets=150), Sponsorship(campaign_id="dry", octets=0),
     )  # fmt: skip
     drawn = (moved("prod-2/stream", -250, 4_000_000),)
     book(shop, rated(60, sponsored_octets=750, charged_octets=250, sponsorships=paid, movements=drawn))
@@ -357,24 +357,24 @@ def test_an_order_names_the_campaigns_that_paid(tube):
     made = ask(tube, "void", SPONSORED)
     [command] = sent(tube)
     assert command.line.sponsorships == made.lines[0].sponsorships
-    assert [(item.campaign_id, item.octets, item.budget_octets) for item in command.line.sponsorships] == [
-        ("cup", 600, 600), ("spring", 150, 0),
+    assert [msgspec.structs.astuple(item) for item in command.line.sponsorships] == [
+        ("cup", 600, 600, 3), ("spring", 150, 0, 0),
     ]  # fmt: skip
 
 
 def test_what_a_campaign_got_back_is_off_its_bill_and_listed_with_the_cause(tube):
-    assert sums(tube) == [("cup", 600, 600, 0), ("dry", 0, 0, 0), ("spring", 150, 0, 0)]
+    assert sums(tube) == [("cup", 600, 600, 0, 3), ("dry", 0, 0, 0, 0), ("spring", 150, 0, 0, 0)]
     ask(tube, "void", SPONSORED)
     back = ask(tube, "void", SPONSORED).lines[0].sponsorships
     book(tube, refunded(70, SPONSORED, "c-1", octets=1000, charged_octets=250, sponsored_octets=750, sponsorships=back))
-    assert sums(tube) == [("cup", 0, 0, 600), ("dry", 0, 0, 0), ("spring", 0, 0, 150)]
+    assert sums(tube) == [("cup", 0, 0, 600, 0), ("dry", 0, 0, 0, 0), ("spring", 0, 0, 150, 0)]
     assert [(item.campaign_id, item.corrects, item.cause, item.octets) for item in sponsor_refunds(tube, "acc-1")] == [
         ("cup", SPONSORED, "c-1", 600), ("spring", SPONSORED, "c-1", 150),
     ]  # fmt: skip
     again = (Sponsorship(campaign_id="spring", octets=100),)
     pair = {"corrects": SPONSORED, "cause": "c-1", "charged_octets": 900, "sponsored_octets": 100, "movements": ()}
     book(tube, rated(71, usage_id="c-0-70-70-1", sponsorships=again, **pair))
-    assert sums(tube)[2] == ("spring", 100, 0, 150)
+    assert sums(tube)[2] == ("spring", 100, 0, 150, 0)
 
 
 def test_a_whole_refund_goes_to_the_sponsors_too_and_a_part_to_the_subscriber_alone(tube):

@@ -93,20 +93,23 @@ async def test_every_record_is_booked_once_with_its_movements(engine, settings):
 async def test_what_campaigns_paid_for_is_booked_once_and_adds_up(engine, settings):
     log = FakeLog()
     paid = [
-        [("spring", 600, 0), ("cup", 300, 300)],
-        [("cup", 2**62, 7), ("cup", 5, 0)],
+        [("spring", 600, 0, 4), ("cup", 300, 300, 2)],
+        [("cup", 2**62, 7, 2**61), ("cup", 5, 0, 1)],
         [],
     ]
     for number, shares in enumerate(paid):
         sponsorships = tuple(
-            Sponsorship(campaign_id=name, octets=octets, budget_octets=drawn) for name, octets, drawn in shares
+            Sponsorship(campaign_id=name, octets=octets, budget_octets=drawn, connections=ended)
+            for name, octets, drawn, ended in shares
         )
         for _ in range(2):
             log.add(USAGE, b"acc-1", encoded(rated(number, sponsorships=sponsorships)))
     async with running(engine, log, settings):
         await _caught_up(engine, log)
     with reading(engine) as connection:
-        assert sponsored_sums(connection) == [SponsoredSum("cup", 305 + 2**62, 307), SponsoredSum("spring", 600, 0)]
+        assert sponsored_sums(connection) == [
+            SponsoredSum("cup", 305 + 2**62, 307, connections=2**61 + 3), SponsoredSum("spring", 600, 0, connections=4),
+        ]  # fmt: skip
 
 
 async def test_a_row_keeps_every_field_of_its_record(engine, settings):

@@ -235,22 +235,26 @@ class SponsoredSum(NamedTuple):
     budget_octets: int
     refunded_octets: int = 0
     """What it got back."""
+    connections: int = 0
 
 
 def sponsored_sums(connection: Connection) -> list[SponsoredSum]:
     """Σ booked sponsorships less Σ refunded ones, per campaign, ordered."""
     columns = sponsorships.c
-    sums = (func.exact_sum(columns.octets), func.exact_sum(columns.budget_octets))
+    counted = cast(func.sum(columns.connections), BigInteger)
+    sums = (func.exact_sum(columns.octets), func.exact_sum(columns.budget_octets), counted)
     query = select(columns.campaign_id, usage.c.kind, *sums).join(usage, usage.c.usage_id == columns.usage_id)
     keys = (columns.campaign_id, usage.c.kind)
     found: dict[str, SponsoredSum] = {}
-    for campaign_id, kind, octets, budget_octets in connection.execute(query.group_by(*keys).order_by(*keys)):
+    rows = connection.execute(query.group_by(*keys).order_by(*keys))
+    for campaign_id, kind, octets, budget_octets, connections in rows:
         paid, sign = found.get(campaign_id, SponsoredSum(campaign_id, 0, 0)), -1 if kind == "refund" else 1
         found[campaign_id] = SponsoredSum(
             campaign_id,
             paid.octets + sign * octets,
             paid.budget_octets + sign * budget_octets,
             paid.refunded_octets + (octets if kind == "refund" else 0),
+            paid.connections + sign * connections,
         )
     return list(found.values())
 
