@@ -21,7 +21,7 @@ from services.engine.overshoot import after_sale, begun, is_due, is_to_tell, oct
 from services.engine.select import plan_of
 from services.engine.standing import draw_order, with_standing
 from services.engine.tariff import Tariff
-from services.engine.updates import changes_of, drafted, numbered, removal, rule_of
+from services.engine.updates import changes_of, drafted, mark_of, numbered, removal, rule_of
 
 
 def settle(
@@ -39,11 +39,7 @@ def settle(
     account = replace(with_standing(account, tariff), due_ms=next_due_ms(account, tariff))
     if declares(prices := plan_of(account.standing, tariff).prices):
         account = watched_over(account, prices, tariff)
-    account, updates = _install(account, tariff, at_ms=at_ms, cause=cause)
-    if awaits(account, tariff):
-        account, ahead = foretell(account, tariff, updates, cause=cause)
-        updates += ahead
-    return account, updates
+    return _tell(account, tariff, at_ms=at_ms, cause=cause)
 
 
 def look_at_money(
@@ -103,11 +99,7 @@ def tell_budgets(
     told = tuple(sorted(mine))
     if told == account.empty_campaigns or not account.standing:
         return account, ()
-    account, updates = _install(replace(account, empty_campaigns=told), tariff, at_ms=at_ms, cause="budget")
-    if awaits(account, tariff):
-        account, ahead = foretell(account, tariff, updates, cause="budget")
-        updates += ahead
-    return account, updates
+    return _tell(replace(account, empty_campaigns=told), tariff, at_ms=at_ms, cause="budget")
 
 
 def hand_over(
@@ -122,7 +114,7 @@ def hand_over(
     newcomers = replace(account, subscriber_ids=joined_ids)
     for group in groups(newcomers, tariff) if joined_ids else ():
         in_force = list(rules_in_force(group, tariff))
-        marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+        marks = tuple(mark_of(rule, barred=barred) for rule, barred in in_force)
         told.update(dict.fromkeys(group.subscriber_ids, marks))
         drafts += [
             drafted(group, "install", rule, barred=barred, at_ms=at_ms, cause="profile") for rule, barred in in_force
@@ -140,11 +132,15 @@ def hand_over(
     return account, updates + ahead
 
 
-def _install(
+def _tell(
     account: AccountState, tariff: Tariff, *, at_ms: int, cause: str
 ) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
     account, changed = changes_of(account, tariff, at_ms=at_ms, cause=cause)
-    return numbered(account, [draft for _, draft in changed]) if changed else (account, ())
+    account, updates = numbered(account, [draft for _, draft in changed])
+    if not awaits(account, tariff):
+        return account, updates
+    account, ahead = foretell(account, tariff, updates, cause=cause)
+    return account, updates + ahead
 
 
 def _recent(account: AccountState, flow: FlowRecord, *, at_ms: int, interval_ms: int) -> int:

@@ -23,7 +23,7 @@ def changes_of(
     changed: list[tuple[str, PolicyUpdate]] = []
     for group in groups(account, tariff):
         in_force = list(rules_in_force(group, tariff))
-        marks = tuple(rule.closed_mark if barred else rule.open_mark for rule, barred in in_force)
+        marks = tuple(mark_of(rule, barred=barred) for rule, barred in in_force)
         told.update(dict.fromkeys(group.subscriber_ids, marks))
         for before, members in alike_installed(account, group.subscriber_ids):
             if before != marks:
@@ -39,10 +39,15 @@ def _differences(
     changed = [
         (mark, drafted(account, _action(rule, before), rule, barred=barred, at_ms=at_ms, cause=cause))
         for rule, barred in in_force
-        if before.get(rule.rule.id) != (mark := rule.closed_mark if barred else rule.open_mark)
+        if before.get(rule.rule.id) != (mark := mark_of(rule, barred=barred))
     ]
     gone = before.keys() - {rule.rule.id for rule, _ in in_force}
     return changed + [(f"{rule_id}#", removal(account, rule_id, at_ms, cause)) for rule_id in sorted(gone)]
+
+
+def mark_of(rule: CompiledRule, *, barred: bool) -> str:
+    """What `AccountState.installed_rules` says of a rule in force, whose gate is closed where it is `barred`."""
+    return rule.closed_mark if barred else rule.open_mark
 
 
 def rule_of(mark: str) -> str:
@@ -52,6 +57,8 @@ def rule_of(mark: str) -> str:
 
 def numbered(account: AccountState, drafts: list[PolicyUpdate]) -> tuple[AccountState, tuple[PolicyUpdate, ...]]:
     """Give each update its number of the account."""
+    if not drafts:
+        return account, ()
     first, name = account.next_update, short(account.account_id)
     updates = tuple(replace(draft, update_id=f"{name}:{first + n}") for n, draft in enumerate(drafts))
     return replace(account, next_update=first + len(updates)), updates
