@@ -16,6 +16,7 @@ from schemas.state import AccountState
 from services.engine.caps import Means, campaign_counter, can_pay, reserve_of, used_of
 from services.engine.members import groups
 from services.engine.money_ends import End, Sale, behind, campaign_end, declares, ends_of, share_end
+from services.engine.periods import holds
 from services.engine.purses import credit_of
 from services.engine.scopes import covers, meet
 from services.engine.select import Plan, plan_of
@@ -158,16 +159,8 @@ def _as_of(account: AccountState, tariff: Tariff, at_ms: int) -> AccountState:
         for product in account.products
         if product.start_ms <= at_ms and (product.end_ms is None or at_ms < product.end_ms)
     )
-    buckets = tuple(
-        bucket
-        for bucket in account.buckets
-        if bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
-    )
-    purses = tuple(
-        purse
-        for purse in account.purses
-        if purse.valid_from_ms <= at_ms and (purse.valid_until_ms is None or at_ms < purse.valid_until_ms)
-    )
+    buckets = tuple(bucket for bucket in account.buckets if holds(bucket.valid_from_ms, bucket.valid_until_ms, at_ms))
+    purses = tuple(purse for purse in account.purses if holds(purse.valid_from_ms, purse.valid_until_ms, at_ms))
     then = replace(account, products=products, buckets=buckets, purses=purses, settled_ms=at_ms)
     return with_standing(then, tariff)
 

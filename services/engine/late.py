@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from schemas.state import AccountState, Bucket, Product
 from services.engine.packed import unpacked
+from services.engine.periods import holds
 from services.engine.purses import key_of
 from services.engine.shares import shares_back, shares_then
 from services.engine.standing import draw_order, with_standing
@@ -156,7 +157,7 @@ def _was_held(product: Product, at_ms: int, *, past: bool) -> bool:
 
 
 def _was_valid(bucket: Bucket, at_ms: int) -> bool:
-    return bucket.valid_from_ms <= at_ms and (bucket.valid_until_ms is None or at_ms < bucket.valid_until_ms)
+    return holds(bucket.valid_from_ms, bucket.valid_until_ms, at_ms)
 
 
 def _key(bucket: Bucket) -> tuple[str, int, bool]:

@@ -56,6 +56,11 @@ def add_days(at_ms: int, days: int, *, time_zone: str) -> int:
     return _epoch_ms(local, time_zone)
 
 
+def holds(from_ms: int, until_ms: int | None, at_ms: int) -> bool:
+    """Whether a time is in a period: start inclusive, end exclusive, None for one without an end."""
+    return from_ms <= at_ms and (until_ms is None or at_ms < until_ms)
+
+
 Anchor = Literal["activation", "calendar"]
 """Where days end that were granted: at the time of day of their beginning, or at local midnight."""
 

@@ -3,6 +3,7 @@
 from schemas.state import AccountState, Product
 from services.engine.eligibility import unmet_by
 from services.engine.outcome import Refusal
+from services.engine.periods import holds
 from services.engine.tariff import CompiledOffering, Tariff
 
 
@@ -12,7 +13,7 @@ def off_sale(offering: CompiledOffering, at_ms: int) -> Refusal | None:
     if sold.lifecycle_status != "active":
         detail = f"offering_id: {sold.id!r} is {sold.lifecycle_status}; only an active offering can be ordered"
         return Refusal("not_on_sale", detail)
-    if at_ms < sold.valid_from_ms or (sold.valid_until_ms is not None and at_ms >= sold.valid_until_ms):
+    if not holds(sold.valid_from_ms, sold.valid_until_ms, at_ms):
         detail = f"offering_id: {sold.id!r} is on sale from {sold.valid_from_ms} until {sold.valid_until_ms}, not now"
         return Refusal("not_on_sale", detail)
     return None

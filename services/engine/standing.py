@@ -14,7 +14,7 @@ from schemas.catalogue import Campaign
 from schemas.state import AccountState, Bucket
 from services.engine.eligibility import unmet_by
 from services.engine.marks import marks_of, with_notices
-from services.engine.periods import is_open
+from services.engine.periods import holds, is_open
 from services.engine.shares import share_id
 from services.engine.tariff import CompiledOffering, Tariff
 
@@ -147,4 +147,4 @@ def _ends(campaign: Campaign) -> bool:
 
 
 def _runs(campaign: Campaign, at_ms: int) -> bool:
-    return campaign.valid_from_ms <= at_ms and (campaign.valid_until_ms is None or at_ms < campaign.valid_until_ms)
+    return holds(campaign.valid_from_ms, campaign.valid_until_ms, at_ms)
