@@ -5,7 +5,6 @@ from msgspec.structs import replace
 from schemas.state import Product, Purse
 from services.engine.cycles import part_of
 from services.engine.journal import Journal
-from services.engine.periods import end_of_days
 from services.engine.tariff import CompiledOffering, CompiledPurse
 from services.engine.usage import movement
 
@@ -40,16 +39,9 @@ def _left(journal: Journal, bucket_id: str) -> int:
 
 def _purse(journal: Journal, product: Product, compiled: CompiledPurse) -> Purse:
     allowance, account = compiled.allowance, journal.account
-    ends = [product.end_ms]
-    if allowance.validity == "cycle":
-        ends.append(account.cycle_end_ms)
-    elif allowance.valid_days is not None:
-        anchor = journal.tariff.offerings[compiled.offering_id].offering.anchor
-        ends.append(end_of_days(journal.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
-    until = min((end for end in ends if end is not None), default=None)
     name = f"{product.product_id}/{allowance.id}"
     amount = part_of(allowance.amount, account) if allowance.validity == "cycle" else allowance.amount
     return Purse(
         name, product.product_id, product.offering_id, allowance.id, amount, amount,
-        journal.at_ms, until,
+        journal.at_ms, journal.granted_until_ms(product, compiled),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from services.engine.notices import notify
 from services.engine.outcome import Outcome, Position
 from services.engine.overshoot import first_look
 from services.engine.periods import end_of_days
-from services.engine.tariff import CompiledAllowance, Tariff
+from services.engine.tariff import CompiledAllowance, CompiledPurse, Tariff
 from services.engine.usage import MAIN_BALANCE, gathered_rows, movement, without_gathered
 
 
@@ -249,6 +249,17 @@ class Journal:
         held = (*self.account.buckets, *beside)
         return sum(bucket.remaining for bucket in held if bucket.bucket_id == bucket_id and bucket.unit == unit)
 
+    def granted_until_ms(self, product: Product, compiled: CompiledAllowance | CompiledPurse) -> int | None:
+        """When what a product grants now ends: with it, with the cycle, or after its own days; None for never."""
+        allowance, account = compiled.allowance, self.account
+        ends = [product.end_ms]
+        if allowance.validity == "cycle":
+            ends.append(account.cycle_end_ms)
+        elif allowance.valid_days is not None:
+            anchor = self.tariff.offerings[compiled.offering_id].offering.anchor
+            ends.append(end_of_days(self.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
+        return min((end for end in ends if end is not None), default=None)
+
     def _bucket(self, product: Product, compiled: CompiledAllowance, days: tuple[int, int]) -> Bucket:
         allowance, account = compiled.allowance, self.account
         amount = allowance.amount
@@ -256,12 +267,6 @@ class Journal:
             amount = amount * days[0] // days[1]
         elif allowance.validity == "cycle":
             amount = part_of(amount, account)
-        ends = [product.end_ms]
-        if allowance.validity == "cycle":
-            ends.append(account.cycle_end_ms)
-        elif allowance.valid_days is not None:
-            anchor = self.tariff.offerings[compiled.offering_id].offering.anchor
-            ends.append(end_of_days(self.at_ms, allowance.valid_days, time_zone=account.time_zone, anchor=anchor))
         return Bucket(
             f"{product.product_id}/{allowance.id}",
             product.product_id,
@@ -270,7 +275,7 @@ class Journal:
             amount,
             amount,
             self.at_ms,
-            min((end for end in ends if end is not None), default=None),
+            self.granted_until_ms(product, compiled),
             0,
             compiled.notice_at(amount, 0),
             timed=allowance.unit == "ms",
