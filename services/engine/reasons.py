@@ -17,7 +17,7 @@ from services.engine.reclassify import reclassify
 from services.engine.select import Selection, plan_of, select, traffic_of, weigh
 from services.engine.standing import standing_for
 from services.engine.tariff import CompiledRule, Tariff, Traffic
-from services.engine.timers import MAX_AHEAD_MS, advance
+from services.engine.timers import advance
 
 
 class Weighed(NamedTuple):
@@ -51,8 +51,7 @@ def met(
     now_ms: int,
 ) -> Met:
     """What `decide` would find for `flow`, with these arguments, before any of it is charged."""
-    if flow.end_ms > now_ms + MAX_AHEAD_MS:
-        flow = in_our_time(flow, now_ms)
+    flow = in_our_time(flow, now_ms)
     account, at_ms = unpacked(account), flow.start_ms
     if at_ms >= account.due_ms or account.catalogue_version != tariff.version:
         account = unpacked(advance(account, tariff, partition=at.partition, until_ms=at_ms, now_ms=now_ms).account)
