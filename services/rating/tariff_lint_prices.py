@@ -221,9 +221,7 @@ def paid_beside_free(view: View) -> Iterator[Finding]:
 def sponsored_under_free(view: View) -> Iterator[Finding]:
     """A sponsored rule, and a free one that is asked before it: the operator gives away what the sponsor would pay."""
     free = _free_rules(view)
-    for rule in view.catalogue.rules:
-        if rule.charging != "sponsored" or rule.gate_status == "closed":
-            continue
+    for rule in _sponsored(view):
         near = free.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
         for other in {one.id: one for one in near}.values():
             if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
@@ -240,9 +238,7 @@ def sponsored_under_free(view: View) -> Iterator[Finding]:
 def charged_before_sponsored(view: View) -> Iterator[Finding]:
     """A sponsored rule, and one that charges for all its traffic and is asked before it: the sponsor never pays."""
     charged = view.index(rule for rule in view.catalogue.rules if _charges(rule))
-    for rule in view.catalogue.rules:
-        if rule.charging != "sponsored" or rule.gate_status == "closed":
-            continue
+    for rule in _sponsored(view):
         brought = {name for holder in view.holders[rule.id] for name in view.holdings.certain_rules(holder.id)}
         near = charged.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
         for other in {one.id: one for one in near if one.id not in brought}.values():
@@ -261,6 +257,10 @@ def _charges(rule: PccRule) -> bool:
     """Whether a rule does nothing but charge, whatever is left in the bucket that it may wait for."""
     open_ = rule.gate_status == "open" and rule.charging == "charge"
     return open_ and rule.qos is None and rule.steering is None and rule.suspect != "only" and rule.spend is None
+
+
+def _sponsored(view: View) -> Iterator[PccRule]:
+    return (rule for rule in view.catalogue.rules if rule.charging == "sponsored" and rule.gate_status == "open")
 
 
 def _free_rules(view: View) -> RuleIndex:
