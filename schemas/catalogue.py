@@ -22,7 +22,7 @@ from schemas.catalogue_scopes import CatalogueModel, Scope, Zone
 from schemas.fields import MAX_CONGESTION, Category, GateStatus, Steering
 from schemas.flow_description import parse_flow_description, parse_ports, parse_prefix
 
-CATALOGUE_VERSION = "1.4"
+CATALOGUE_VERSION = "1.5"
 
 DEFAULT_MIN_CONFIDENCE = 31
 """Just above what a port or a rhythm of packets is trusted: a catalogue that says nothing believes neither of them."""
@@ -354,6 +354,32 @@ class CampaignBudget(CatalogueModel):
         return min((self.amount or 0) * OCTETS_PER_GB // (self.amount_per_gb or 1), MAX_AMOUNT_OCTETS)
 
 
+class SettlementTerms(CatalogueModel):
+    """What a sponsor owes for what its campaign paid for: by volume, by connections, or by both.
+
+    Octets and connections of a period are summed and priced in proportion; an amount is rounded once, half to even.
+    """
+
+    amount_per_gb: MoneyAmount | None = Field(
+        None, gt=0, description="Money for 10^9 octets; null = volume is not billed."
+    )
+    amount_per_connections: MoneyAmount | None = Field(
+        None, gt=0, description="Money for `per_connections` connections; null = connections are not billed."
+    )
+    per_connections: int = Field(1, ge=1, le=10**9, description="Connections that `amount_per_connections` is for.")
+
+    @model_validator(mode="after")
+    def _bills_something(self) -> Self:
+        if self.amount_per_gb is None and self.amount_per_connections is None:
+            raise ValueError("give amount_per_gb, amount_per_connections, or both; or remove the terms")
+        if self.amount_per_connections is None and self.per_connections != 1:
+            raise ValueError(
+                f"per_connections is {self.per_connections}, and amount_per_connections, which it is for, is not "
+                "given; give that, or remove it"
+            )
+        return self
+
+
 class Campaign(CatalogueModel):
     """Sponsored data connectivity (TS 23.503 clause 6.2.1.5): a partner pays for its application's traffic."""
 
@@ -374,6 +400,16 @@ class Campaign(CatalogueModel):
     reporting_interval_s: int = Field(
         60, ge=1, le=3_600, description="With a tolerance: how late usage is told at most, the exporters' timeout."
     )
+
+    settlement: SettlementTerms | None = Field(
+        None, description="What the sponsor is billed; null = by `amount_per_gb` of the budget, where that has one."
+    )
+
+    def terms(self) -> SettlementTerms | None:
+        """What the sponsor is billed: its settlement, else what its budget is counted by; None without either."""
+        if self.settlement is not None or self.budget is None or self.budget.amount_per_gb is None:
+            return self.settlement
+        return SettlementTerms(amount_per_gb=self.budget.amount_per_gb)
 
     @model_validator(mode="after")
     def _tolerance_has_an_end(self) -> Self:

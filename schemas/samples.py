@@ -21,6 +21,7 @@ from schemas.catalogue import (
     PccRule,
     Pfd,
     ProductOffering,
+    SettlementTerms,
     UsagePrice,
     VersionMarker,
 )
@@ -247,6 +248,7 @@ CATALOGUE = (
         id="social-spring", name="Spring", sponsor_id="sponsor-12", asp_id="asp-4", per_subscriber_octets=2 * 10**9,
         valid_from_ms=MONTH_START_MS, valid_until_ms=MONTH_END_MS,
         budget=CampaignBudget(amount=5_000_000_000, amount_per_gb=500_000, pacing="even"),
+        settlement=SettlementTerms(amount_per_gb=500_000, amount_per_connections=100_000, per_connections=1_000),
     )),
     _entry("zone", "zone/neighbours", Zone(id="neighbours", name="Like at home", plmns=("208", "23201"))),
     _entry("version", "version", VersionMarker(

@@ -11,6 +11,7 @@ from services.rating.catalogue_store import CatalogueRefused
 from services.rating.corrections import CorrectionRefused
 from services.rating.database import DatabaseDown, SchemaOutdated
 from services.rating.patience import OutageTooLong
+from services.rating.settlement import SettlementRefused
 from services.runtime.log import LogError
 from services.runtime.settings import SettingsError
 
@@ -26,6 +27,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     OutageTooLong,
     RecordingError,
     SchemaOutdated,
+    SettlementRefused,
     SimulationError,
     SubmissionRefused,
     UnusableEntryError,

@@ -388,6 +388,28 @@ def verify(
 
 
 @app.command()
+def settlement(
+    *,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="Date or RFC 3339, inclusive; UTC by itself.")],
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="The same, exclusive: 2026-07-01 is all of June.")],
+    sponsor: Annotated[str | None, typer.Option(metavar="ID", help="Only this sponsor.")] = None,
+    campaign: Annotated[str | None, typer.Option(metavar="ID", help="Only this campaign.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the statement as JSON.")] = False,
+    data_dir: DataOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """State what sponsors owe for what their campaigns paid for: octets, connections, amounts, and what went back.
+
+    A row of the ledger belongs to the period in which its usage ended, a refund to that of the usage that it takes
+    back. Late usage and corrections change the statement of a period until its billing cycles are closed.
+    """
+    configured = _settings(None, data_dir, database_url)
+    from services.cli.settlement import run_settlement
+
+    run_settlement(since, until, configured, sponsor_id=sponsor, campaign_id=campaign, as_json=json_)
+
+
+@app.command()
 def settings() -> None:
     """List every setting: environment variable, present value, rule and meaning."""
     from services.cli.show_settings import show_settings

@@ -44,7 +44,9 @@ PARTS: Mapping[str, type[BaseModel]] = {
 
 ADDITIONS = "additional_pfds"
 
-MONEY_KEYS = frozenset({"amount", "at_least", "below", "cap", "minimum_rent", "amount_per_gb"})
+MONEY_KEYS = frozenset(
+    {"amount", "at_least", "below", "cap", "minimum_rent", "amount_per_gb", "amount_per_connections"}
+)
 """Keys whose value is money: `5` in a file means five units of the currency, never five micro-units."""
 
 DEFAULT_CURRENCY = "EUR"

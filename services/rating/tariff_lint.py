@@ -49,6 +49,7 @@ CHECKS: Mapping[str, tuple[Callable[[View], Iterator[Finding]], ...]] = {
     "no-effect": (words.without_effect, traffic.windows_of_always),
     "rates": (words.rates,),
     "sponsor-budget": (offers.campaigns,),
+    "settlement-terms": (offers.settlements,),
 }  # fmt: skip
 """The checks by their code; `sponsor-budget` also yields `campaign-over` and `campaign-unused`."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from schemas.catalogue import Campaign, ProductOffering, UsagePrice
 from schemas.catalogue_allowances import Allowance
 from schemas.catalogue_scopes import Scope
-from schemas.units import format_octets
+from schemas.units import format_micros, format_octets
 from services.engine.scopes import WHOLE_WEEK, Names, clock_of, kinds_of, meet, overlapping, week_of
 from services.engine.tariff import Reach
 from services.rating.findings import Finding
@@ -158,6 +158,28 @@ def _empty_limits(view: View, campaign: Campaign, others: tuple[str, ...]) -> It
             f"campaign {campaign.id!r} promises each subscriber {format_octets(share)}, and its whole budget covers "
             f"{format_octets(budget.limit_octets())}",
             "raise the budget, or lower per_subscriber_octets", path=("budget",), severity="warning", others=others,
+        )  # fmt: skip
+
+
+def settlements(view: View) -> Iterator[Finding]:
+    """A budget of money that is used up at another price than its sponsor is billed: it bounds no bill."""
+    for campaign in view.catalogue.campaigns:
+        terms, budget = campaign.settlement, campaign.budget
+        if terms is None or budget is None or budget.amount_per_gb is None:
+            continue
+        if (terms.amount_per_gb, terms.amount_per_connections) == (budget.amount_per_gb, None):
+            continue
+        billed = [f"{format_micros(terms.amount_per_gb)} for a GB"] if terms.amount_per_gb is not None else []
+        if terms.amount_per_connections is not None:
+            of = "a connection" if terms.per_connections == 1 else f"{terms.per_connections} connections"
+            billed.append(f"{format_micros(terms.amount_per_connections)} for {of}")
+        yield view.finding(
+            "settlement-terms", ("campaigns", campaign.id),
+            f"the budget of campaign {campaign.id!r} is used up at {format_micros(budget.amount_per_gb)} for a GB, and "
+            f"sponsor {campaign.sponsor_id!r} is billed {' and '.join(billed)}: its bill can pass the budget's amount, "
+            "or stay below it",
+            "bill what the budget is counted by, or give the budget in octets", path=("settlement",),
+            severity="warning",
         )  # fmt: skip
 
 

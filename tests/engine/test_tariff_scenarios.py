@@ -119,6 +119,8 @@ def _of(decision: PolicyDecision, name: str) -> Any:
         return decision.price.amount if decision.price else "0"
     if name == "connections":
         return decision.connection.amount if decision.connection else None
+    if name == "sponsored_connections":
+        return sum(paid.connections for paid in decision.sponsorships)
     if name == "five_qi":
         return decision.qos.five_qi if decision.qos else None
     names = {"rule": "rule_id", "sponsor": "sponsor_id"}

@@ -559,6 +559,15 @@ offerings:
 """
 CAP = "per_subscriber_octets: 1 GB"
 case("a sponsor with a limit", SPONSOR % (CAP, ""))
+MONEY = 'budget: {amount: "50", amount_per_gb: "0.10"}'
+case("a sponsor that is billed what its budget is counted by", SPONSOR % (MONEY, ""))
+case("the same, said twice", SPONSOR % (MONEY + ', settlement: {amount_per_gb: "0.10"}', ""))
+case("billed otherwise", SPONSOR % (MONEY + ', settlement: {amount_per_gb: "0.20"}', ""), "2 settlement-terms?")
+case("billed for more", SPONSOR % (MONEY + ", settlement: {amount_per_gb: 0.1, amount_per_connections: 1}", ""),
+     "2 settlement-terms?")  # fmt: skip
+case("billed by connections", SPONSOR % (MONEY + ", settlement: {amount_per_connections: 1}", ""),
+     "2 settlement-terms?")  # fmt: skip
+case("a budget of octets can be billed anyhow", SPONSOR % (CAP + ", settlement: {amount_per_connections: 1}", ""))
 case("a sponsor without any limit", SPONSOR % ("", ""), "2 sponsor-budget")
 case("a campaign that is over", SPONSOR % (f"{CAP}, valid_until_ms: {NOW_MS}", ""), "2 campaign-over")
 case("a campaign that runs", SPONSOR % (f"{CAP}, valid_until_ms: {NOW_MS + 1}", ""))
