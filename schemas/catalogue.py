@@ -563,7 +563,7 @@ class VersionMarker(CatalogueModel):
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `ott.catalogue.v1`: an object of the catalogue, or the marker that makes a version effective."""
 
-    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.4.")]
+    version: Annotated[str, msgspec.Meta(description="Contract version; this is 1.5.")]
     entry_key: Annotated[str, msgspec.Meta(description="`<kind>/<id>`, the record's key; the marker is `version`.")]
     kind: Annotated[
         Literal["application", "offering", "rule", "campaign", "zone", "version"],

@@ -253,7 +253,7 @@ CATALOGUE = (
     _entry("zone", "zone/neighbours", Zone(id="neighbours", name="Like at home", plmns=("208", "23201"))),
     _entry("version", "version", VersionMarker(
         version=CATALOGUE_NOW, currency="EUR",
-        digest="8c694dfc5d9a472f66b7b7cd045dd4c7e4389e7fb8b6f45d25bcb508aa9e0f04",
+        digest="bbda1c95bfa86b780b89ab2e89f4b37f1136e0667c13aa2ddfdfeb6fbe67f253",
     )),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import get_args
 from rich.table import Table
 
 from schemas.units import MS_PER_SECOND, format_octets, format_seconds
-from services.cli.tables import plain_console
+from services.cli.tables import plain_console, shown_count
 from services.rating.corrections import (
     Correction,
     CorrectionRefused,
@@ -111,9 +111,10 @@ def print_corrections(account_id: str | None, *, data_dir: Path | None, database
 
 
 def _sponsors_table(refunds: Sequence[SponsorRefund]) -> Table:
-    table = Table("campaign", "corrects", "octets", "cause", "rated", title="Given back to sponsors")
+    table = Table("campaign", "corrects", "octets", "connections", "cause", "rated", title="Given back to sponsors")
     for item in refunds:
-        table.add_row(item.campaign_id, item.corrects, str(item.octets), item.cause, timestamp(item.rated_at_ms))
+        numbers = str(item.octets), str(item.connections)
+        table.add_row(item.campaign_id, item.corrects, *numbers, item.cause, timestamp(item.rated_at_ms))
     return table
 
 
@@ -153,11 +154,16 @@ def _told(made: Correction, *, dry_run: bool) -> list[str]:
 
 def _sponsors(made: Correction) -> str:
     """What campaigns get back, before anything is charged again."""
-    sums: Counter[str] = Counter()
+    octets: Counter[str] = Counter()
+    connections: Counter[str] = Counter()
     for line in made.lines if made.sponsored else ():
         for paid in line.sponsorships:
-            sums[paid.campaign_id] += paid.octets
-    return ", ".join(f"campaign {name} {format_octets(octets)} ({octets} octets)" for name, octets in sums.items())
+            octets[paid.campaign_id] += paid.octets
+            connections[paid.campaign_id] += paid.connections
+    return ", ".join(
+        f"campaign {name} {format_octets(sum_)} ({sum_} octets), {shown_count(connections[name], 'connection')}"
+        for name, sum_ in octets.items()
+    )
 
 
 def _name(command_id: str | None) -> str:

@@ -148,6 +148,7 @@ class ExplainedCampaign(TmfModel):
     sponsor_id: str | None = None
     octets: int
     budget_octets: int = Field(description="Those of them that came from its budget.")
+    connections: int = Field(description="Connections that ended while it paid for them.")
     text: str
 
 
@@ -365,6 +366,8 @@ def _campaign(facts: Facts, paid: Row) -> Document:
     sponsor = f" of {campaign.sponsor_id}" if campaign else ""
     done = "got back" if facts.row["kind"] == "refund" else "paid for"
     of_budget = f", {format_octets(paid['budget_octets'])} of them from its budget" if paid["budget_octets"] else ""
+    ended, volume = paid["connections"], format_octets(paid["octets"])
+    counted = f", and {ended} connection{'' if ended == 1 else 's'}" if ended else ""
     return present(
         {
             "campaignId": paid["campaign_id"],
@@ -372,7 +375,8 @@ def _campaign(facts: Facts, paid: Row) -> Document:
             "sponsorId": campaign.sponsor_id if campaign else None,
             "octets": paid["octets"],
             "budgetOctets": paid["budget_octets"],
-            "text": f"campaign {paid['campaign_id']}{sponsor} {done} {format_octets(paid['octets'])}{of_budget}",
+            "connections": ended,
+            "text": f"campaign {paid['campaign_id']}{sponsor} {done} {volume}{of_budget}{counted}",
         }
     )
 

@@ -91,7 +91,12 @@ def _facts(decided: Decided, decision: PolicyDecision, published: Published) -> 
         command=None,
         booked_until_ms=None,
         sponsorships=[
-            {"campaign_id": item.campaign_id, "octets": item.octets, "budget_octets": item.budget_octets}
+            {
+                "campaign_id": item.campaign_id,
+                "octets": item.octets,
+                "budget_octets": item.budget_octets,
+                "connections": item.connections,
+            }
             for item in decision.sponsorships
         ],
     )

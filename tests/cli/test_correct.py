@@ -28,6 +28,7 @@ from services.rating.refusals import refused_commands
 from services.rating.repositories import accounts as files
 from services.rating.repositories import ledger as books
 from services.rating.repositories import outbox
+from services.rating.settlement import draw_up
 from services.runtime.partitioning import partition_of
 from services.runtime.settings import Settings
 from tests.cli.test_reconcile_traffic import BOOKS, CATALOGUE, PARTITIONS, LogLane, publish, rebuilt
@@ -217,22 +218,31 @@ def test_what_a_sponsor_paid_for_goes_back_to_it_visibly_and_reconciles(stage: S
     stage.turn()
     stage.order(EmitUsage(command_id="k5", **common))
     [row] = [row for row in stage.rows() if row.sponsored_octets]
-    assert bill(stage) == [("youtube-summer", 6_000_000)]
+    assert bill(stage) == [("youtube-summer", 6_000_000, 2)]
     stage.correct("rerate", "alice", "--from", "2020-01-01", "--until", "2099-01-01T00:00:00Z")
-    assert bill(stage) == [("youtube-summer", 6_000_000)]
+    assert bill(stage) == [("youtube-summer", 6_000_000, 2)]
+    assert settled(stage) == (6_000_000, 2, 6_000_000, 2)
     stage.verify()
     [again] = [item for item in stage.rows() if item.corrects == row.usage_id and item.kind == "usage"]
     output = stage.correct("refund", again.usage_id, "--command-id", "r-1")
-    assert "sponsors     campaign youtube-summer 6.0 MB (6000000 octets)" in output
-    assert bill(stage) == [("youtube-summer", 0)]
+    assert "sponsors     campaign youtube-summer 6.0 MB (6000000 octets), 2 connections" in output
+    assert bill(stage) == [("youtube-summer", 0, 0)]
+    assert settled(stage) == (0, 0, 12_000_000, 4)
     stage.verify()
     output = stage.correct("list", "alice")
     assert "Given back to sponsors" in output
     assert any("youtube-summer" in text and "r-1" in text and "6000000" in text for text in output.splitlines())
 
 
-def bill(stage: Stage) -> list[tuple[str, int]]:
-    return [(name, octets) for name, octets, *_ in SqlLedgerView(stage.engine).sponsored_totals()]
+def bill(stage: Stage) -> list[tuple[str, int, int]]:
+    """What each campaign has to pay for: octets and connections."""
+    return [(name, octets, many) for name, octets, _, many in SqlLedgerView(stage.engine).sponsored_totals()]
+
+
+def settled(stage: Stage) -> tuple[int, int, int, int]:
+    """Octets and connections that the one campaign is billed, and those that it got back, by its statement."""
+    [line] = draw_up(stage.engine, 0, stage.now_ms + 1).lines
+    return line.octets, line.connections, line.returned_octets, line.returned_connections
 
 
 def test_an_order_that_the_lane_refuses_is_listed_with_its_reason_and_can_be_given_again(stage: Stage) -> None:

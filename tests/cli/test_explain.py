@@ -144,7 +144,8 @@ def test_the_campaign_that_paid_is_named_with_its_sponsor_and_its_budget(ask: As
     found = explained(ask(*PLAN, "--subscribe", "sponsored", "--json", lines=lines))
     assert found["campaigns"] == [
         {"campaignId": "cup", "sponsorId": "media-inc", "octets": 8_000, "budgetOctets": 8_000,
-         "text": "campaign cup of media-inc paid for 8.0 kB, 8.0 kB of them from its budget"},
+         "connections": 1,
+         "text": "campaign cup of media-inc paid for 8.0 kB, 8.0 kB of them from its budget, and 1 connection"},
     ]  # fmt: skip
     assert found["buckets"][0]["change"] == -1_500
     assert "the budget of campaign cup is used up here; the next source pays for 1500 octets" in found["notes"]

@@ -310,6 +310,7 @@ class World:
         ):
             assert len(ids) == len(set(ids))
         check_movements(self.account, self.usage)
+        check_connections(self.account, self.decisions, self.usage)
         check_installed(self)
         decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(self.account), type=AccountState)
         assert decoded == self.account
@@ -328,6 +329,8 @@ def check_decision(decision: PolicyDecision) -> None:
     assert all(part >= 0 for part in parts)
     assert sum(parts) == decision.octets
     assert sum(paid.octets for paid in decision.sponsorships) == decision.sponsored_octets
+    counted = [paid.campaign_id for paid in decision.sponsorships for _ in range(paid.connections)]
+    assert len(counted) == len(set(counted))
     drawn = sum(draw.octets for draw in decision.draws)
     assert sum(draw.drawn_ms or 0 for draw in decision.draws) <= decision.end_ms - decision.start_ms
     priced = decision.price.octets_to - decision.price.octets_from if decision.price else 0
@@ -387,6 +390,18 @@ def check_movements(account: AccountState, rows: list[RatedUsage]) -> None:
     assert {name: total for name, total in sums.items() if total} == {
         name: total for name, total in held.items() if total
     }
+
+
+def check_connections(account: AccountState, decisions: list[PolicyDecision], rows: list[RatedUsage]) -> None:
+    """Connections that campaigns count in decisions are those of rated usage, gathered or told."""
+    sums: Counter[str] = Counter()
+    for paid in (paid for decision in decisions for paid in decision.sponsorships):
+        sums[paid.campaign_id] += paid.connections
+    for item in (item for row in rows if row.corrects is None for item in row.sponsorships):
+        sums[item.campaign_id] -= item.connections
+    for gathered in (gathered for entry in account.pending for gathered in entry.sponsorships):
+        sums[gathered.campaign_id] -= gathered.connections
+    assert not any(sums.values()), sums
 
 
 def check_explained(row: RatedUsage) -> None:

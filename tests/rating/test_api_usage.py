@@ -187,12 +187,13 @@ def test_a_row_with_a_reclassified_flow_says_so_and_the_correction_says_what_it_
 def test_the_campaign_that_paid_is_named_with_what_came_from_its_budget(client, engine):
     campaign = {"id": "cup", "name": "Cup final", "sponsor_id": "tube", "budget": {"octets": "1 GB"}}
     publish_catalogue(engine, catalogue(campaigns=[campaign]))
-    paid = (Sponsorship(campaign_id="cup", octets=1_000, budget_octets=1_000),)
+    paid = (Sponsorship(campaign_id="cup", octets=1_000, budget_octets=1_000, connections=2),)
     sponsored = {"treatment": "sponsored", "charged_octets": 0, "sponsored_octets": 1_000, "octets": 1_000}
     book(engine, rated(61, sponsorships=paid, movements=(), **sponsored))
     assert _explain(client, "f-0-61-61-0")["campaigns"] == [
         {"campaignId": "cup", "name": "Cup final", "sponsorId": "tube", "octets": 1_000, "budgetOctets": 1_000,
-         "text": "campaign cup of tube paid for 1.0 kB, 1.0 kB of them from its budget"},
+         "connections": 2,
+         "text": "campaign cup of tube paid for 1.0 kB, 1.0 kB of them from its budget, and 2 connections"},
     ]  # fmt: skip
     back = rated(62, kind="refund", sponsorships=paid, movements=(), corrects="f-0-61-61-0", **sponsored)
     book(engine, back)

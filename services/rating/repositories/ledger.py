@@ -268,13 +268,16 @@ class SponsorRefund(NamedTuple):
     cause: str
     octets: int
     rated_at_ms: int
+    connections: int = 0
 
 
 def sponsor_refunds(connection: Connection, account_id: str) -> list[SponsorRefund]:
     """What campaigns got back for one account, oldest first, each with the row that was wrong and the cause."""
     rows, paid = usage.c, sponsorships.c
     query = (
-        select(paid.campaign_id, rows.usage_id, rows.corrects, rows.cause, paid.octets, rows.rated_at_ms)
+        select(
+            paid.campaign_id, rows.usage_id, rows.corrects, rows.cause, paid.octets, rows.rated_at_ms, paid.connections
+        )
         .join(usage, rows.usage_id == paid.usage_id)
         .where(rows.account_id == account_id, rows.kind == "refund")
         .order_by(rows.rated_at_ms, rows.usage_id, paid.campaign_id)
