@@ -222,17 +222,15 @@ def sponsored_under_free(view: View) -> Iterator[Finding]:
     """A sponsored rule, and a free one that is asked before it: the operator gives away what the sponsor would pay."""
     free = _free_rules(view)
     for rule in _sponsored(view):
-        near = free.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
-        for other in {one.id: one for one in near}.values():
-            if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
-                yield view.finding(
-                    "paid-under-free", ("rules", rule.id),
-                    f"rule {rule.id!r} (precedence {rule.precedence}) is sponsored, and rule {other.id!r} (precedence "
-                    f"{other.precedence}) makes the same traffic free before it: the sponsor pays nothing for whoever "
-                    "holds both",
-                    "ask the sponsored rule first: give it the lower precedence", path=("precedence",),
-                    severity="warning", others=(f"rule {other.id}",),
-                )  # fmt: skip
+        for other in _before(view, rule, free):
+            yield view.finding(
+                "paid-under-free", ("rules", rule.id),
+                f"rule {rule.id!r} (precedence {rule.precedence}) is sponsored, and rule {other.id!r} (precedence "
+                f"{other.precedence}) makes the same traffic free before it: the sponsor pays nothing for whoever "
+                "holds both",
+                "ask the sponsored rule first: give it the lower precedence", path=("precedence",),
+                severity="warning", others=(f"rule {other.id}",),
+            )  # fmt: skip
 
 
 def charged_before_sponsored(view: View) -> Iterator[Finding]:
@@ -240,17 +238,17 @@ def charged_before_sponsored(view: View) -> Iterator[Finding]:
     charged = view.index(rule for rule in view.catalogue.rules if _charges(rule))
     for rule in _sponsored(view):
         brought = {name for holder in view.holders[rule.id] for name in view.holdings.certain_rules(holder.id)}
-        near = charged.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
-        for other in {one.id: one for one in near if one.id not in brought}.values():
-            if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
-                yield view.finding(
-                    "charged-before-free", ("rules", other.id),
-                    f"rule {other.id!r} (precedence {other.precedence}) charges, and rule {rule.id!r} (precedence "
-                    f"{rule.precedence}), which is sponsored, is asked after it for the same traffic: whoever holds "
-                    "both pays what the sponsor would",
-                    f"give {rule.id!r} the lower precedence", path=("precedence",), severity="warning",
-                    others=(f"rule {rule.id}",),
-                )  # fmt: skip
+        for other in _before(view, rule, charged):
+            if other.id in brought:
+                continue
+            yield view.finding(
+                "charged-before-free", ("rules", other.id),
+                f"rule {other.id!r} (precedence {other.precedence}) charges, and rule {rule.id!r} (precedence "
+                f"{rule.precedence}), which is sponsored, is asked after it for the same traffic: whoever holds "
+                "both pays what the sponsor would",
+                f"give {rule.id!r} the lower precedence", path=("precedence",), severity="warning",
+                others=(f"rule {rule.id}",),
+            )  # fmt: skip
 
 
 def _charges(rule: PccRule) -> bool:
@@ -267,6 +265,14 @@ def _free_rules(view: View) -> RuleIndex:
     """Rules that make their traffic free at any state of the account."""
     free = (rule for rule in view.catalogue.rules if rule.charging == "free" and rule.gate_status == "open")
     return view.index(rule for rule in free if is_sure(rule.model_copy(update=_UNSURE)))
+
+
+def _before(view: View, rule: PccRule, rules: RuleIndex) -> Iterator[PccRule]:
+    """Those of `rules` that some holder is asked for all the rule's own traffic before it is."""
+    near = rules.that_may_meet(rule.scope.applications[:1], view.plans_under(rule))
+    for other in {one.id: one for one in near}.values():
+        if asked(other) < asked(rule) and _covers_own(view, rule, other) and _can_meet(view, rule, other):
+            yield other
 
 
 def _can_meet(view: View, one: PccRule, other: PccRule) -> bool:
