@@ -42,7 +42,7 @@ from tests.policy.records import Record, command_value, flow_value
 
 START_MS = 1_767_225_600_000
 SHIPPED = Path(services.rating.__file__).parent / "catalogue"
-CATALOGUE = """
+PLAN = """
 version: {version}
 applications:
 - {{id: media, name: Media, category: streaming, pfds: [{{pfd_id: names, domain_names: [example.net]}}]}}
@@ -50,10 +50,15 @@ offerings:
 - id: plan
   name: Plan
   kind: base_plan
+"""
+CATALOGUE = (
+    PLAN
+    + """\
   prices: [{{id: fee, type: recurring, amount: {fee}}}]
   allowances: [{{id: data, octets: 15 kB}}]
   usage_prices: [{{id: beyond, amount: 1, per_octets: 10 kB}}]
 """
+)
 
 
 def folder(parent: Path, version: str, fee: int) -> Path:
@@ -417,18 +422,14 @@ async def test_every_volume_of_the_demonstration_stands_on_one_line_of_80_column
     )
 
 
-FOR_SOME = """
-version: {version}
-applications:
-- {{id: media, name: Media, category: streaming, pfds: [{{pfd_id: names, domain_names: [example.net]}}]}}
-offerings:
-- id: plan
-  name: Plan
-  kind: base_plan
+FOR_SOME = (
+    PLAN
+    + """\
   eligibility: {{segments: [group, company], payments: [prepaid], tiers: [gold]}}
   usage_prices: [{{id: beyond, amount: 1, per_octets: 10 kB}}]
 - {{id: pack, name: Pack, kind: add_on, eligibility: {{segments: [{segment}]}}}}
 """
+)
 
 
 def _for_some(place: Path, version: str, segment: str) -> Path:
