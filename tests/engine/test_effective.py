@@ -78,6 +78,22 @@ MUSIC_BY_THE_OCTET = {"id": "music", "amount": "0.01", "per_octets": 1, "scope":
 VIDEO_RULE = {"id": "video", "scope": {"applications": ["netflix"]}}
 
 
+@pytest.mark.parametrize(
+    ("scope", "gate"), [({"categories": ["streaming"]}, "open"), ({"applications": ["youtube", "netflix"]}, "open"),
+                        ({"rat_types": ["EUTRA"]}, "closed")],
+)  # fmt: skip
+def test_a_price_for_a_kind_of_traffic_hides_no_other_from_what_is_taken_for_that_kind_in_doubt(
+    scope: dict[str, Any], gate: str
+) -> None:
+    # A unit of the first price is more than there is; traffic that only seems to be of its kind goes by the second.
+    dear = {"id": "dear", "amount": "9", "per_octets": 100, "whole_units": True, "scope": scope}
+    cheap = {"id": "cheap", "amount": "1", "per_octets": 100}
+    watched = {"id": "watched", "scope": scope}
+    world = world_of({"usage_prices": [dear, cheap]}, watched, payment="prepaid")
+    world.credit("2")
+    assert world.gates()["watched"] == gate
+
+
 @pytest.mark.parametrize("means", [{"payment": "prepaid"}, {"limit": "1.5"}, {"payment": "prepaid", "purse": True}])
 def test_a_sale_that_leaves_too_little_for_another_price_closes_the_gates_that_it_paid_for(
     means: dict[str, Any],
