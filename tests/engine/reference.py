@@ -20,18 +20,29 @@ FURTHER_LISTS = ("services", "rat_types", "windows", "zones", "dnns")
 class Reference(ReferenceHoldings):
     """One account. `flow` says what became of each octet; the rest is what the account then holds."""
 
+    payers: frozenset[str] = frozenset()
+    """Campaigns that paid for an octet of the present flow."""
+
     def flow(self, octets: int, traffic: Traffic, at: datetime, lasts_ms: int = 0) -> dict[str, int]:
         """Octets by what became of them, and the money. The n-th of N octets has passed after n/N of the time."""
         self.pass_time(at)
         seen = dict.fromkeys(["charged", "free", "sponsored", "blocked"], 0)
         before = self.billed
-        self.clock, self.paid_to = 0, None
+        self.clock, self.paid_to, self.payers = 0, None, frozenset()
         for number in range(1, octets + 1):
             seen[self.pass_octet(traffic, first_ms_after(Fraction(number * lasts_ms, octets)))] += 1
         money, before = self.billed - before, self.billed
+        counted = len(self.payers or self.would_pay(traffic, octets)) if traffic["ends"] else 0
         if traffic["ends"]:
             self.connect(traffic)
-        return {**seen, "money": money, "connection": self.billed - before}
+        return {**seen, "money": money, "connection": self.billed - before, "sponsored connections": counted}
+
+    def would_pay(self, traffic: Traffic, octets: int) -> set[str]:
+        """The campaign that a record without octets meets: it would pay for the next one."""
+        rule = self.rule_for(traffic)
+        if octets or rule["gate_status"] == "closed" or rule["charging"] != "sponsored":
+            return set()
+        return {rule["campaign"]} if self.has_room(rule["campaign"], traffic["member"]) else set()
 
     # -- one octet
 
@@ -177,12 +188,15 @@ class Reference(ReferenceHoldings):
         return not wanted or any(product["offering"] in wanted for product in self.held())
 
     def sponsor_pays(self, campaign_id: str, member: str) -> bool:
-        most = self.campaigns[campaign_id]["per_subscriber_octets"]
-        used = self.totals.get(("campaign", campaign_id, member), 0)
-        if most is not None and used >= most:
+        if not self.has_room(campaign_id, member):
             return False
-        self.totals["campaign", campaign_id, member] = used + 1
+        self.totals["campaign", campaign_id, member] = self.totals.get(("campaign", campaign_id, member), 0) + 1
+        self.payers |= {campaign_id}
         return True
+
+    def has_room(self, campaign_id: str, member: str) -> bool:
+        most = self.campaigns[campaign_id]["per_subscriber_octets"]
+        return most is None or self.totals.get(("campaign", campaign_id, member), 0) < most
 
     def drawing_order(self) -> list[dict[str, Any]]:
         return sorted(self.lots, key=self.drawing_key)

@@ -239,6 +239,7 @@ class Day:
         seen = {
             "charged": decision.charged_octets, "free": decision.free_octets, "sponsored": decision.sponsored_octets,
             "blocked": decision.blocked_octets,
+            "sponsored connections": sum(paid.connections for paid in decision.sponsorships),
         }  # fmt: skip
         money = {
             "money": decision.price.amount if decision.price else "0",
