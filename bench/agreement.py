@@ -13,7 +13,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-MODELS = {"charging": "tests.engine.test_reference", "corrections": "tests.engine.test_reference_corrections"}
+MODELS = {
+    "charging": "tests.engine.test_reference",
+    "corrections": "tests.engine.test_reference_corrections",
+    "late": "tests.engine.test_reference_late",
+}
 DAYS = 10_000
 BLOCK = 250
 SHOWN = 20
