@@ -12,8 +12,8 @@ import pytest
 
 from services.engine.tariff import compile_tariff
 from tests.engine.reference_late import DAY, LateReference
-from tests.engine.test_reference import APPLICATIONS, Day, a_scope, a_tariff, stamp
-from tests.engine.world import catalogue, micros
+from tests.engine.test_reference import Day, a_scope, a_tariff, stamp
+from tests.engine.world import APPLICATIONS, catalogue, micros
 
 LATE_MINUTES = (1, 30, 300, 700, 1300, 1500, 3000, 5000)
 
@@ -51,6 +51,7 @@ class LateDay(Day):
         account = (tariff, APPLICATIONS, payment, self.at, (self.zone, self.anchor))
         # With an anchor that is moved again and again, cycles are of a day or two.
         self.restless = self.dice.random() < 0.4
+        self.poor = self.dice.random() < 0.4
         self.model: LateReference = LateReference(*account)
 
     def live(self) -> None:
@@ -62,13 +63,19 @@ class LateDay(Day):
         self.compare()
 
     def act(self) -> None:
-        others = {
-            lambda: self.buy(self.dice.choice(["plan", "pack", "pass"])): 20, self.credit: 12, self.cancel: 10,
-            self.set_limit: 2, self.set_renewal: 1, self.raise_cap: 3, self.compare: 3,
-            self.set_anchor: 12 if self.restless else 2,
+        chances = {
+            self.flow: 90, self.buy_any: 20, self.credit: 2 if self.poor else 12, self.cancel: 10, self.set_limit: 2,
+            self.set_renewal: 1, self.raise_cap: 3, self.compare: 3, self.set_anchor: 15 if self.restless else 2,
         }  # fmt: skip
-        chosen = self.dice.choices([self.flow, *others], [90, *others.values()])[0]
-        chosen()
+        self.dice.choices(list(chances), list(chances.values()))[0]()
+
+    def buy_any(self) -> None:
+        self.buy(self.dice.choice(["plan", "pack", "pass"]))
+
+    def set_anchor(self) -> None:
+        day = (self.at + timedelta(days=self.dice.randint(0, 2 if self.restless else 4))).day
+        self.model.set_anchor(day, self.at)
+        self.engine.profile(cycle_day=day, at=stamp(self.at))
 
     def flow(self) -> None:
         now = self.at
