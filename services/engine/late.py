@@ -151,9 +151,16 @@ def lapse(bucket: Bucket, at_ms: int) -> Bucket:
 def _was_held(product: Product, at_ms: int, *, past: bool) -> bool:
     if product.end_ms is not None and at_ms >= product.end_ms:
         return False
-    if past:
-        return product.start_ms <= at_ms
-    return product.status == "active"
+    return _served_past(product, at_ms) if past else product.status == "active"
+
+
+def _served_past(product: Product, at_ms: int) -> bool:
+    """Whether a product served at a time of the cycle before. What renews was held from its first term on."""
+    if product.follows or (product.first_ms or product.start_ms) > at_ms:
+        return False
+    # What sleeps keeps what it paid for last: where that was before, it has slept since.
+    slept = product.status == "suspended" and bool(product.paid)
+    return not slept or any(at_ms < fee.until_ms for fee in product.paid)
 
 
 def _was_valid(bucket: Bucket, at_ms: int) -> bool:

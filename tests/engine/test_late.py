@@ -268,3 +268,54 @@ def test_a_flow_a_little_late_in_the_present_cycle_is_gathered_as_any_other() ->
     assert len(world.usage) == since
     assert world.account is not None
     assert [entry.record_count for entry in world.account.pending] == [3]
+
+
+def asleep_for_a_cycle() -> World:
+    """A plan that could not be paid for April, nor for May, and holds volume that was granted once."""
+    kept = {"id": "kept", "octets": 1000, "validity": "once"}
+    fee = {"id": "fee", "type": "recurring", "amount": "5"}
+    world = World(catalogue({"id": "plan", "allowances": [kept], "prices": [fee]}), payment="prepaid")
+    world.credit("5")
+    world.activate("plan")
+    world.timer("2026-04-20")
+    return world
+
+
+def test_a_late_flow_finds_nothing_in_what_was_suspended_all_of_its_cycle() -> None:
+    world = asleep_for_a_cycle()
+    world.timer("2026-05-01 01:00")
+    late = world.flow(10, at="2026-04-25")
+    assert (late.blocked_octets, late.draws, world.left("p1/kept")) == (10, (), 1000)
+
+
+def test_a_late_flow_finds_nothing_in_what_was_suspended_until_it_was_cancelled() -> None:
+    world = asleep_for_a_cycle()
+    world.cancel("p1", at="2026-04-30 20:00")
+    world.timer("2026-05-01 01:00")
+    late = world.flow(10, at="2026-04-30 19:00")
+    assert (late.blocked_octets, late.draws) == (10, ())
+
+
+def test_a_plan_that_could_not_take_the_place_of_another_serves_nothing_that_is_late() -> None:
+    new = {"id": "new", "rules": ["free"], "prices": [{"id": "fee", "type": "recurring", "amount": "50"}]}
+    world = World(catalogue({"id": "plan"}, new, rules=[{"id": "free", "charging": "free"}]), payment="prepaid")
+    world.activate("plan")
+    world.activate("new", "n", replaces="p1", takes_effect="cycle_end")
+    world.timer("2026-05-01 01:00")
+    assert world.flow(10, at="2026-04-25").treatment == "blocked"
+
+
+def test_what_is_renewed_was_held_in_the_cycle_before_though_that_term_is_forgotten() -> None:
+    """Its rules and prices are of no term; what the term had granted is gone with it."""
+    day = {
+        "id": "day", "term_days": 1, "renewal": "automatic", "rules": ["chat"],
+        "allowances": [{"id": "octets", "octets": 500, "validity": "once"}],
+    }  # fmt: skip
+    chat = {"id": "chat", "charging": "free", "scope": {"applications": ["whatsapp"]}}
+    world = World(catalogue({"id": "plan", "allowances": [DATA]}, day, rules=[chat]))
+    world.activate("plan", "plan")
+    world.activate("day", "day")
+    world.timer(END + 16 * 3_600_000)
+    at = ms("2026-03-31 11:59")
+    assert [world.flow(10, app, at=at).treatment for app in ("whatsapp", None)] == ["free", "charged"]
+    assert [draw.bucket_id for draw in world.decisions[-1].draws] == ["plan/data"]
