@@ -14,6 +14,7 @@ from tests.engine.reference import Reference, Traffic
 from tests.engine.reference_holdings import is_share_in
 
 DAY = timedelta(days=1)
+TREATMENTS = ("charged", "free", "sponsored", "blocked")
 
 Thing = dict[str, Any]
 
@@ -39,7 +40,7 @@ class LateReference(Reference):
             return super().flow(octets, traffic, at, lasts_ms)
         if self.is_too_late(at):
             self.not_charged = octets
-            return dict.fromkeys(["charged", "free", "sponsored", "blocked", "money", "connection"], 0)
+            return dict.fromkeys([*TREATMENTS, "money", "connection", "sponsored connections"], 0)
         with self.as_it_stood(at):
             return super().flow(octets, traffic, at, lasts_ms)
 
@@ -89,9 +90,12 @@ class LateReference(Reference):
         self.now, self.products, self.lots, self.purses = now, products, lots, purses
 
     def was_held(self, product: Thing, at: datetime) -> bool:
-        """In the cycle before: from its first term on, unless it slept all of that cycle or has never begun."""
-        asleep = product["id"] in self.before["asleep"]
-        return product["first"] <= at and not asleep and not product["waits"] and product["follows"] is None
+        """In the cycle before: from its first term on, unless it has never begun, or slept all of that cycle and since.
+
+        Once it has resumed, nobody knows for how long it had slept.
+        """
+        slept = product["suspended"] and product["id"] in self.before["asleep"]
+        return product["first"] <= at and not slept and not product["waits"] and product["follows"] is None
 
     def kept(self, gone: list[Thing], at: datetime) -> list[Thing]:
         """What was there then and has ended since, but less than a day ago."""

@@ -12,6 +12,7 @@ import pytest
 
 from services.engine.tariff import compile_tariff
 from tests.engine.reference_late import DAY, LateReference
+from tests.engine.reference_times import clock
 from tests.engine.test_reference import Day, a_scope, a_tariff, stamp
 from tests.engine.world import APPLICATIONS, catalogue, micros
 
@@ -44,18 +45,20 @@ class LateDay(Day):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.dice = random.Random(seed)
+        # With an anchor that is moved again and again, cycles are of a day or two.
+        self.restless, self.poor = self.dice.random() < 0.4, self.dice.random() < 0.4
         tariff = a_plainer_tariff(self.dice)
-        payment = self.dice.choice(["prepaid", "postpaid"])
+        if self.poor:
+            tariff["offerings"][0]["prices"][0] |= {"type": "recurring", "amount": 1_500_000}
+        payment = "prepaid" if self.poor else self.dice.choice(["prepaid", "postpaid"])
         parts = {part: tariff[part] for part in ("rules", "campaigns", "zones", "min_confidence")}
         self.engine = self.world(compile_tariff(catalogue(*tariff["offerings"], **parts)), payment)
         account = (tariff, APPLICATIONS, payment, self.at, (self.zone, self.anchor))
-        # With an anchor that is moved again and again, cycles are of a day or two.
-        self.restless = self.dice.random() < 0.4
-        self.poor = self.dice.random() < 0.4
         self.model: LateReference = LateReference(*account)
 
     def live(self) -> None:
-        self.credit()
+        for _ in range(3 if self.poor else 1):
+            self.credit()
         self.buy("plan")
         for _ in range(36 if self.restless else 26):
             self.at += timedelta(minutes=self.dice.choice([0, 1, 50, 400, 700]))
@@ -65,7 +68,7 @@ class LateDay(Day):
     def act(self) -> None:
         chances = {
             self.flow: 90, self.buy_any: 20, self.credit: 2 if self.poor else 12, self.cancel: 10, self.set_limit: 2,
-            self.set_renewal: 1, self.raise_cap: 3, self.compare: 3, self.set_anchor: 15 if self.restless else 2,
+            self.set_renewal: 1, self.raise_cap: 3, self.compare: 3, self.set_anchor: 50 if self.restless else 2,
         }  # fmt: skip
         self.dice.choices(list(chances), list(chances.values()))[0]()
 
@@ -73,7 +76,8 @@ class LateDay(Day):
         self.buy(self.dice.choice(["plan", "pack", "pass"]))
 
     def set_anchor(self) -> None:
-        day = (self.at + timedelta(days=self.dice.randint(0, 2 if self.restless else 4))).day
+        after = self.model.cycle_end if self.restless else self.at
+        day = clock(after + timedelta(days=self.dice.randint(1, 2)), self.zone).day
         self.model.set_anchor(day, self.at)
         self.engine.profile(cycle_day=day, at=stamp(self.at))
 
