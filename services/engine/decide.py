@@ -148,7 +148,10 @@ def _decide_late(case: Case, account: AccountState, view: AccountState, tariff: 
 def _told_late(case: Case, charged: Charged, account: AccountState, tariff: Tariff) -> Outcome:
     after, past = merged(account, charged.account, tariff, case.at_ms), in_past_cycle(account, case.at_ms)
     if not past and not drawn_from_lapsed(account, after):
-        return _told_with_rules(case, account, charged._replace(account=after), tariff)
+        # What turns now need not have turned then: to what has ended since, a mark may have been passed already.
+        turned = (after.standing, after.member_standings) != (account.standing, account.member_standings)
+        cause = charged.cause or ("late" if turned else None)
+        return _told_with_rules(case, account, charged._replace(account=after, cause=cause), tariff)
     if past:
         case.note = case.note or "charged in the cycle before, when it happened"
     told = _told_now(case, account, after)

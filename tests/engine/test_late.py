@@ -319,3 +319,18 @@ def test_what_is_renewed_was_held_in_the_cycle_before_though_that_term_is_forgot
     at = ms("2026-03-31 11:59")
     assert [world.flow(10, app, at=at).treatment for app in ("whatsapp", None)] == ["free", "charged"]
     assert [draw.bucket_id for draw in world.decisions[-1].draws] == ["plan/data"]
+
+
+def test_a_late_flow_that_turns_a_rule_of_now_tells_the_gateway_though_it_had_turned_then() -> None:
+    """Together with the pack that has been cancelled since, half of it all was used already."""
+    half = {"id": "half", "bucket": {"allowance": "x", "state": "used", "percent": 50}}
+    pack = {"id": "pack", "allowances": [{**DATA, "id": "x", "validity": "once"}], "rules": ["half"]}
+    world = World(catalogue(pack, rules=[half]))
+    world.activate("pack", "old")
+    world.flow(1000)
+    world.cancel("old", at="2026-03-11 09:00")
+    world.activate("pack", "new", at="2026-03-11 10:00")
+    assert world.rules() == ["default"]
+    late = world.flow(900, at="2026-03-11 08:00")
+    assert [draw.bucket_id for draw in late.draws] == ["new/x"]
+    assert world.rules("2026-03-11 10:00") == ["half", "default"]
