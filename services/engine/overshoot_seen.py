@@ -181,7 +181,8 @@ class OvershootMeter:
                 del ends[end_id]
 
     def _buckets_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
-        if all(update.quota_octets is not None for update in outcome.updates):
+        # Where money paid on after the bucket, and ended with the same flow, that end is the money's.
+        if all(update.quota_octets is not None or _is_of_money(update) for update in outcome.updates):
             return
         drawn = decision.sponsored_octets
         for draw in decision.draws:
@@ -203,10 +204,8 @@ class OvershootMeter:
 
     def _money_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
         """Count an end of money that the flow has brought about: its price's cap, the limit or the balance."""
-        closed = [
-            update for update in outcome.updates if update.quota_octets is None and update.gate_status == "closed"
-        ]
-        cause = next((update.cause for update in closed if update.cause in _ENDS), None)
+        closed = [update for update in outcome.updates if _is_of_money(update)]
+        cause = next((update.cause for update in closed), None)
         price = _price(outcome.account, decision, self._tariff)
         if cause is not None and price is not None:
             end_id = _ENDS[cause] or f"price:{price.offering_id}/{price.price_id}"
@@ -258,6 +257,11 @@ def _declared(tariff: Tariff) -> Iterator[tuple[_Key, int | None]]:
             yield _Key(offering_id, price_id=price.price.id), price.price.overshoot_tolerance_octets
     for campaign in tariff.campaigns.values():
         yield _Key("", campaign_id=campaign.id), campaign.overshoot_tolerance_octets
+
+
+def _is_of_money(update: PolicyUpdate) -> bool:
+    """Whether an end of money closed a gate."""
+    return update.quota_octets is None and update.gate_status == "closed" and update.cause in _ENDS
 
 
 def _octets_before(flow: FlowRecord, octets: int, at_ms: int) -> int:

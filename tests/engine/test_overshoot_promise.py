@@ -123,6 +123,18 @@ def test_the_worst_that_a_simulation_sees_is_within_the_bound_it_promises(
         assert item.tolerance_octets is None or item.worst_octets <= item.tolerance_octets, item
 
 
+def test_money_that_ends_with_the_flow_that_it_paid_after_a_bucket_is_no_end_of_the_bucket() -> None:
+    tariff: dict[str, Any] = {
+        "tolerance": 21, "members": ("a1",), "credit": "0.02", "campaign": {"per_subscriber_octets": 1},
+        "allowances": [{"id": "telegram", "octets": 71, "scope": {"applications": ["telegram"]},
+                        "overshoot_tolerance_octets": 21}],
+        "usage_prices": [{"id": "beyond", "amount": "1", "per_octets": 1_000}],
+    }  # fmt: skip
+    found = seen(tariff, [{("a1", "telegram"): volume} for volume in (7, 14, 21, 28, 35)])
+    ends = {item.price_id or item.allowance_id: (item.ended, item.worst_octets) for item in found}
+    assert ends == {"beyond": (1, 14), "telegram": (0, 0)}
+
+
 def test_a_gateway_that_is_told_nothing_ahead_passes_more_and_the_simulation_says_so() -> None:
     tariff: dict[str, Any] = {
         "tolerance": 600, "members": ("a1",), "usage_prices": [], "credit": "1",
