@@ -181,8 +181,7 @@ class OvershootMeter:
                 del ends[end_id]
 
     def _buckets_ended(self, outcome: Outcome, decision: PolicyDecision, now_ms: int) -> None:
-        # Where money paid on after the bucket, and ended with the same flow, that end is the money's.
-        if all(update.quota_octets is not None or _is_of_money(update) for update in outcome.updates):
+        if not any(_is_of_bucket(update) for update in outcome.updates):
             return
         drawn = decision.sponsored_octets
         for draw in decision.draws:
@@ -257,6 +256,16 @@ def _declared(tariff: Tariff) -> Iterator[tuple[_Key, int | None]]:
             yield _Key(offering_id, price_id=price.price.id), price.price.overshoot_tolerance_octets
     for campaign in tariff.campaigns.values():
         yield _Key("", campaign_id=campaign.id), campaign.overshoot_tolerance_octets
+
+
+def _is_of_bucket(update: PolicyUpdate) -> bool:
+    """Whether the end of a bucket may have brought it: rules that come and go, or a gate that closes.
+
+    A rule that is told with an open gate is what it was, and a quota of it is taken back. Where money paid on after the
+    bucket and ended with the same flow, that end is the money's.
+    """
+    as_it_was = update.action == "modify" and update.gate_status == "open"
+    return update.quota_octets is None and not as_it_was and not _is_of_money(update)
 
 
 def _is_of_money(update: PolicyUpdate) -> bool:

@@ -135,6 +135,19 @@ def test_money_that_ends_with_the_flow_that_it_paid_after_a_bucket_is_no_end_of_
     assert ends == {"beyond": (1, 14), "telegram": (0, 0)}
 
 
+def test_a_quota_that_is_taken_back_when_a_bucket_ends_makes_it_no_end_that_matters() -> None:
+    """The gateway had heard how much money is behind the bucket, and hears anew what is left of it."""
+    tariff: dict[str, Any] = {
+        "tolerance": 300, "members": ("a1",), "credit": "0.4", "campaign": {"per_subscriber_octets": 1},
+        "allowances": [{"id": "netflix", "octets": 1_000, "scope": {"applications": ["netflix"]},
+                        "overshoot_tolerance_octets": 300}],
+        "usage_prices": [{"id": "beyond", "amount": "1", "per_octets": 1_000, "overshoot_tolerance_octets": 300}],
+    }  # fmt: skip
+    found = seen(tariff, [{("a1", "netflix"): volume} for volume in (100, 200, 300, 350, 300, 0)])
+    ends = {item.price_id or item.allowance_id: (item.ended, item.worst_octets) for item in found}
+    assert ends == {"beyond": (0, 0), "netflix": (0, 0)}
+
+
 def test_a_gateway_that_is_told_nothing_ahead_passes_more_and_the_simulation_says_so() -> None:
     tariff: dict[str, Any] = {
         "tolerance": 600, "members": ("a1",), "usage_prices": [], "credit": "1",
