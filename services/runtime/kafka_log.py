@@ -17,13 +17,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition, conn
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     IllegalOperation,
+    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     NoOffsetForPartitionError,
@@ -115,6 +116,24 @@ class _PlainRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 fetcher.PartitionRecords = _PlainRecords
+
+
+class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
+    """A connection that is broken, and no bug, when it is written to just after it has gone.
+
+    asyncio drops what is written then, and the answer stays away; uvloop raises RuntimeError, which aiokafka takes for
+    none of its errors: it ended whatever task had asked, that which keeps up with the cluster's metadata included.
+    """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        try:
+            return super().send(request, expect_response)
+        except RuntimeError as error:
+            self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+
+
+conn.AIOKafkaConnection = _Connection
 
 
 class KafkaLog:
@@ -1175,13 +1194,23 @@ async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
         # aiokafka waits for ever for batches that nobody will take; fail them, and the requests in flight.
         if is_producer:
             _fail_all(client)
-        await connections.close()
+        await _disconnect(connections)
         await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
     closing.cancel()
     outcome = await asyncio.gather(closing, return_exceptions=True)
     if isinstance(outcome[0], BaseException):
         # It gave up on the way, which leaves connections behind.
-        await connections.close()
+        await _disconnect(connections)
+
+
+async def _disconnect(client: Any) -> None:
+    """Close a client's connections, also where the task has failed that keeps up with the cluster's metadata."""
+    try:
+        await client.close()
+    except Exception:
+        # It is of no use any more, and all that was in the way.
+        client._sync_task = None
+        await client.close()
 
 
 def _fail_all(producer: AIOKafkaProducer) -> None:

@@ -5,8 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from deploy.dev.kafka import DevKafka
+from services.runtime import kafka_log
 from services.runtime.log import CommitFailed, Lane, LaneLost, LogError, LogReader, LogUnavailable, NewRecord
 from tests.runtime.conftest import KafkaStore
 from tests.runtime.contract_tools import numbered
@@ -152,3 +154,47 @@ async def test_a_topic_first_met_while_the_broker_is_away_costs_the_lane_and_not
     assert [server.ends[0] for server in servers] == [CommitFailed, LaneLost, CommitFailed, CommitFailed]
     assert await values(log, written.name) == [b"v"]
     assert found == [b"0", b"1", b"2"]
+
+
+async def test_a_connection_that_goes_while_it_is_written_to_is_made_anew(
+    kafka_store: KafkaStore, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uvloop tells it: by an error that is none of the library's."""
+    log = await kafka_store.log()
+    topic = names.topic()
+    await log.ensure_topics([topic], partitions=1)
+    publisher = await log.publisher()
+    await publisher.publish([NewRecord(topic.name, b"k", b"before", 1)])
+
+    def gone(_: bytes) -> None:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    clients = [publisher._producer.client, log._reached()._alive_admin()._client]
+    broken = [connection for client in clients for connection in client._conns.values()]
+    for connection in broken:
+        monkeypatch.setattr(connection._writer, "write", gone)
+    await publisher.publish([NewRecord(topic.name, b"k", b"after", 1)])
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            with contextlib.suppress(KafkaError):
+                await log._reached().refresh()
+                break
+    assert broken
+    assert not any(connection.connected() for connection in broken)
+    assert await values(log, topic.name) == [b"before", b"after"]
+    await publisher.close()
+
+
+async def test_a_producer_whose_watch_on_the_cluster_has_failed_is_closed_all_the_same(kafka_store: KafkaStore) -> None:
+    log = await kafka_store.log()
+    producer = await log._reached().publishing_producer()
+
+    async def fail() -> None:
+        raise RuntimeError("a bug of the library")
+
+    connections = list(producer.client._conns.values())
+    producer.client._sync_task.cancel()
+    producer.client._sync_task = asyncio.ensure_future(fail())
+    await kafka_log._close(producer)
+    assert connections
+    assert not any(connection.connected() for connection in connections)
